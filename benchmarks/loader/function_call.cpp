@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// A tvm-ffi function by its handle against its symbol.
+#include "fixture_package.h"
+#include "paired_times.h"
+
+#include "kernelhub/loader/kernel.h"
+
+#include <dlfcn.h>
+
+namespace kernelhub {
+namespace {
+
+struct Tensors {
+  float data[4] = {};
+  std::int64_t shape[1] = {4};
+  DLTensor out{data, {kDLCPU, 0}, 1, {kDLFloat, 32, 1}, shape, nullptr, 0};
+  DLTensor x = out;
+};
+
+const Function& function() {
+  static const FixturePackage files("_nothing_cpu_1");
+  static const Function found = files.kernel().function("nothing");
+  return found;
+}
+
+kh_call symbol() {
+  static void* library = dlopen(fixture("_nothing_cpu_1").c_str(), RTLD_NOW | RTLD_LOCAL);
+  return reinterpret_cast<kh_call>(dlsym(library, "__tvm_ffi_nothing"));
+}
+
+void direct_symbol(benchmark::State& state) {
+  Tensors tensors;
+  const kh_call call = symbol();
+  for (auto _ : state) {
+    const kh_value args[2] = {Value(&tensors.out).raw(), Value(&tensors.x).raw()};
+    kh_value result{};
+    benchmark::DoNotOptimize(call(nullptr, args, 2, &result));
+  }
+}
+
+void raw_call(benchmark::State& state) {
+  Tensors tensors;
+  const Function& call = function();
+  for (auto _ : state) {
+    const kh_value args[2] = {Value(&tensors.out).raw(), Value(&tensors.x).raw()};
+    kh_value result{};
+    benchmark::DoNotOptimize(call.call_raw(args, 2, &result));
+  }
+}
+
+void checked_call(benchmark::State& state) {
+  Tensors tensors;
+  const Function& call = function();
+  for (auto _ : state) {
+    const CallResult result = call({&tensors.out, &tensors.x});
+    benchmark::DoNotOptimize(result.raw().type);
+  }
+}
+
+BENCHMARK(direct_symbol);
+BENCHMARK(raw_call);
+BENCHMARK(checked_call);
+
+}  // namespace
+}  // namespace kernelhub
+
+int main(int argc, char** argv) {
+  using namespace kernelhub::benchmarks;
+  MedianReporter reporter;
+  run_interleaved(argc, argv, reporter);
+  const double direct = reporter.median("direct_symbol");
+  bool met = print_floor("raw call - direct symbol", reporter.median("raw_call") - direct, 5, "ns");
+  met &= print_floor("function call - direct symbol", reporter.median("checked_call") - direct, 5,
+                     "ns");
+  return met ? 0 : 1;
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace kernelhub::benchmarks {
+
+/// Prints what Google Benchmark prints, and keeps the median CPU time of each benchmark.
+class MedianReporter : public benchmark::ConsoleReporter {
+ public:
+  void ReportRuns(const std::vector<Run>& runs) override {
+    ConsoleReporter::ReportRuns(runs);
+    for (const Run& run : runs) {
+      if (run.run_type == Run::RT_Iteration) {
+        times_[run.run_name.function_name].push_back(run.GetAdjustedCPUTime());
+      }
+    }
+  }
+  /// Nanoseconds per call.
+  double median(const std::string& name) const {
+    std::vector<double> times = times_.at(name);
+    std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+    return times[times.size() / 2];
+  }
+
+ private:
+  std::map<std::string, std::vector<double>> times_;
+};
+
+/// Repetitions of all benchmarks are interleaved, so that a slow moment hits every one of them.
+inline void run_interleaved(int argc, char** argv, MedianReporter& reporter) {
+  std::vector<char*> arguments(argv, argv + argc);
+  std::string repetitions = "--benchmark_repetitions=15";
+  std::string interleave = "--benchmark_enable_random_interleaving=true";
+  std::string shortly = "--benchmark_min_time=0.05";
+  for (std::string* flag : {&repetitions, &interleave, &shortly}) arguments.push_back(flag->data());
+  int count = static_cast<int>(arguments.size());
+  benchmark::Initialize(&count, arguments.data());
+  benchmark::RunSpecifiedBenchmarks(&reporter);
+}
+
+/// One line of the result: `value` against its floor.
+inline bool print_floor(const std::string& what, double value, double floor, const char* unit) {
+  const bool met = value <= floor;
+  std::printf("%-52s %7.2f %s  (at most %.2f) %s\n", what.c_str(), value, unit, floor,
+              met ? "ok" : "MISSED");
+  return met;
+}
+
+}  // namespace kernelhub::benchmarks

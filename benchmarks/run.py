@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run every benchmark on this machine and write benchmarks/results/<name>.{json,md}.
+
+run.py --build-dir build/dev [--name cpu-2core]
+
+Each figure is a ratio to a peer measured in the same run. The result says which machine, compiler,
+torch and commit it was taken with; results of different machines are not comparable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+LOADER = ("function_call", "op_call", "layer_call")
+
+
+def output_of(*command: str) -> str:
+    """First line of a program's output."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")[0]
+
+
+def machine() -> dict[str, Any]:
+    """The machine in words."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    model = next(
+        line.split(":")[1].strip() for line in cpuinfo.splitlines() if "model name" in line
+    )
+    memory = Path("/proc/meminfo").read_text().split("\n")[0].split(":")[1].strip()
+    isa = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {name}" in cpuinfo]
+    return {
+        "processor": f"{model}, {os.cpu_count()} cores of a shared virtual machine",
+        "instruction_sets": isa,
+        "memory": memory,
+        "system": platform.platform(),
+        "compiler": output_of("c++", "--version"),
+        "torch": output_of(sys.executable, "-c", "import torch; print(torch.__version__)"),
+        "commit": output_of("git", "-C", str(ROOT), "rev-parse", "HEAD"),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def run_json(command: list[str | Path], environment: dict[str, str], output: Path) -> Any:
+    """Run a benchmark that writes JSON to `output`."""
+    print(f"running {Path(command[0]).name} {Path(command[1]).name if len(command) > 1 else ''}")
+    subprocess.run([str(part) for part in command], check=True, env=environment, cwd=ROOT)
+    return json.loads(output.read_text())
+
+
+def call_costs(build: Path, program: str) -> dict[str, Any]:
+    """Medians and comparisons of a Google Benchmark program; it ends with 1 for a missed floor."""
+    print(f"running {program}")
+    subprocess.run(["cmake", "--build", str(build), "--target", program], check=True)
+    out = subprocess.run(
+        [build / "bin" / program, "--benchmark_color=false"], capture_output=True, text=True
+    ).stdout.splitlines()
+    comparisons = [" ".join(line.split()) for line in out if "(at most" in line]
+    if not comparisons:
+        raise SystemExit(f"{program} printed no comparison")
+    rows = [line.split() for line in out if "_median " in line]
+    medians = [(row[0].removesuffix("_median"), row[1]) for row in rows]
+    return {"median_ns": medians, "comparisons": comparisons}
+
+
+def measure(build: Path) -> dict[str, Any]:
+    """All benchmarks, one after the other: never two at a time."""
+    environment = os.environ | {"PYTHONPATH": str(build / "python")}
+    scratch = build / "benchmark.json"
+    results: dict[str, Any] = {}
+    for name in LOADER:
+        results[name] = call_costs(build, f"kernelhub_benchmark_{name}")
+    for name, script in (
+        ("clients", "hub/compare_clients.py"),
+        ("cpu_ops", "cpu/compare_eager.py"),
+    ):
+        command: list[str | Path] = [sys.executable, ROOT / "benchmarks" / script]
+        if name == "clients":
+            command += ["--build-dir", build]
+        results[name] = run_json([*command, "--output", scratch], environment, scratch)
+    return results
+
+
+def cpu_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown of cpu/compare_eager.py."""
+    lines = [
+        "| op | dtype | shape | threads | candidate | us, median | spread | time / ours |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        shape = "x".join(map(str, row["shape"]))
+        lines.append(
+            f"| {row['op']} | {row['dtype']} | {shape} | {row['threads']} | {row['candidate']} | "
+            f"{row['us_median']:.1f} | {row['spread']:.0%} | {row['ratio_to_ours']:.2f} |"
+        )
+    return lines
+
+
+def flat_table(value: Any, prefix: str = "") -> list[str]:
+    """Markdown rows of a nested result: path and value."""
+    if isinstance(value, dict):
+        return [row for key, item in value.items() for row in flat_table(item, f"{prefix}{key} / ")]
+    if isinstance(value, list):
+        return [f"| {prefix.rstrip(' /')} | {', '.join(map(str, value))} |"]
+    shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return [f"| {prefix.rstrip(' /')} | {shown} |"]
+
+
+def call_table(result: dict[str, list[str]]) -> list[str]:
+    """Markdown of one call benchmark: medians, then the comparisons with their floors."""
+    lines = ["| what | median ns |", "|---|---|"]
+    lines += [f"| {what} | {nanoseconds} |" for what, nanoseconds in result["median_ns"]]
+    return [*lines, "", *(f"- {line}" for line in result["comparisons"])]
+
+
+def to_markdown(document: dict[str, Any]) -> str:
+    """The result as a page."""
+    lines = ["# Benchmark results", "", "| machine | |", "|---|---|"]
+    lines += flat_table(document["machine"])
+    for name, result in document["results"].items():
+        lines += ["", f"## {name}", ""]
+        if name in LOADER:
+            lines += call_table(result)
+        elif name == "cpu_ops":
+            lines += cpu_table(result["rows"])
+        else:
+            lines += ["| figure | value |", "|---|---|", *flat_table(result)]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build-dir", type=Path, required=True)
+    parser.add_argument("--name", default="cpu", help="stem of the result files")
+    arguments = parser.parse_args()
+    document = {"machine": machine(), "results": measure(arguments.build_dir.resolve())}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{arguments.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    (RESULTS / f"{arguments.name}.md").write_text(to_markdown(document))
+    print(f"results: {RESULTS / arguments.name}.md")
+
+
+if __name__ == "__main__":
+    main()

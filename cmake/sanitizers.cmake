@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+# KERNELHUB_SANITIZE = "address,undefined" or "thread": the whole build is instrumented.
+set(KERNELHUB_SANITIZE "" CACHE STRING "value of -fsanitize= for every target")
+if(KERNELHUB_SANITIZE)
+  add_compile_options(
+    -fsanitize=${KERNELHUB_SANITIZE}
+    -fno-sanitize-recover=all
+    -fno-omit-frame-pointer
+    -g1
+    -O1
+  )
+  add_link_options(-fsanitize=${KERNELHUB_SANITIZE})
+endif()

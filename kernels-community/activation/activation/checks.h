@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "activation/params.h"
+#include "primitives/tensor_check.h"
+
+namespace kernelhub::activation {
+
+/// "silu_and_mul"
+const char* op_name(Op op);
+
+/// Checks one call's tensors (device, dtype, shape, strides, overlap) and describes it to compute
+/// code. Throws std::runtime_error "activation.<op>: ..." on bad arguments. The result has zero
+/// rows or columns when there is nothing to compute.
+Params checked_params(Op op, const primitives::TensorArg& out, const primitives::TensorArg& input,
+                      double threshold);
+
+}  // namespace kernelhub::activation

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "activation/params.h"
+#include "primitives/parallel_for.h"
+
+namespace kernelhub::activation::cpu {
+
+/// Computes `params.op` on host memory with the best instruction set of this CPU, split over
+/// `parallel_for`. Thread-safe; allocates nothing. Throws std::runtime_error only for a bad
+/// `KERNELHUB_CPU_ISA`.
+void run(const Params& params, const primitives::ParallelFor& parallel_for);
+
+/// Writes elements [begin, end) of the output, counted row by row: the same values whatever the
+/// split. One function per instruction set, and one for fp64.
+void apply_scalar(const Params& params, std::int64_t begin, std::int64_t end);
+void apply_avx2(const Params& params, std::int64_t begin, std::int64_t end);
+void apply_avx512(const Params& params, std::int64_t begin, std::int64_t end);
+void apply_fp64(const Params& params, std::int64_t begin, std::int64_t end);
+
+}  // namespace kernelhub::activation::cpu

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Activation functions that write into a caller's tensor.
+
+Every function takes `out` and `x` of one dtype (float32, float16, bfloat16; float64 on CPU) on one
+device and returns `out`. Gated functions read `x` as `[..., 2 * d]` and write `out` `[..., d]`; the
+others need `out` of the shape of `x`, and `out` may be `x` itself. Rows may be strided.
+"""
+
+import warnings
+
+import torch
+
+from . import layers
+from ._ops import ops
+
+_warned = False
+
+
+def _warn_if_detached(*tensors: torch.Tensor) -> None:
+    global _warned
+    if _warned or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return
+    if any(tensor.requires_grad for tensor in tensors):
+        _warned = True
+        warnings.warn(
+            "activation: an input requires grad, but these functions have no backward: the result "
+            "carries no gradient. Use torch.no_grad(), or the torch.nn.functional equivalent",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def silu_and_mul(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """out = silu(x1) * x2, with x1, x2 the halves of the last dimension of x."""
+    _warn_if_detached(x)
+    ops.silu_and_mul(out, x)
+    return out
+
+
+def mul_and_silu(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """out = x1 * silu(x2), with x1, x2 the halves of the last dimension of x."""
+    _warn_if_detached(x)
+    ops.mul_and_silu(out, x)
+    return out
+
+
+def gelu_and_mul(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """out = gelu(x1) * x2, with x1, x2 the halves of the last dimension of x."""
+    _warn_if_detached(x)
+    ops.gelu_and_mul(out, x)
+    return out
+
+
+def gelu_tanh_and_mul(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """out = gelu_tanh(x1) * x2, with x1, x2 the halves of the last dimension of x."""
+    _warn_if_detached(x)
+    ops.gelu_tanh_and_mul(out, x)
+    return out
+
+
+def fatrelu_and_mul(out: torch.Tensor, x: torch.Tensor, threshold: float = 0.0) -> torch.Tensor:
+    """out = (x1 if x1 > threshold else 0) * x2, with x1, x2 the halves of x. NaN stays NaN."""
+    _warn_if_detached(x)
+    ops.fatrelu_and_mul(out, x, threshold)
+    return out
+
+
+def gelu(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """out = 0.5 x (1 + erf(x / sqrt(2)))."""
+    _warn_if_detached(x)
+    ops.gelu(out, x)
+    return out
+
+
+def silu(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """out = x / (1 + exp(-x))."""
+    _warn_if_detached(x)
+    ops.silu(out, x)
+    return out
+
+
+def gelu_tanh(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """out = 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), rounded once."""
+    _warn_if_detached(x)
+    ops.gelu_tanh(out, x)
+    return out
+
+
+def gelu_fast(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """gelu_tanh as the composed formula of torch ops computes it: every step rounded to x.dtype."""
+    _warn_if_detached(x)
+    ops.gelu_fast(out, x)
+    return out
+
+
+def gelu_new(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """gelu_tanh over x * x * x, every step rounded to x.dtype."""
+    _warn_if_detached(x)
+    ops.gelu_new(out, x)
+    return out
+
+
+def gelu_quick(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """out = x / (1 + exp(-1.702 x))."""
+    _warn_if_detached(x)
+    ops.gelu_quick(out, x)
+    return out
+
+
+__all__ = [
+    "fatrelu_and_mul",
+    "gelu",
+    "gelu_and_mul",
+    "gelu_fast",
+    "gelu_new",
+    "gelu_quick",
+    "gelu_tanh",
+    "gelu_tanh_and_mul",
+    "layers",
+    "mul_and_silu",
+    "ops",
+    "silu",
+    "silu_and_mul",
+]

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// DLTensor -> TensorArg, and the host's thread pool for compute code.
+#pragma once
+
+#include <kernelhub/abi/kernel.hpp>
+
+#include "primitives/parallel_for.h"
+#include "primitives/tensor_check.h"
+
+namespace kernelhub::primitives {
+
+/// Borrows the tensor's memory; the result must not outlive the call.
+inline TensorArg tensor_arg(const char* name, const DLTensor& tensor) {
+  TensorArg arg{name,
+                static_cast<char*>(tensor.data) + tensor.byte_offset,
+                {tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes},
+                static_cast<std::int32_t>(tensor.device.device_type),
+                tensor.device.device_id,
+                {tensor.shape, tensor.shape + tensor.ndim},
+                {}};
+  if (tensor.strides != nullptr) {
+    arg.strides.assign(tensor.strides, tensor.strides + tensor.ndim);
+    return arg;
+  }
+  arg.strides.assign(arg.sizes.size(), 1);
+  for (std::size_t i = arg.sizes.size(); i-- > 1;) {
+    arg.strides[i - 1] = arg.strides[i] * arg.sizes[i];
+  }
+  return arg;
+}
+
+/// The pool of the process that loaded the package; the calling thread where it offers none.
+inline ParallelFor host_parallel_for() {
+  const kh_host* host = abi::host();
+  const bool has_pool = host != nullptr && KH_HAS(host, parallel_for);
+  return {has_pool ? host->parallel_for : nullptr};
+}
+
+}  // namespace kernelhub::primitives

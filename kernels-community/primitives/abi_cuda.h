@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Device and stream of a call that came through the C ABI.
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <kernelhub/abi/kernel.hpp>
+
+#include "primitives/check_cuda.h"
+
+/// Stream that a tvm-ffi process works on. Weak: null where libtvm_ffi is not loaded.
+extern "C" void* TVMFFIEnvGetStream(std::int32_t device_type, std::int32_t device_id)
+    __attribute__((weak));
+
+namespace kernelhub::primitives {
+
+/// Makes a device current for a scope and restores the one before.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    check(cudaGetDevice(&previous_));
+    if (previous_ != device) check(cudaSetDevice(device));
+  }
+  ~DeviceGuard() { cudaSetDevice(previous_); }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  static void check(cudaError_t status) {
+    if (status != cudaSuccess) {
+      throw std::runtime_error(std::string("device: expected a usable CUDA device, got ") +
+                               cudaGetErrorString(status));
+    }
+  }
+
+  int previous_ = 0;
+};
+
+/// The host's current stream, else tvm-ffi's, else the default stream.
+inline cudaStream_t current_stream(const DLDevice& device) {
+  const kh_host* host = abi::host();
+  if (host != nullptr && KH_HAS(host, current_stream) && host->current_stream != nullptr) {
+    return static_cast<cudaStream_t>(host->current_stream(device.device_type, device.device_id));
+  }
+  if (TVMFFIEnvGetStream == nullptr) return nullptr;
+  return static_cast<cudaStream_t>(TVMFFIEnvGetStream(device.device_type, device.device_id));
+}
+
+}  // namespace kernelhub::primitives

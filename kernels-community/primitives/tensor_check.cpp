@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "primitives/tensor_check.h"
+
+namespace kernelhub::primitives {
+namespace {
+
+constexpr std::int32_t kCpuDevice = 1;
+constexpr std::int32_t kCudaDevice = 2;
+
+std::int64_t last_size(const TensorArg& argument) {
+  return argument.sizes.empty() ? 1 : argument.sizes.back();
+}
+
+// True when rows that repeat every `pitch` elements never meet: `distance` is where the second
+// family starts, relative to the first.
+bool interleaved(std::int64_t distance, std::int64_t pitch, std::int64_t first_cols,
+                 std::int64_t second_cols) {
+  const std::int64_t phase = ((distance % pitch) + pitch) % pitch;
+  return phase >= first_cols && phase + second_cols <= pitch;
+}
+
+}  // namespace
+
+std::int64_t TensorArg::numel() const {
+  std::int64_t count = 1;
+  for (const std::int64_t size : sizes) count *= size;
+  return count;
+}
+
+std::string list_text(const std::vector<std::int64_t>& values) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(values[i]);
+  }
+  return text + "]";
+}
+
+std::string device_text(const TensorArg& argument) {
+  if (argument.device_type == kCpuDevice) return "cpu";
+  const std::string index = ":" + std::to_string(argument.device_index);
+  if (argument.device_type == kCudaDevice) return "cuda" + index;
+  return "device type " + std::to_string(argument.device_type) + index;
+}
+
+void ArgumentCheck::fail(const std::string& argument, const std::string& what,
+                         const std::string& expected, const std::string& got) const {
+  throw std::runtime_error(package_ + "." + op_ + ": " + argument + " " + what + ": expected " +
+                           expected + ", got " + got);
+}
+
+DType ArgumentCheck::supported_dtype(const TensorArg& argument) const {
+  const bool is_cpu = argument.device_type == kCpuDevice;
+  const DTypeCode code = argument.dtype;
+  if (code.lanes == 1 && code.kind == DTypeCode::kFloat) {
+    if (code.bits == 32) return DType::kFloat32;
+    if (code.bits == 16) return DType::kFloat16;
+    if (code.bits == 64 && is_cpu) return DType::kFloat64;
+  }
+  if (code.lanes == 1 && code.kind == DTypeCode::kBFloat && code.bits == 16) {
+    return DType::kBFloat16;
+  }
+  fail(argument.name, "dtype",
+       is_cpu ? "float32, float16, bfloat16 or float64" : "float32, float16 or bfloat16",
+       dtype_name(code));
+}
+
+void ArgumentCheck::on_backend(const TensorArg& argument, std::int32_t device_type,
+                               const char* backend) const {
+  if (argument.device_type == device_type) return;
+  fail(argument.name, "device", std::string(backend) + ", the only backend of this build",
+       device_text(argument));
+}
+
+void ArgumentCheck::same_dtype(const TensorArg& argument, const TensorArg& reference) const {
+  if (argument.dtype == reference.dtype) return;
+  fail(argument.name, "dtype", dtype_name(reference.dtype) + " as " + reference.name,
+       dtype_name(argument.dtype));
+}
+
+void ArgumentCheck::same_device(const TensorArg& argument, const TensorArg& reference) const {
+  if (argument.device_type == reference.device_type &&
+      argument.device_index == reference.device_index) {
+    return;
+  }
+  fail(argument.name, "device", device_text(reference) + " as " + reference.name,
+       device_text(argument));
+}
+
+void ArgumentCheck::shape(const TensorArg& argument,
+                          const std::vector<std::int64_t>& expected) const {
+  if (argument.sizes == expected) return;
+  fail(argument.name, "shape", list_text(expected), list_text(argument.sizes));
+}
+
+RowLayout ArgumentCheck::rows(const TensorArg& argument) const {
+  const std::int64_t cols = last_size(argument);
+  if (cols > 1 && argument.numel() > 0 && argument.strides.back() != 1) {
+    fail(argument.name, "last stride", "1", std::to_string(argument.strides.back()));
+  }
+  RowLayout layout{1, cols, cols};
+  bool is_first = true;
+  for (std::size_t i = argument.sizes.size(); i-- > 1;) {
+    const std::int64_t size = argument.sizes[i - 1];
+    if (size == 1) continue;
+    const std::int64_t stride = argument.strides[i - 1];
+    if (is_first) {
+      layout.row_stride = stride;
+      is_first = false;
+    } else if (argument.numel() > 0 && stride != layout.row_stride * layout.rows) {
+      fail(argument.name, "strides", "leading dimensions that collapse to one row stride",
+           list_text(argument.strides) + " for shape " + list_text(argument.sizes));
+    }
+    layout.rows *= size;
+  }
+  return layout;
+}
+
+RowLayout ArgumentCheck::writable_rows(const TensorArg& argument) const {
+  const RowLayout layout = rows(argument);
+  if (layout.rows > 1 && argument.numel() > 0 && layout.row_stride < layout.cols) {
+    fail(argument.name, "row stride", "at least " + std::to_string(layout.cols),
+         std::to_string(layout.row_stride));
+  }
+  return layout;
+}
+
+void ArgumentCheck::overlap(const TensorArg& out, const RowLayout& out_rows, const TensorArg& input,
+                            const RowLayout& input_rows, Alias alias) const {
+  const auto element = static_cast<std::int64_t>(out.dtype.bits / 8);
+  const auto out_begin = reinterpret_cast<std::intptr_t>(out.data);
+  const auto in_begin = reinterpret_cast<std::intptr_t>(input.data);
+  const auto extent = [element](const RowLayout& r) {
+    return ((r.rows - 1) * r.row_stride + r.cols) * element;
+  };
+  if (out.numel() == 0 || input.numel() == 0) return;
+  if (out_begin + extent(out_rows) <= in_begin || in_begin + extent(input_rows) <= out_begin) {
+    return;
+  }
+  const bool is_same_pitch = out_rows.rows == 1 || out_rows.row_stride == input_rows.row_stride;
+  if (alias == Alias::kExact && out_begin == in_begin && is_same_pitch) return;
+  const std::int64_t distance = in_begin - out_begin;
+  if (out_rows.rows > 1 && is_same_pitch && input_rows.row_stride > 0 && distance % element == 0 &&
+      interleaved(distance / element, out_rows.row_stride, out_rows.cols, input_rows.cols)) {
+    return;
+  }
+  fail(out.name, "memory",
+       alias == Alias::kExact ? std::string("disjoint from ") + input.name + " or identical to it"
+                              : std::string("disjoint from ") + input.name,
+       "partial overlap");
+}
+
+}  // namespace kernelhub::primitives

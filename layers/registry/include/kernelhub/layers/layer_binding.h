@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "kernelhub/core/export.h"
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+/// How a package's metadata describes a layer: one call of one op (docs/formats/layer-binding.md).
+namespace kernelhub {
+
+/// A number, flag or nothing in a binding.
+using BindingConstant = std::variant<std::monostate, bool, std::int64_t, double>;
+
+/// `{"in": name}`: argument of forward, reshaped as asked.
+struct ForwardArgument {
+  std::string name;
+  bool contiguous = false;
+  bool as_2d = false;                     // "view": "2d", all leading dims merged
+  std::optional<std::int64_t> unsqueeze;  // dim inserted
+};
+/// `{"param": name}` or `{"buffer": name}`: dotted name in the module.
+struct ModuleTensor {
+  enum class Kind { kParameter, kBuffer } kind = Kind::kParameter;
+  std::string name;
+  bool optional = false;  // "default": null
+};
+/// `{"attr": name}`: scalar of the module.
+struct ModuleScalar {
+  std::string name;
+  std::optional<BindingConstant> fallback;  // "default"
+};
+/// `{"const": value}` or `{"null": true}`.
+struct ConstantArgument {
+  BindingConstant value;
+};
+/// `{"dim": [name, d]}`: size of a forward argument.
+struct DimArgument {
+  std::string name;
+  std::int64_t dim = 0;
+};
+/// `{"out": {...}}`: tensor allocated for the call.
+struct OutputArgument {
+  std::string like;                   // forward argument whose shape and dtype it has
+  std::int64_t last_dim_divisor = 1;  // "last_dim": "/2"
+  std::int64_t last_dim_factor = 1;   // "last_dim": "*2"
+  std::string dtype;                  // empty: that of `like`
+};
+using BindingArgument = std::variant<ForwardArgument, ModuleTensor, ModuleScalar, ConstantArgument,
+                                     DimArgument, OutputArgument>;
+
+/// Conditions on the tensor arguments of a call; where they do not hold the module's own forward
+/// runs.
+struct BindingGuard {
+  std::vector<std::string> dtypes;  // empty: all
+  bool contiguous = false;
+  std::optional<std::int64_t> last_dim_multiple;
+  std::optional<std::int64_t> max_dims;
+};
+
+struct LayerBinding {
+  std::string layer;
+  std::string forward;  // "(Tensor x) -> Tensor"
+  bool can_torch_compile = false;
+  BindingGuard when;
+  std::string op;  // "name" or "name.overload", no namespace
+  std::vector<BindingArgument> args;
+  /// Index into the op's results; nothing: the tensor of the `out` argument.
+  std::optional<std::int64_t> result_index;
+  std::string reshape_like;  // forward argument; empty: as it is
+};
+
+/// Parses the object `kernelhub.layers` of a package's metadata (Metadata::kernelhub, layers_json);
+/// `origin` names the package in errors. An empty text is no layers.
+/// Throws kInvalidBinding with the JSON path of the field, kInvalidJson.
+KERNELHUB_API std::map<std::string, LayerBinding> parse_layer_bindings(std::string_view layers_json,
+                                                                       std::string_view origin);
+
+}  // namespace kernelhub

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tvm-ffi builds: same values as the torch builds, same checks, no torch."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import activation_reference as reference
+import pytest
+import torch
+import tvm_ffi
+
+
+def library(package: str) -> Path:
+    root = os.environ.get("KERNELHUB_PACKAGES_DIR")
+    if root is None:
+        pytest.skip("KERNELHUB_PACKAGES_DIR names no folder of built packages")
+    (found,) = (Path(root) / package / "build").glob("tvm-ffi*-cpu-*/*.so")
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("op", reference.ALL)
+def test_activation_gives_the_bits_of_the_torch_build(
+    load_package: Callable[[str], ModuleType], op: str, dtype: torch.dtype
+) -> None:
+    module = tvm_ffi.load_module(str(library("activation")))
+    x = torch.randn(33, 2050).to(dtype)[:, 1:2049]
+    cols = 1024 if op in reference.GATED else 2048
+    extra = (0.25,) if op == "fatrelu_and_mul" else ()
+    expected = torch.empty(33, cols, dtype=dtype)
+    getattr(load_package("activation"), op)(expected, x, *extra)
+    out = torch.empty_like(expected)
+    getattr(module, op)(out, x, *extra)
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize("has_parameters", [True, False])
+def test_layer_norm_gives_the_bits_of_the_torch_build(
+    load_package: Callable[[str], ModuleType], has_parameters: bool
+) -> None:
+    module = tvm_ffi.load_module(str(library("layer-norm")))
+    x = torch.randn(64, 384)
+    weight, bias = torch.randn(2, 384) if has_parameters else (None, None)
+    expected = load_package("layer-norm").layer_norm(torch.empty_like(x), x, weight, bias, 1e-12)
+    out = torch.empty_like(x)
+    module.layer_norm(out, x, weight, bias, 1e-12)
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "text"),
+    [
+        ("silu", (2, 3), "activation.silu: out shape: expected [2, 4], got [2, 3]"),
+        ("gelu_and_mul", (2, 4), "activation.gelu_and_mul: out shape: expected [2, 2], got [2, 4]"),
+    ],
+)
+def test_bad_arguments_are_named(op: str, shape: tuple[int, int], text: str) -> None:
+    module = tvm_ffi.load_module(str(library("activation")))
+    with pytest.raises(RuntimeError) as failure:
+        getattr(module, op)(torch.empty(shape), torch.empty(2, 4))
+    assert str(failure.value).splitlines()[0] == text
+
+
+def test_a_wrong_argument_count_is_a_type_error() -> None:
+    module = tvm_ffi.load_module(str(library("activation")))
+    with pytest.raises(TypeError, match="silu: expected 2 arguments, found 1"):
+        module.silu(torch.empty(4))
+
+
+@pytest.mark.parametrize("package", ["activation", "layer-norm"])
+def test_the_library_needs_the_c_and_cxx_runtime_only(package: str) -> None:
+    listing = subprocess.run(
+        ["readelf", "-d", str(library(package))], capture_output=True, text=True, check=True
+    ).stdout
+    needed = {line.split("[")[1].rstrip("]") for line in listing.splitlines() if "NEEDED" in line}
+    assert needed <= {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1"}
