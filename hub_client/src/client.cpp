@@ -23,6 +23,21 @@ constexpr std::size_t kMaxListingPages = 1'000;
 
 const HttpHeaders kDownloadHeaders = {{"X-HF-Download-Counter", "1"}};
 
+bool is_silence(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kNetwork:
+    case ErrorCode::kDnsFailure:
+    case ErrorCode::kProxyFailure:
+    case ErrorCode::kTlsFailure:
+    case ErrorCode::kTimeout:
+    case ErrorCode::kServerError:
+    case ErrorCode::kRateLimited:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // Target of `<url>; rel="next"` in a Link field that may name several.
 std::optional<std::string> next_link(std::string_view field) {
   while (!field.empty()) {
@@ -172,16 +187,17 @@ std::vector<std::string> Client::list_variants(const RepoId& repo, const CommitH
   }
 }
 
-Publisher Client::publisher(std::string_view ns) {
+Publisher Client::publisher(std::string_view ns, bool once) {
   HubCall call;
   call.url = state_->session.urls().organization(ns);
   call.subject = {"publisher " + std::string(ns), "", "", ""};
   call.headers = kDownloadHeaders;
   call.max_reply_bytes = kMaxPublisherBytes;
+  call.attempts = once ? HubCall::Attempts::kOnce : HubCall::Attempts::kRetried;
   try {
-    return {parse_publisher_flag(state_->session.send(call).body, call.url), {}};
+    return {parse_publisher_flag(state_->session.send(call).body, call.url), {}, false};
   } catch (const Error& error) {
-    return {false, error.what()};
+    return {false, error.what(), is_silence(error.code())};
   }
 }
 

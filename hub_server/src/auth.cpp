@@ -30,6 +30,7 @@ constexpr std::string_view kBearer = "Bearer ";
 constexpr std::size_t kFailuresPerMinute = 10;
 constexpr std::chrono::seconds kFailureWindow{60};
 constexpr std::size_t kRememberedAddresses = 10'000;
+constexpr std::chrono::seconds kStampStep{2};  // the coarsest file systems'
 
 std::string new_token() { return "kh_" + random_hex(32); }
 
@@ -98,7 +99,9 @@ void TokenStore::refresh() {
   const fs::file_time_type changed = fs::last_write_time(root_ / "tokens.json");
   if (loaded_time_ == changed) return;
   tokens_ = load();
-  loaded_time_ = changed;
+  // Time stamps advance in steps: a file written just now may be written again and keep its stamp.
+  loaded_time_.reset();
+  if (fs::file_time_type::clock::now() - changed > kStampStep) loaded_time_ = changed;
 }
 
 bool TokenStore::is_user(const std::string& name) {

@@ -72,7 +72,7 @@ class TokenStore {
   std::string admin_token_;
   std::mutex mutex_;
   std::vector<TokenRecord> tokens_;
-  std::optional<std::filesystem::file_time_type> loaded_time_;
+  std::optional<std::filesystem::file_time_type> loaded_time_;  // nothing: read it again
   std::map<std::string, std::deque<std::chrono::steady_clock::time_point>> failures_;
 };
 

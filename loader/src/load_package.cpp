@@ -111,7 +111,7 @@ void load_torch(LoadedPackage& package, const File& binary, const PackageLoadOpt
   std::optional<SharedObject> mapped = SharedObject::find(binary.fd, path);
   if (!mapped && !bridge->is_namespace_free(info.op_namespace)) {
     mapped = find_same_content(binary);
-    if (!mapped) throw namespace_conflict(info, binary);
+    if (!mapped) throw namespace_conflict(info.op_namespace, info.binary, binary);
   }
   if (mapped) {
     package.object.emplace(*std::move(mapped));

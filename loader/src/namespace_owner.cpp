@@ -4,6 +4,7 @@
 #include "loader_errors.h"
 
 #include "kernelhub/core/digest.h"
+#include "kernelhub/loader/mapped_copy.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -33,21 +34,31 @@ std::optional<SharedObject> find_same_content(const trust::VerifiedPackage::File
   return std::nullopt;
 }
 
-LoadError namespace_conflict(const PackageInfo& info, const trust::VerifiedPackage::File& binary) {
+LoadError namespace_conflict(std::string_view op_namespace, const fs::path& path,
+                             const trust::VerifiedPackage::File& binary) {
   std::string owner = "a library of this process";
   std::string owner_digest;
   for (const MappedObject& object : mapped_objects()) {
     std::error_code error;
     fs::path real = fs::read_symlink(object.path, error);  // /proc/<pid>/fd/<N> of our own
     if (error) real = object.path;
-    if (real.filename().string().rfind(info.op_namespace + ".", 0) != 0) continue;
+    if (real.filename().string().rfind(std::string(op_namespace) + ".", 0) != 0) continue;
     owner = real.string();
     const UniqueFd fd = open_mapped(object);
     if (fd) owner_digest = digest_of_fd(DigestAlgorithm::kSha256, fd.get()).hex();
     break;
   }
-  return loader_errors::namespace_conflict(info.op_namespace, info.binary.string(),
-                                           binary.digest.hex(), owner, owner_digest);
+  return loader_errors::namespace_conflict(op_namespace, path.string(), binary.digest.hex(), owner,
+                                           owner_digest);
+}
+
+std::string require_mapped_copy(const trust::VerifiedPackage::File& binary,
+                                std::string_view op_namespace, const fs::path& path) {
+  auto mapped = SharedObject::find(binary.fd, path.string());
+  if (!mapped) mapped = find_same_content(binary);
+  if (!mapped) throw namespace_conflict(op_namespace, path, binary);
+  mapped->pin();
+  return mapped->name();
 }
 
 }  // namespace kernelhub::loader

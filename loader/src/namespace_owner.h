@@ -4,9 +4,11 @@
 #include "shared_object.h"
 
 #include "kernelhub/core/error.h"
-#include "kernelhub/loader/package.h"
+#include "kernelhub/trust/verifier.h"
 
+#include <filesystem>
 #include <optional>
+#include <string_view>
 
 namespace kernelhub::loader {
 
@@ -15,6 +17,7 @@ namespace kernelhub::loader {
 std::optional<SharedObject> find_same_content(const trust::VerifiedPackage::File& binary);
 
 /// kNamespaceConflict that names the mapped file which looks like the owner.
-LoadError namespace_conflict(const PackageInfo& info, const trust::VerifiedPackage::File& binary);
+LoadError namespace_conflict(std::string_view op_namespace, const std::filesystem::path& path,
+                             const trust::VerifiedPackage::File& binary);
 
 }  // namespace kernelhub::loader

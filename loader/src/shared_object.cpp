@@ -45,33 +45,64 @@ link_map* link_map_of(void* handle) {
 }
 
 struct Mapping {
+  std::uint64_t begin = 0, end = 0;
   std::uint64_t device = 0;  // as /proc/self/maps prints it: major << 32 | minor
   std::uint64_t inode = 0;
   std::string path;
-  friend bool operator==(const Mapping& a, const Mapping& b) {
-    return a.device == b.device && a.inode == b.inode;
+  bool is_of_file(const Mapping& other) const {
+    return inode != 0 && device == other.device && inode == other.inode;
   }
 };
 
-/// File identity of the mappings that hold two addresses, as the kernel tells it.
-std::pair<std::optional<Mapping>, std::optional<Mapping>> mappings_of(std::uint64_t first,
-                                                                      std::uint64_t second) {
-  std::pair<std::optional<Mapping>, std::optional<Mapping>> found;
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) {
-    unsigned long long begin = 0, end = 0, offset = 0, inode = 0;
-    unsigned major = 0, minor = 0;
-    int path_at = 0;
-    if (std::sscanf(line.c_str(), "%llx-%llx %*4s %llx %x:%x %llu %n", &begin, &end, &offset,
-                    &major, &minor, &inode, &path_at) < 6) {
-      continue;
+/// What this process has mapped, as the kernel tells it.
+class Mappings {
+ public:
+  Mappings() {
+    std::ifstream maps("/proc/self/maps");
+    for (std::string line; std::getline(maps, line);) {
+      unsigned long long begin = 0, end = 0, offset = 0, inode = 0;
+      unsigned major = 0, minor = 0;
+      int path_at = 0;
+      if (std::sscanf(line.c_str(), "%llx-%llx %*4s %llx %x:%x %llu %n", &begin, &end, &offset,
+                      &major, &minor, &inode, &path_at) < 6) {
+        continue;
+      }
+      mappings_.push_back(
+          {begin, end, std::uint64_t{major} << 32 | minor, inode, line.substr(path_at)});
     }
-    const Mapping mapping{std::uint64_t{major} << 32 | minor, inode, line.substr(path_at)};
-    if (first >= begin && first < end) found.first = mapping;
-    if (second >= begin && second < end) found.second = mapping;
   }
-  return found;
-}
+  const Mapping* at(std::uint64_t address) const {
+    const auto found = std::find_if(mappings_.begin(), mappings_.end(), [&](const Mapping& other) {
+      return address >= other.begin && address < other.end;
+    });
+    return found == mappings_.end() ? nullptr : &*found;
+  }
+
+ private:
+  std::vector<Mapping> mappings_;
+};
+
+/// One page of a file, mapped only to see how the kernel names that file: stat(2) may tell another
+/// device on overlay file systems.
+class ReferencePage {
+ public:
+  explicit ReferencePage(int fd)
+      : size_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))),
+        page_(mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0)) {}
+  ReferencePage(const ReferencePage&) = delete;
+  ReferencePage& operator=(const ReferencePage&) = delete;
+  ~ReferencePage() {
+    if (page_ != MAP_FAILED) munmap(page_, size_);
+  }
+  /// Null when the file cannot be mapped.
+  const Mapping* in(const Mappings& mappings) const {
+    return page_ == MAP_FAILED ? nullptr : mappings.at(reinterpret_cast<std::uint64_t>(page_));
+  }
+
+ private:
+  std::size_t size_;
+  void* page_;
+};
 
 std::string_view file_name(std::string_view path) {
   const std::size_t slash = path.rfind('/');
@@ -113,41 +144,42 @@ SharedObject SharedObject::open(int fd, const std::string& path, Binding binding
 }
 
 std::optional<SharedObject> SharedObject::find(int fd, const std::string& path) {
-  void* handle = dlopen(descriptor_path(fd).c_str(), RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD);
-  if (handle == nullptr) {
-    dlerror();
-    return std::nullopt;
+  const ReferencePage reference(fd);
+  const Mappings mappings;
+  const Mapping* wanted = reference.in(mappings);
+  if (wanted == nullptr) return std::nullopt;
+  for (const MappedObject& object : mapped_objects()) {
+    const Mapping* mapping = mappings.at(object.dynamic);
+    if (mapping == nullptr || object.path.empty() || !mapping->is_of_file(*wanted)) continue;
+    // By the name that it has: asked by another one, the dynamic linker would add that name to the
+    // object and keep it longer than the descriptor is ours (loader spec T2).
+    void* handle = dlopen(object.path.c_str(), RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD);
+    if (handle == nullptr) {
+      dlerror();
+      continue;
+    }
+    SharedObject found(handle, path);
+    found.require_identity(fd);
+    return found;
   }
-  SharedObject object(handle, path);
-  object.require_identity(fd);
-  return object;
-}
-
-std::optional<SharedObject> SharedObject::find_mapped(const MappedObject& mapped) {
-  void* handle = dlopen(mapped.path.c_str(), RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD);
-  if (handle == nullptr) {
-    dlerror();
-    return std::nullopt;
-  }
-  return SharedObject(handle, mapped.path);
+  return std::nullopt;
 }
 
 void SharedObject::require_identity(int fd) const {
   const link_map* map = link_map_of(handle_);
-  // A mapping of our own descriptor shows how the kernel names this file in the table; stat(2) may
-  // tell another device on overlay file systems.
-  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  void* reference = mmap(nullptr, page, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (map == nullptr || reference == MAP_FAILED) {
+  const ReferencePage reference(fd);
+  const Mappings mappings;
+  const Mapping* wanted = reference.in(mappings);
+  if (map == nullptr || wanted == nullptr) {
     throw loader_errors::identity_mismatch(path_, "an object that cannot be examined");
   }
-  const auto [wanted, found] = mappings_of(reinterpret_cast<std::uint64_t>(reference),
-                                           reinterpret_cast<std::uint64_t>(map->l_ld));
-  munmap(reference, page);
-  if (!wanted || !found || !(*wanted == *found)) {
-    throw loader_errors::identity_mismatch(path_, found ? found->path : "no file");
+  const Mapping* found = mappings.at(reinterpret_cast<std::uint64_t>(map->l_ld));
+  if (found == nullptr || !found->is_of_file(*wanted)) {
+    throw loader_errors::identity_mismatch(path_, found != nullptr ? found->path : "no file");
   }
 }
+
+std::string SharedObject::name() const { return link_map_of(handle_)->l_name; }
 
 void* SharedObject::symbol(const char* name) const noexcept { return dlsym(handle_, name); }
 
@@ -190,8 +222,12 @@ std::vector<MappedObject> mapped_objects() {
   std::vector<MappedObject> objects;
   dl_iterate_phdr(
       [](dl_phdr_info* info, std::size_t, void* out) {
-        static_cast<std::vector<MappedObject>*>(out)->push_back(
-            {info->dlpi_name, static_cast<std::uint64_t>(info->dlpi_addr)});
+        MappedObject object{info->dlpi_name, static_cast<std::uint64_t>(info->dlpi_addr), 0};
+        for (const auto* header = info->dlpi_phdr; header != info->dlpi_phdr + info->dlpi_phnum;
+             ++header) {
+          if (header->p_type == PT_DYNAMIC) object.dynamic = object.base + header->p_vaddr;
+        }
+        static_cast<std::vector<MappedObject>*>(out)->push_back(std::move(object));
         return 0;
       },
       &objects);
@@ -220,7 +256,8 @@ std::optional<MappedObject> find_mapped_library(std::string_view soname) {
     return std::nullopt;
   }
   const link_map* map = link_map_of(handle);
-  MappedObject object{map->l_name, static_cast<std::uint64_t>(map->l_addr)};
+  MappedObject object{map->l_name, static_cast<std::uint64_t>(map->l_addr),
+                      reinterpret_cast<std::uint64_t>(map->l_ld)};
   dlclose(handle);
   return object;
 }

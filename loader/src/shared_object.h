@@ -21,6 +21,7 @@ enum class Binding : std::uint8_t { kNow, kLazy };
 struct MappedObject {
   std::string path;  // as the dynamic linker knows it
   std::uint64_t base = 0;
+  std::uint64_t dynamic = 0;  // address of its dynamic section
 };
 
 /// A library opened through a descriptor as `/proc/<pid>/fd/N`: the name is of this process, so
@@ -35,11 +36,12 @@ class SharedObject {
 
   /// `path` is for messages. Throws kDlopenFailed, kIdentityMismatch.
   static SharedObject open(int fd, const std::string& path, Binding binding);
-  /// The object when the dynamic linker already has this very file (device and inode) mapped.
+  /// The object when the dynamic linker already has this very file (device and inode) mapped. The
+  /// descriptor may be closed afterwards.
   static std::optional<SharedObject> find(int fd, const std::string& path);
-  /// The object that the dynamic linker has mapped under this name.
-  static std::optional<SharedObject> find_mapped(const MappedObject& object);
 
+  /// As the dynamic linker knows it: dlopen finds the object by this name.
+  std::string name() const;
   /// Null when it has no such symbol.
   void* symbol(const char* name) const noexcept;
   /// The dynamic linker still has it.

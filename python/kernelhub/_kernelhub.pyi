@@ -190,6 +190,10 @@ class VerifiedPackage:
         """
         ELF checks on one file before anything of it runs; raises LoadError.
         """
+    def require_mapped_copy(self, path: str, op_namespace: str) -> str:
+        """
+        Name by which dlopen gives the mapped library of the same bytes; raises LoadError when the op namespace belongs to other bytes.
+        """
     @property
     def commit(self) -> str | None:
         """

@@ -31,10 +31,13 @@ class LoadedKernel:
     repo_info: RepoInfo | None
 
 
-# Device and inode of a variant directory: one file system object however its path is spelled.
+# Device and inode of a directory: one file system object however its path is spelled.
 DirectoryKey = tuple[int, int]
 
-_loaded: dict[DirectoryKey, LoadedKernel] = {}
+# By directory and digest: a directory that is filled anew holds another kernel.
+_loaded: dict[tuple[DirectoryKey, str], LoadedKernel] = {}
+# Open descriptors of those directories: an inode number in use is not given to another one.
+_held: dict[DirectoryKey, int] = {}
 _lock = threading.Lock()
 
 
@@ -44,19 +47,24 @@ def directory_key(directory: str | os.PathLike[str]) -> DirectoryKey:
     return status.st_dev, status.st_ino
 
 
-def find(key: DirectoryKey) -> LoadedKernel | None:
-    """The kernel loaded from that directory."""
-    return _loaded.get(key)
+def find(directory: str, variant_digest: str) -> LoadedKernel | None:
+    """The kernel loaded from that directory when it had this content."""
+    return _loaded.get((directory_key(directory), variant_digest))
 
 
-def add(key: DirectoryKey, kernel: LoadedKernel) -> LoadedKernel:
+def add(directory: str, variant_digest: str, kernel: LoadedKernel) -> LoadedKernel:
     """Record a kernel; of two concurrent callers the first one's record stays."""
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    key = (status.st_dev, status.st_ino)
     with _lock:
-        return _loaded.setdefault(key, kernel)
+        if _held.setdefault(key, descriptor) != descriptor:
+            os.close(descriptor)
+        return _loaded.setdefault((key, variant_digest), kernel)
 
 
 def get_loaded_kernels() -> list[LoadedKernel]:
-    """Every kernel of this process, one per variant directory, in the order of loading.
+    """Every kernel of this process, one per variant directory and content, in order of loading.
 
     The list is new: changing it changes nothing else.
     """

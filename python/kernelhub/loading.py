@@ -197,8 +197,7 @@ def _import(
     options: _kernelhub.LoadOptions,
     began: float,
 ) -> ModuleType:
-    key = loaded.directory_key(verified.directory)
-    kernel = loaded.find(key)
+    kernel = loaded.find(verified.directory, verified.variant_digest)
     if kernel is not None:
         return kernel.module
     # An override by LOCAL_KERNELS comes from a directory, not from the repository.
@@ -212,4 +211,5 @@ def _import(
         mode = "sealed" if verified.needs_sealed else "fd"
         milliseconds = (time.perf_counter() - began) * 1e3
         _kernelhub.audit_load(verified, mode, milliseconds, options)
-    return loaded.add(key, LoadedKernel(metadata, module, repo_info)).module
+    kernel = LoadedKernel(metadata, module, repo_info)
+    return loaded.add(verified.directory, verified.variant_digest, kernel).module

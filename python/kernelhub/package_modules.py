@@ -100,6 +100,9 @@ class PackageModules:
         """A path that dlopen may take: judged by the ELF checks, and pinned for the process."""
         files = self.files()
         files.require_loadable(path)
+        op_namespace = path.rpartition("/")[2].partition(".")[0]
+        if files.variant.startswith("torch") and _is_registered(op_namespace):
+            return files.require_mapped_copy(path, op_namespace)
         binary = BinaryDescriptor.of(files, path)
         _pinned.append(binary)
         return binary.proc_path()
@@ -184,6 +187,15 @@ class ExtensionLoader(ExtensionFileLoader):
         """Judge the binary, then let dlopen see it; other modules are imported by now."""
         spec.origin = self.path = self._package.open_binary(self._path)
         return super().create_module(spec)
+
+
+def _is_registered(op_namespace: str) -> bool:
+    """Whether torch has ops of this namespace; a second library with them would end the process."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    names: list[str] = torch._C._dispatch_get_all_op_names()
+    return any(name.startswith(f"{op_namespace}::") for name in names)
 
 
 def _forget_submodules(package_id: str) -> None:

@@ -2,8 +2,8 @@
 """Requests that were answered before and whose answer cannot have changed.
 
 A commit never changes, and offline a version is what the cache's ref file says; a local repository
-is watched by the time stamps of the folders that were searched. Everything else walks the whole
-pipeline again.
+is watched by the time stamps of the folders that were searched and of the files that were judged.
+Everything else walks the whole pipeline again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _VARIABLES = (
     "KERNELHUB_TRUST",
     "KERNELHUB_TRUST_FILE",
 )
+# Device, inode, size, and the times of the last change of content and of attributes.
+_Identity = tuple[int, int, int, int, int]
 _COMMIT = re.compile("[0-9a-fA-F]{40}")
 _OFF = {None, "", "0", "false", "no", "off"}
 
@@ -71,10 +73,10 @@ class HubRequest:
 
 @dataclass(frozen=True)
 class _Watched:
-    """A module, and the files or folders that must be as they were: (path, identity)."""
+    """A module, and the files or folders that must be as they were."""
 
     module: ModuleType
-    paths: tuple[tuple[str, tuple[int, int, int]], ...]
+    paths: tuple[tuple[str, _Identity], ...]
 
     def is_current(self) -> bool:
         try:
@@ -108,13 +110,12 @@ def keep(request: HubRequest, verified: _kernelhub.VerifiedPackage, module: Modu
 
 
 def find_local(path: str | os.PathLike[str], backend: str | None) -> ModuleType | None:
-    """The module of a variant folder, or of a repository that has not changed since."""
+    """The module of a local path that has not changed since."""
     try:
         key = loaded.directory_key(path)
     except OSError:
         return None
-    kernel = loaded.find(key)
-    return kernel.module if kernel is not None else _current(_local.get((key, backend)))
+    return _current(_local.get((key, backend)))
 
 
 def keep_local(
@@ -125,7 +126,8 @@ def keep_local(
 ) -> None:
     """Remember which module a local path led to."""
     folders = (os.fspath(path), os.path.dirname(verified.directory), verified.directory)
-    watched = tuple((folder, _identity(folder)) for folder in folders)
+    files = (os.path.join(verified.directory, file) for file in verified.paths)
+    watched = tuple((place, _identity(place)) for place in (*folders, *files))
     _local[loaded.directory_key(path), backend] = _Watched(module, watched)
 
 
@@ -133,6 +135,12 @@ def _current(entry: _Watched | None) -> ModuleType | None:
     return entry.module if entry is not None and entry.is_current() else None
 
 
-def _identity(path: str) -> tuple[int, int, int]:
+def _identity(path: str) -> _Identity:
     status = os.stat(path)
-    return status.st_dev, status.st_ino, status.st_mtime_ns
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )

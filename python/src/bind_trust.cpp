@@ -3,6 +3,7 @@
 
 #include "kernelhub/core/digest.h"
 #include "kernelhub/core/error.h"
+#include "kernelhub/loader/mapped_copy.h"
 #include "kernelhub/loader/preflight.h"
 #include "kernelhub/trust/verifier.h"
 
@@ -106,7 +107,16 @@ void bind_trust(py::module_& module) {
           "path"_a, "Descriptor of one file, owned by the package.")
       .def("require_loadable", &require_loadable, "path"_a,
            py::call_guard<py::gil_scoped_release>(),
-           "ELF checks on one file before anything of it runs; raises LoadError.");
+           "ELF checks on one file before anything of it runs; raises LoadError.")
+      .def(
+          "require_mapped_copy",
+          [](const VerifiedPackage& package, const std::string& path, std::string_view ns) {
+            return loader::require_mapped_copy(file_of(package, path), ns,
+                                               package.origin().directory / path);
+          },
+          "path"_a, "op_namespace"_a, py::call_guard<py::gil_scoped_release>(),
+          "Name by which dlopen gives the mapped library of the same bytes; raises LoadError when "
+          "the op namespace belongs to other bytes.");
 }
 
 }  // namespace kernelhub::python

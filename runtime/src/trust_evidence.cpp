@@ -21,7 +21,13 @@ trust::PublisherFlag ask_publisher(const Request& request, TrustContext& context
       std::chrono::system_clock::now() - known->asked < kPublisherAnswerAge) {
     return trust::PublisherFlag::kTrusted;
   }
-  const hub::Publisher answer = client.publisher(ns);
+  // Offline the recorded decision counts, so a hub that is only silent costs one attempt.
+  const hub::Publisher answer = client.publisher(ns, candidate.decision_recorded);
+  candidate.offline = candidate.decision_recorded && answer.is_silent;
+  if (candidate.offline) {
+    log(LogLevel::kWarning, request.repo.str() + ": an earlier decision about this commit counts, " +
+                                "because " + answer.error);
+  }
   if (!answer.error.empty()) {
     candidate.publisher_error = answer.error;
     return trust::PublisherFlag::kUnverifiable;

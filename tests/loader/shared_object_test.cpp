@@ -77,6 +77,21 @@ TEST(SharedObjectTest, FindsAFileThatIsMappedUnderAnotherName) {
   EXPECT_EQ(found->symbol("__tvm_ffi_salt"), object.symbol("__tvm_ffi_salt"));
 }
 
+TEST(SharedObjectTest, LeavesNoNameBehindWhenItFindsAFile) {
+  TempDirectory directory;
+  fs::copy_file(fixture("_plain_1"), directory / "a.so");
+  fs::copy_file(fixture("_plain_2"), directory / "b.so");
+  const UniqueFd a = open_file(directory / "a.so");
+  const SharedObject object = SharedObject::open(a.get(), "a", Binding::kNow);
+  UniqueFd asked = open_file(directory / "a.so");
+  const int number = asked.get();
+  ASSERT_TRUE(SharedObject::find(number, "a").has_value());
+  asked.reset();
+  const UniqueFd b = open_file(directory / "b.so");
+  ASSERT_EQ(b.get(), number);
+  EXPECT_EQ(salt_of(SharedObject::open(b.get(), "b", Binding::kNow)), 2);
+}
+
 TEST(SharedObjectTest, SaysThePathAndNotTheDescriptorInErrors) {
   const UniqueFd fd = open_fixture("_missing_symbols");
   const Error error = error_of([&] { SharedObject::open(fd.get(), "pkg/lib.so", Binding::kNow); });

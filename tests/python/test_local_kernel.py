@@ -189,6 +189,23 @@ def test_same_id_with_other_content_is_refused_and_equal_content_is_shared(
     assert sys.modules[package_id] is module
 
 
+def test_a_directory_that_is_filled_anew_gives_the_new_module(
+    tmp_path: Path, package_id: str
+) -> None:
+    write_package(tmp_path, {"__init__.py": "value = 1\n"}, package_id=package_id)
+    first = kernelhub.get_local_kernel(tmp_path)
+    write_package(tmp_path, {"__init__.py": "value = 2\n"}, package_id=package_id + "b")
+    variant = tmp_path / "build" / "torch-universal"
+    assert kernelhub.get_local_kernel(variant).value == 2
+    assert kernelhub.get_local_kernel(tmp_path).value == 2
+    assert first.value == 1
+    mine = [k for k in kernelhub.get_loaded_kernels() if k.metadata.id.startswith(package_id)]
+    assert [kernel.module.value for kernel in mine] == [1, 2]
+    write_package(tmp_path, {"__init__.py": "value = 3\n"}, package_id=package_id + "b")
+    with pytest.raises(kernelhub.KernelIdConflict):
+        kernelhub.get_local_kernel(tmp_path)
+
+
 def test_stale_digest_of_the_users_own_files_is_reported_and_allowed(
     tmp_path: Path, package_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@
 #include "kernelhub/trust/verifier.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <atomic>
 #include <fstream>
@@ -207,6 +208,23 @@ TEST_F(GetKernel, RefusesOfflineWhatWasNeverAllowed) {
   offline.local_files_only = true;
   EXPECT_EQ(code_of([&] { get_kernel(kRepo, KernelSpec::of_version(1), offline); }),
             ErrorCode::kTrustDenied);
+}
+
+TEST_F(GetKernel, TakesARecordedDecisionWhenTheHubIsSilent) {
+  const std::string commit = commit_of(1);
+  get_kernel(kRepo, KernelSpec::of_version(1), options());
+  // As if the publisher's answer were a day old: the commit was allowed, and the hub is gone.
+  const fs::path file = config_.state_dir / "trust-state.json";
+  nlohmann::json state = nlohmann::json::parse(read_file(file));
+  state.at("endpoints").at(server_.url()).at("publishers").at("org").at("asked") = 0;
+  write_file_atomically(file, state.dump(), 0600);
+  server_.stop();
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_EQ(scale(get_kernel(kRepo, KernelSpec::of_revision(commit), options()), 3), 3);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5));
+  fs::remove(file);
+  EXPECT_EQ(code_of([&] { get_kernel(kRepo, KernelSpec::of_revision(commit), options()); }),
+            ErrorCode::kPublisherUnverifiable);
 }
 
 TEST_F(GetKernel, ListsVersionsWhenTheAskedOneIsUnknown) {

@@ -43,6 +43,7 @@ struct Branch {
 struct Publisher {
   bool trusted = false;
   std::string error;
+  bool is_silent = false;  // no answer of the hub at all: network, time-out, server error
 };
 
 struct ResolvedKernel {
@@ -88,7 +89,8 @@ class KERNELHUB_API Client {
   /// Names of the folders below build/ at a commit. kNoKernelBuilds when there is no build/.
   std::vector<std::string> list_variants(const RepoId& repo, const CommitHash& commit);
   /// trustedKernelPublisher of a namespace. Never throws for a failing request: see Publisher.
-  Publisher publisher(std::string_view ns);
+  /// `once`: without retries, because the caller can do without the answer.
+  Publisher publisher(std::string_view ns, bool once = false);
   /// One small file's bytes, verified against the listing, through the cache.
   std::string read_file(const RepoId& repo, const CommitHash& commit, const TreeFile& file,
                         std::uint64_t max_bytes);

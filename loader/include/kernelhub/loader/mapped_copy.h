@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "kernelhub/core/export.h"
+#include "kernelhub/trust/verifier.h"
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace kernelhub::loader {
+
+/// For a library whose op namespace is registered already: the name by which dlopen gives the
+/// mapped library of the same bytes, e.g. one that another client opened from its own path (loader
+/// spec N3). It stays mapped. `path` is for messages. Throws LoadError kNamespaceConflict when the
+/// ops are of other bytes: opening a second library that registers them would end the process.
+KERNELHUB_API std::string require_mapped_copy(const trust::VerifiedPackage::File& binary,
+                                              std::string_view op_namespace,
+                                              const std::filesystem::path& path);
+
+}  // namespace kernelhub::loader
