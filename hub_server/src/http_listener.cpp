@@ -236,7 +236,7 @@ void HttpListener::State::serve(Connection& connection) {
     const bool answered = process_request(stream, false, closes, [&](httplib::Request& request) {
       connection.end_head();
       current.body_unread = has_body(request);
-      request.path = "/";
+      request.path.assign(1, '/');
       request.ranges.clear();  // the routes know ranges; the library would apply them to any body
     });
     if (answered && current.body_unread && !connection.is_broken()) connection.linger();

@@ -44,7 +44,7 @@ ServerOptions checked(ServerOptions options) {
     options.base_path.pop_back();
   }
   if (!options.base_path.empty() && options.base_path.front() != '/') {
-    options.base_path.insert(0, "/");
+    options.base_path.insert(options.base_path.begin(), '/');
   }
   return options;
 }

@@ -85,7 +85,7 @@ TEST(SafeRelPath, AcceptedRandomNamesNeverEscape) {
   const std::string alphabet = "a./\\ .:~\x01\xc2\xaf";
   for (int i = 0; i < 20'000; ++i) {
     std::string text;
-    for (unsigned n = random() % 9; n > 0; --n) text += alphabet[random() % alphabet.size()];
+    for (auto n = random() % 9; n > 0; --n) text += alphabet[random() % alphabet.size()];
     if (!SafeRelPath::is_safe(text)) continue;
     const auto code = code_of([&] { open_beneath(root, SafeRelPath::parse(text, "t"), O_RDONLY); });
     ASSERT_EQ(code, ErrorCode::kIo) << text;
