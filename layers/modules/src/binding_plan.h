@@ -74,6 +74,7 @@ class BindingPlan final : public BoundForward {
   /// Null when the kernel may serve the call, else why not.
   const char* refusal(const ModuleInputs& inputs, c10::ArrayRef<c10::IValue> arguments) const;
   const char* tensor_refusal(const at::Tensor& tensor) const;
+  const char* layout_refusal(const at::Tensor& tensor) const;
   const char* unary_refusal(const ModuleInputs& inputs, const at::Tensor& x) const;
   at::Tensor refuse(const char* reason) const;
   c10::IValue argument(const Step& step, const ModuleInputs& inputs,
