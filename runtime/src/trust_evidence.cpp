@@ -25,8 +25,9 @@ trust::PublisherFlag ask_publisher(const Request& request, TrustContext& context
   const hub::Publisher answer = client.publisher(ns, candidate.decision_recorded);
   candidate.offline = candidate.decision_recorded && answer.is_silent;
   if (candidate.offline) {
-    log(LogLevel::kWarning, request.repo.str() + ": an earlier decision about this commit counts, " +
-                                "because " + answer.error);
+    log(LogLevel::kWarning, request.repo.str() +
+                                ": an earlier decision about this commit counts, " + "because " +
+                                answer.error);
   }
   if (!answer.error.empty()) {
     candidate.publisher_error = answer.error;

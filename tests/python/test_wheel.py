@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wheel builds, installs into an empty environment, and works there."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -62,6 +63,11 @@ def test_wheel_holds_the_libraries_stubs_and_marker(wheel: Path) -> None:
 
 @pytest.mark.slow
 def test_installed_package_loads_a_kernel(environment: Path, tmp_path: Path) -> None:
+    # torch is what a variant is chosen for; it alone comes from the environment of the tests.
+    torch = importlib.util.find_spec("torch")
+    assert torch is not None and torch.origin is not None
+    (packages,) = (environment / "lib").glob("python3*/site-packages")
+    (packages / "torch.pth").write_text(str(Path(torch.origin).parents[1]))
     write_package(tmp_path, {"__init__.py": "value = 11\n"}, package_id="_toy_cpu_wheel")
     script = "import kernelhub, sys; print(kernelhub.get_local_kernel(sys.argv[1]).value)"
     assert run([environment / "bin" / "python", "-c", script, tmp_path]).strip() == "11"

@@ -133,7 +133,8 @@ at::Tensor BindingPlan::result(torch::jit::Stack& stack, const at::Tensor& out,
   return reshape_like_ ? tensor.reshape(arguments[*reshape_like_].toTensor().sizes()) : tensor;
 }
 
-inline const char* BindingPlan::unary_refusal(const ModuleInputs& inputs, const at::Tensor& x) const {
+inline const char* BindingPlan::unary_refusal(const ModuleInputs& inputs,
+                                              const at::Tensor& x) const {
   if (!x.defined()) return "an argument is undefined";
   if (const char* reason = tensor_refusal(x)) return reason;
   const bool may_detach = !abilities_.has_backward && at::GradMode::is_enabled();
