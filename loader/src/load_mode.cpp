@@ -9,6 +9,7 @@
 
 #include "kernelhub/core/core_errors.h"
 #include "kernelhub/core/digest.h"
+#include "kernelhub/loader/verified_binary.h"
 
 #include <algorithm>
 #include <array>
@@ -20,40 +21,6 @@
 
 namespace kernelhub::loader {
 namespace {
-
-/// Fails when the file differs from what was verified; asked before and after it is mapped.
-class ChangeGuard {
- public:
-  explicit ChangeGuard(const OpenRequest& request) : request_(request), before_(look()) {
-    if (static_cast<std::uint64_t>(before_.st_size) != request.binary.size_bytes) {
-      throw loader_errors::file_changed(request.path, "its size");
-    }
-  }
-
-  void require_unchanged() const {
-    const struct stat now = look();
-    const auto differ = [](const timespec& a, const timespec& b) {
-      return a.tv_sec != b.tv_sec || a.tv_nsec != b.tv_nsec;
-    };
-    if (now.st_size != before_.st_size)
-      throw loader_errors::file_changed(request_.path, "its size");
-    if (differ(now.st_mtim, before_.st_mtim) || differ(now.st_ctim, before_.st_ctim)) {
-      throw loader_errors::file_changed(request_.path, "its time of change");
-    }
-  }
-
- private:
-  struct stat look() const {
-    struct stat status {};
-    if (fstat(request_.binary.fd, &status) != 0) {
-      throw core_errors::read_failed(request_.path, errno);
-    }
-    return status;
-  }
-
-  const OpenRequest& request_;
-  struct stat before_;
-};
 
 std::set<std::string> python_references(const ElfFacts& facts) {
   std::set<std::string> names;
@@ -99,9 +66,9 @@ OpenedObject open_sealed(const OpenRequest& request, const std::set<std::string>
 }
 
 OpenedObject open_file(const OpenRequest& request, Binding binding) {
-  const ChangeGuard guard(request);
+  require_unchanged(request.binary, request.path);
   SharedObject object = SharedObject::open(request.binary.fd, request.path, binding);
-  guard.require_unchanged();
+  require_unchanged(request.binary, request.path);
   return {std::move(object), UniqueFd(), false};
 }
 
@@ -111,6 +78,21 @@ bool is_undefined_symbol(const LoadError& error) {
 }
 
 }  // namespace
+
+void require_unchanged(const trust::VerifiedPackage::File& file,
+                       const std::filesystem::path& path) {
+  struct stat now {};
+  if (fstat(file.fd, &now) != 0) throw core_errors::read_failed(path, errno);
+  const auto nanoseconds = [](const timespec& time) {
+    return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+  };
+  if (static_cast<std::uint64_t>(now.st_size) != file.size_bytes) {
+    throw loader_errors::file_changed(path.string(), "its size");
+  }
+  if (nanoseconds(now.st_mtim) != file.modified_ns || nanoseconds(now.st_ctim) != file.changed_ns) {
+    throw loader_errors::file_changed(path.string(), "its time of change");
+  }
+}
 
 OpenedObject open_object(const OpenRequest& request) {
   std::set<std::string> references;

@@ -4,7 +4,7 @@
 #include "loader_errors.h"
 
 #include "kernelhub/core/digest.h"
-#include "kernelhub/loader/mapped_copy.h"
+#include "kernelhub/loader/verified_binary.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

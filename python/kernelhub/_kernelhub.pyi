@@ -194,6 +194,10 @@ class VerifiedPackage:
         """
         Name by which dlopen gives the mapped library of the same bytes; raises LoadError when the op namespace belongs to other bytes.
         """
+    def require_unchanged(self, path: str) -> None:
+        """
+        Raises LoadError when the file was written since before it was verified.
+        """
     @property
     def commit(self) -> str | None:
         """

@@ -103,9 +103,16 @@ class PackageModules:
         op_namespace = path.rpartition("/")[2].partition(".")[0]
         if files.variant.startswith("torch") and _is_registered(op_namespace):
             return files.require_mapped_copy(path, op_namespace)
+        self.require_unchanged(path)
         binary = BinaryDescriptor.of(files, path)
         _pinned.append(binary)
         return binary.proc_path()
+
+    def require_unchanged(self, path: str) -> None:
+        """Raise LoadError when a binary was written while it was opened; a copy cannot be."""
+        files = self.files()
+        if not files.needs_sealed:
+            files.require_unchanged(path)
 
     def _library_path(self, name: str) -> str:
         if name not in self._paths:
@@ -186,7 +193,9 @@ class ExtensionLoader(ExtensionFileLoader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Judge the binary, then let dlopen see it; other modules are imported by now."""
         spec.origin = self.path = self._package.open_binary(self._path)
-        return super().create_module(spec)
+        module = super().create_module(spec)
+        self._package.require_unchanged(self._path)
+        return module
 
 
 def _is_registered(op_namespace: str) -> bool:

@@ -3,8 +3,8 @@
 
 #include "kernelhub/core/digest.h"
 #include "kernelhub/core/error.h"
-#include "kernelhub/loader/mapped_copy.h"
 #include "kernelhub/loader/preflight.h"
+#include "kernelhub/loader/verified_binary.h"
 #include "kernelhub/trust/verifier.h"
 
 #include <pybind11/stl.h>
@@ -108,6 +108,12 @@ void bind_trust(py::module_& module) {
       .def("require_loadable", &require_loadable, "path"_a,
            py::call_guard<py::gil_scoped_release>(),
            "ELF checks on one file before anything of it runs; raises LoadError.")
+      .def(
+          "require_unchanged",
+          [](const VerifiedPackage& package, const std::string& path) {
+            loader::require_unchanged(file_of(package, path), package.origin().directory / path);
+          },
+          "path"_a, "Raises LoadError when the file was written since before it was verified.")
       .def(
           "require_mapped_copy",
           [](const VerifiedPackage& package, const std::string& path, std::string_view ns) {

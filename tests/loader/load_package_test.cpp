@@ -109,6 +109,17 @@ TEST(LoadPackage, RefusesAFileThatChangedAfterItWasVerified) {
   EXPECT_EQ(code_of([&] { load_package(std::move(before), sealed); }), ErrorCode::kFileChanged);
 }
 
+TEST(LoadPackage, RefusesAWriteOfEqualSizeAfterVerification) {
+  const FixturePackage files("_plain_9");
+  trust::VerifiedPackage verified = files.verified();
+  {
+    std::fstream file(files.library(), std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(-1, std::ios::end);
+    file << 'x';
+  }
+  EXPECT_EQ(code_of([&] { load_package(std::move(verified)); }), ErrorCode::kFileChanged);
+}
+
 TEST(LoadPackage, RefusesADescriptorOfAnotherPackage) {
   Metadata metadata = fixture_metadata("_scale_cpu_v1");
   const auto code = [&](auto change) {

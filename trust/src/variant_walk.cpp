@@ -18,6 +18,10 @@
 namespace kernelhub::trust {
 namespace {
 
+std::int64_t nanoseconds(const timespec& time) {
+  return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxFiles = 20000;
@@ -147,7 +151,8 @@ class Walk {
     if (!S_ISREG(status.st_mode)) refuse(path, "it is not a regular file");
     ownership_.check(real, status);
     if (files_.size() >= kMaxFiles) refuse(path, "the package has more than 20000 files");
-    files_.push_back({path, std::move(fd), static_cast<std::uint64_t>(status.st_size)});
+    files_.push_back({path, std::move(fd), static_cast<std::uint64_t>(status.st_size),
+                      nanoseconds(status.st_mtim), nanoseconds(status.st_ctim)});
   }
 
   [[noreturn]] void refuse(const std::string& path, const std::string& reason) const {

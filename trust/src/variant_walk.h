@@ -18,6 +18,8 @@ struct OpenFile {
   std::string path;  // relative, '/' separated
   UniqueFd fd;
   std::uint64_t size_bytes = 0;
+  std::int64_t modified_ns = 0;
+  std::int64_t changed_ns = 0;
 };
 
 /// Every file of a variant directory, each opened exactly once, by path in byte order. Links are

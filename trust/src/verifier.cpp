@@ -228,8 +228,8 @@ VerifiedPackage verify_variant(Origin origin, const Metadata& metadata, const Ex
   verifier.hash(files);
   verifier.compare();
   for (OpenFile& file : files) {
-    state->files.push_back(
-        {file.path, verifier.hashes_of(file.path).sha256, file.size_bytes, file.fd.get()});
+    state->files.push_back({file.path, verifier.hashes_of(file.path).sha256, file.size_bytes,
+                            file.fd.get(), file.modified_ns, file.changed_ns});
     state->fds.push_back(std::move(file.fd));
   }
   state->variant_digest = verifier.variant_digest();

@@ -52,6 +52,9 @@ class KERNELHUB_API VerifiedPackage {
     Digest digest;     // SHA-256 of the content
     std::uint64_t size_bytes = 0;
     int fd = -1;  // owned by the package, open for its life
+    // Last changes of content and of status as they were before the content was hashed.
+    std::int64_t modified_ns = 0;
+    std::int64_t changed_ns = 0;
   };
   VerifiedPackage(VerifiedPackage&&) noexcept;
   VerifiedPackage& operator=(VerifiedPackage&&) noexcept;

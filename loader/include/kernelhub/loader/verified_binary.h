@@ -8,7 +8,13 @@
 #include <string>
 #include <string_view>
 
+/// What must hold before and after the dynamic linker gets a verified file.
 namespace kernelhub::loader {
+
+/// Throws LoadError kFileChanged when size or times of the file differ from what they were before
+/// its content was hashed (loader spec T5). `path` is for messages.
+KERNELHUB_API void require_unchanged(const trust::VerifiedPackage::File& file,
+                                     const std::filesystem::path& path);
 
 /// For a library whose op namespace is registered already: the name by which dlopen gives the
 /// mapped library of the same bytes, e.g. one that another client opened from its own path (loader
