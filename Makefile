@@ -22,8 +22,5 @@ test:
 
 benchmark:
 	@$(SETUP); cmake --preset dev >/dev/null && cmake --build --preset dev && \
-	  for package in activation layer-norm; do \
-	    build/dev/bin/kernelhub build kernels-community/$$package --backend cpu \
-	      --python "$$KERNELHUB_VENV/bin/python"; \
-	  done && \
-	  "$$KERNELHUB_VENV/bin/python" benchmarks/run.py --build-dir build/dev
+	  "$$KERNELHUB_VENV/bin/python" benchmarks/run.py --build-dir build/dev && \
+	  benchmarks/cpu/run

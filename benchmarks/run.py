@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run every benchmark on this machine and write benchmarks/results/<name>.{json,md}.
+"""Run the benchmarks of calls and clients and write benchmarks/results/<name>.{json,md}.
 
-run.py --build-dir build/dev [--name cpu-2core]
+run.py --build-dir build/dev [--name calls-2core]
 
 Each figure is a ratio to a peer measured in the same run. The result says which machine, compiler,
-torch and commit it was taken with; results of different machines are not comparable.
+torch and commit it was taken with; results of different machines are not comparable. Op packages
+have drivers of their own: benchmarks/cpu/run, benchmarks/gpu/run.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from protocol import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -28,31 +30,6 @@ PROCESSES = 9
 COMPARISON = re.compile(
     r"(?P<what>.*?) +(?P<value>-?[0-9.]+) (?P<unit>\S+) +\(at most (?P<floor>[0-9.]+)\) \w+"
 )
-
-
-def output_of(*command: str) -> str:
-    """First line of a program's output."""
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")[0]
-
-
-def machine() -> dict[str, Any]:
-    """The machine in words."""
-    cpuinfo = Path("/proc/cpuinfo").read_text()
-    model = next(
-        line.split(":")[1].strip() for line in cpuinfo.splitlines() if "model name" in line
-    )
-    memory = Path("/proc/meminfo").read_text().split("\n")[0].split(":")[1].strip()
-    isa = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {name}" in cpuinfo]
-    return {
-        "processor": f"{model}, {os.cpu_count()} cores of a shared virtual machine",
-        "instruction_sets": isa,
-        "memory": memory,
-        "system": platform.platform(),
-        "compiler": output_of("c++", "--version"),
-        "torch": output_of(sys.executable, "-c", "import torch; print(torch.__version__)"),
-        "commit": output_of("git", "-C", str(ROOT), "rev-parse", "HEAD"),
-        "load_average": os.getloadavg()[0],
-    }
 
 
 def run_json(command: list[str | Path], environment: dict[str, str], output: Path) -> Any:
@@ -101,30 +78,10 @@ def measure(build: Path) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for name in LOADER:
         results[name] = call_costs(build, f"kernelhub_benchmark_{name}")
-    for name, script in (
-        ("clients", "hub/compare_clients.py"),
-        ("cpu_ops", "cpu/compare_eager.py"),
-    ):
-        command: list[str | Path] = [sys.executable, ROOT / "benchmarks" / script]
-        if name == "clients":
-            command += ["--build-dir", build]
-        results[name] = run_json([*command, "--output", scratch], environment, scratch)
+    script = ROOT / "benchmarks" / "hub" / "compare_clients.py"
+    command = [sys.executable, script, "--build-dir", build, "--output", scratch]
+    results["clients"] = run_json(command, environment, scratch)
     return results
-
-
-def cpu_table(rows: list[dict[str, Any]]) -> list[str]:
-    """Markdown of cpu/compare_eager.py."""
-    lines = [
-        "| op | dtype | shape | threads | candidate | us, median | spread | time / ours |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        shape = "x".join(map(str, row["shape"]))
-        lines.append(
-            f"| {row['op']} | {row['dtype']} | {shape} | {row['threads']} | {row['candidate']} | "
-            f"{row['us_median']:.1f} | {row['spread']:.0%} | {row['ratio_to_ours']:.2f} |"
-        )
-    return lines
 
 
 def flat_table(value: Any, prefix: str = "") -> list[str]:
@@ -153,8 +110,6 @@ def to_markdown(document: dict[str, Any]) -> str:
         lines += ["", f"## {name}", ""]
         if name in LOADER:
             lines += call_table(result)
-        elif name == "cpu_ops":
-            lines += cpu_table(result["rows"])
         else:
             lines += ["| figure | value |", "|---|---|", *flat_table(result)]
     return "\n".join(lines) + "\n"
@@ -164,9 +119,9 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build-dir", type=Path, required=True)
-    parser.add_argument("--name", default="cpu", help="stem of the result files")
+    parser.add_argument("--name", default="calls", help="stem of the result files")
     arguments = parser.parse_args()
-    document = {"machine": machine(), "results": measure(arguments.build_dir.resolve())}
+    document = {"machine": machine.host(), "results": measure(arguments.build_dir.resolve())}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{arguments.name}.json").write_text(json.dumps(document, indent=1) + "\n")
     (RESULTS / f"{arguments.name}.md").write_text(to_markdown(document))

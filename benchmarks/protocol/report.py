@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flags that drivers share, and what they leave behind: JSON, Markdown, a picture, a status."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from protocol import compare, gate
+from protocol.rows import ABSENT, FAILED, Result, Row, read_result
+
+
+def flags(description: str) -> argparse.ArgumentParser:
+    """A parser with the flags of every driver."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--gate", action="store_true", help="fail when a floor is missed")
+    parser.add_argument("--quick", action="store_true", help="a subset in less than 90 seconds")
+    parser.add_argument("--op", action="append", metavar="NAME", help="an op or a package")
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="flag regressions")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where results.* go")
+    return parser
+
+
+def finish(arguments: argparse.Namespace, result: Result, floors: list[gate.Floor]) -> int:
+    """Write results.{json,md} and roofline.svg below `arguments.output`; the exit status.
+
+    Wrong values always fail; missed floors only with --gate, regressions only with --compare.
+    """
+    folder: Path = arguments.output
+    folder.mkdir(parents=True, exist_ok=True)
+    result.write(folder / "results.json")
+    missed = gate.misses(result, floors)
+    (folder / "results.md").write_text(to_markdown(result, floors, missed))
+    print(f"results: {folder / 'results.md'}")
+    print(draw(result, folder / "roofline.svg"))
+    slower = []
+    if arguments.compare:
+        slower = compare.regressions(read_result(arguments.compare), result)
+    for line in missed + slower:
+        print(line)
+    print(f"{len(floors)} floors, {len(missed)} missed; {len(slower)} regressions")
+    wrong = any(row.status == FAILED for row in result.rows)
+    return 1 if wrong or slower or (arguments.gate and missed) else 0
+
+
+def to_markdown(result: Result, floors: list[gate.Floor], missed: list[str]) -> str:
+    """The run as a page: machine, ceilings, floors, one table per op."""
+    lines = ["# Benchmark results", "", "| machine | |", "|---|---|"]
+    lines += [f"| {name} | {_words(value)} |" for name, value in result.machine.items()]
+    lines += ["", "| ceiling | |", "|---|---|"]
+    lines += [f"| {name} | {value:.4g} |" for name, value in result.ceilings.items()]
+    lines += ["", f"{len(floors)} floors, {len(missed)} missed."]
+    lines += ["", *(f"- {line}" for line in missed)] if missed else []
+    lines += [
+        "",
+        "Times are microseconds per call: the least of the turns' medians. `x ours` is a time over",
+        "ours, so more than 1 means that ours is faster; a gap within the spread says nothing.",
+    ]
+    problems = result.group()
+    for op in dict.fromkeys(row.op for row in result.rows):
+        lines += ["", f"## {op}", ""]
+        lines += ["| dtype | shape | setting | candidate | us | p10 | p90 | spread | GB/s | % copy"]
+        lines[-1] += " | error | x ours |"
+        lines += ["|---" * 12 + "|"]
+        for candidates in problems.values():
+            rows = list(candidates.values())
+            if rows[0].op == op:
+                lines += [_line(row, candidates.get("ours")) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row, ours: Row | None) -> str:
+    setting = ", ".join(f"{name} {value}" for name, value in row.setting.items())
+    head = f"| {row.dtype} | {'x'.join(map(str, row.shape))} | {setting} | {row.candidate} |"
+    error = "" if row.err is None else f"{row.err:.1e}"
+    if row.us_median is None:
+        why = row.status if row.status != ABSENT else f"absent: {row.reason}"
+        return f"{head} {why} | | | | | | {error} | |"
+    ratio = f"{row.us_median / ours.us_median:.2f}" if ours and ours.us_median else ""
+    numbers = [row.us_median, row.p10, row.p90]
+    times = " | ".join("" if value is None else f"{value:.4g}" for value in numbers)
+    spread = "" if row.spread is None else f"{row.spread:.0%}"
+    rates = " | ".join(
+        "" if value is None else f"{value:.3g}" for value in (row.gbps, row.pct_copy)
+    )
+    return f"{head} {times} | {spread} | {rates} | {error} | {ratio} |"
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def draw(result: Result, path: Path) -> str:
+    """Bandwidth of the largest shapes in percent of the copy; a line that says what was drawn."""
+    try:
+        import matplotlib
+    except ImportError:
+        return "no picture: matplotlib is absent"
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "results"
+    from matplotlib import pyplot
+
+    rows = [row for row in result.rows if row.pct_copy is not None and row.candidate != "copy"]
+    if not rows:
+        return "no picture: no row has a bandwidth"
+    most = max(row.bytes for row in rows)
+    rows = [row for row in rows if row.bytes * 4 >= most]
+    labels = list(dict.fromkeys(_label(row) for row in rows))
+    candidates = list(dict.fromkeys(row.candidate for row in rows))
+    figure, axes = pyplot.subplots(figsize=(8, 1 + 0.24 * len(labels)))
+    for index, candidate in enumerate(candidates):
+        own = [row for row in rows if row.candidate == candidate]
+        axes.scatter(
+            [row.pct_copy for row in own],
+            [labels.index(_label(row)) for row in own],
+            s=22 if candidate == "ours" else 12,
+            color=f"C{index}",
+            label=candidate,
+        )
+    axes.axvline(100, color="grey", linewidth=1)
+    axes.set_yticks(range(len(labels)), labels, fontsize=6)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("bandwidth, % of a copy in the same run")
+    axes.legend(fontsize=7)
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+    return f"picture: {path}"
+
+
+def _label(row: Row) -> str:
+    return " ".join([row.op, row.dtype, *(str(value) for value in row.setting.values())])
