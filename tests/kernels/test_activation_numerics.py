@@ -175,3 +175,16 @@ def test_fatrelu_is_exact_and_compares_strictly(activation: ModuleType, dtype: t
     assert run(activation, "fatrelu_and_mul", x).tolist() == [[0.0, 1.5, 0.0, 0.0]]
     out = torch.empty(1, 4, dtype=dtype)
     assert activation.fatrelu_and_mul(out, x).tolist() == [[0.75, 1.5, 0.0, 0.0]]
+
+
+@HALVES
+@pytest.mark.parametrize("op", [op for op in reference.GATED if op != "fatrelu_and_mul"])
+def test_gated_16_bit_ops_multiply_exactly_what_the_unary_op_gives(
+    activation: ModuleType, op: str, dtype: torch.dtype
+) -> None:
+    x = torch.randn(7, 2 * 1301).to(dtype)
+    first, second = x.chunk(2, -1)
+    gate, factor = (second, first) if op == "mul_and_silu" else (first, second)
+    act = "silu" if "silu" in op else op.removesuffix("_and_mul")
+    expected = run(activation, act, gate.contiguous()).float() * factor.float()
+    assert precision.same_bits(run(activation, op, x), expected.to(dtype)).all()

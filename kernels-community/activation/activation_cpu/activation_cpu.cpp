@@ -1,33 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "activation_cpu/activation_cpu.h"
 
+#include <optional>
+
+#include "activation_cpu/value_table.h"
 #include "primitives/cpu_dispatch.h"
 
 namespace kernelhub::activation::cpu {
 namespace {
 
-using Apply = void (*)(const Params&, std::int64_t, std::int64_t);
+using primitives::DType;
 
-Apply best_apply() {
+struct Level {
+  Apply apply;
+  decltype(&apply_gated_scalar) apply_gated;
+};
+
+Level best_level() {
   switch (primitives::select_cpu_isa("activation")) {
     case primitives::CpuIsa::kAvx512:
-      return apply_avx512;
+      return {apply_avx512, apply_gated_avx512};
     case primitives::CpuIsa::kAvx2:
-      return apply_avx2;
+      return {apply_avx2, apply_gated_avx2};
     case primitives::CpuIsa::kScalar:
       break;
   }
-  return apply_scalar;
+  return {apply_scalar, apply_gated_scalar};
+}
+
+/// The op of one tensor whose values an op of 16-bit tensors looks up; none where computing them is
+/// as cheap.
+std::optional<Op> tabulated(Op op) {
+  switch (op) {
+    case Op::kSilu:
+    case Op::kGelu:
+    case Op::kGeluTanh:
+    case Op::kGeluQuick:
+    case Op::kGeluFast:
+    case Op::kGeluNew:
+      return op;
+    case Op::kSiluAndMul:
+    case Op::kMulAndSilu:
+      return Op::kSilu;
+    case Op::kGeluAndMul:
+      return Op::kGelu;
+    case Op::kGeluTanhAndMul:
+      return Op::kGeluTanh;
+    default:
+      return std::nullopt;
+  }
 }
 
 }  // namespace
 
 void run(const Params& params, const primitives::ParallelFor& parallel_for) {
-  static const Apply simd_apply = best_apply();
-  const Apply apply = params.dtype == primitives::DType::kFloat64 ? apply_fp64 : simd_apply;
-  parallel_for(
-      0, params.rows * params.cols, primitives::kElementsPerThread,
-      [&params, apply](std::int64_t begin, std::int64_t end) { apply(params, begin, end); });
+  static const Level level = best_level();
+  const auto split = [&](const auto& body) {
+    parallel_for(0, params.rows * params.cols, primitives::kElementsPerThread, body);
+  };
+  if (params.dtype == DType::kFloat16 || params.dtype == DType::kBFloat16) {
+    if (const std::optional<Op> op = tabulated(params.op)) {
+      const std::uint16_t* table = value_table(*op, params.dtype, level.apply);
+      const auto apply = is_gated(params.op) ? level.apply_gated : apply_table;
+      return split([&params, table, apply](std::int64_t begin, std::int64_t end) {
+        apply(params, table, begin, end);
+      });
+    }
+  }
+  const Apply apply = params.dtype == DType::kFloat64 ? apply_fp64 : level.apply;
+  split([&params, apply](std::int64_t begin, std::int64_t end) { apply(params, begin, end); });
 }
 
 }  // namespace kernelhub::activation::cpu

@@ -18,4 +18,13 @@ void apply_avx2(const Params& params, std::int64_t begin, std::int64_t end);
 void apply_avx512(const Params& params, std::int64_t begin, std::int64_t end);
 void apply_fp64(const Params& params, std::int64_t begin, std::int64_t end);
 
+/// The same for silu_and_mul, mul_and_silu and the gelu gates in fp16 and bf16, the activation
+/// taken from `table` (value_table.h).
+void apply_gated_scalar(const Params& params, const std::uint16_t* table, std::int64_t begin,
+                        std::int64_t end);
+void apply_gated_avx2(const Params& params, const std::uint16_t* table, std::int64_t begin,
+                      std::int64_t end);
+void apply_gated_avx512(const Params& params, const std::uint16_t* table, std::int64_t begin,
+                        std::int64_t end);
+
 }  // namespace kernelhub::activation::cpu

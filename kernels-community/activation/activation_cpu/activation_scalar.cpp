@@ -11,4 +11,9 @@ void apply_scalar(const Params& params, std::int64_t begin, std::int64_t end) {
   HWY_NAMESPACE::apply(params, begin, end);
 }
 
+void apply_gated_scalar(const Params& params, const std::uint16_t* table, std::int64_t begin,
+                        std::int64_t end) {
+  HWY_NAMESPACE::apply_gated_table(params, table, begin, end);
+}
+
 }  // namespace kernelhub::activation::cpu

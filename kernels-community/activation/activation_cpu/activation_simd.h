@@ -154,6 +154,45 @@ inline void apply(const Params& params, std::int64_t begin, std::int64_t end) {
   }
 }
 
+/// T(table[gate] * factor) for fp16 or bf16: a gated op whose activation was tabulated.
+template <class Format>
+inline void gated_table_range(const Params& params, const std::uint16_t* table, std::int64_t begin,
+                              std::int64_t end) {
+  // Far more than the stores that can be in flight: loading a vector over pending narrow stores
+  // would wait for them.
+  constexpr std::int64_t kBlock = 512;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
+  const bool second = params.op == Op::kMulAndSilu;
+  for_each_row_segment<std::uint16_t>(
+      params, begin, end, [&](const std::uint16_t* x, std::uint16_t* out, std::int64_t count) {
+        const std::uint16_t* gate = second ? x + params.cols : x;
+        const std::uint16_t* factor = second ? x : x + params.cols;
+        HWY_ALIGN std::uint16_t values[kBlock];
+        for (std::int64_t first = 0; first < count; first += kBlock) {
+          const std::int64_t size = count - first < kBlock ? count - first : kBlock;
+          for (std::int64_t i = 0; i < size; ++i) values[i] = table[gate[first + i]];
+          std::int64_t i = 0;
+          for (; i + lanes <= size; i += lanes) {
+            const V y = Format::load(factor + first + i);
+            Format::store(hn::Mul(Format::load(values + i), y), out + first + i);
+          }
+          if (i == size) continue;
+          const auto rest = static_cast<std::size_t>(size - i);
+          const V act = simd::load_first<Format>(values + i, rest);
+          const V y = simd::load_first<Format>(factor + first + i, rest);
+          simd::store_first<Format>(hn::Mul(act, y), out + first + i, rest);
+        }
+      });
+}
+
+inline void apply_gated_table(const Params& params, const std::uint16_t* table, std::int64_t begin,
+                              std::int64_t end) {
+  if (params.dtype == primitives::DType::kFloat16) {
+    return gated_table_range<simd::Float16>(params, table, begin, end);
+  }
+  return gated_table_range<simd::BFloat16>(params, table, begin, end);
+}
+
 }  // namespace
 }  // namespace kernelhub::activation::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
