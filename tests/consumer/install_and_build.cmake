@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+# Installs the build, then builds SOURCE_DIR with nothing but find_package(kernelhub) and runs the
+# programs named by RUN, whose folder is the build's.
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE code)
   if(NOT code EQUAL 0)
@@ -12,7 +14,7 @@ run(
   -DKERNELHUB_TORCH_PREFIX=${TORCH_PREFIX} -DWITH_TORCH=${HAS_TORCH}
 )
 run(${CMAKE_COMMAND} --build ${WORK_DIR}/build)
-run(${WORK_DIR}/build/consumer)
-if(HAS_TORCH)
-  run(${WORK_DIR}/build/torch_consumer)
-endif()
+foreach(command IN LISTS RUN)
+  separate_arguments(command)
+  run(${WORK_DIR}/build/${command})
+endforeach()
