@@ -82,13 +82,18 @@ HWY_INLINE V logistic_gate(V x, V size, V low) {
   return hn::Div(numerator, hn::Add(constant(1.0), power));
 }
 
-/// x * Phi(x), Phi the normal distribution: 0.5 * x * (1 + erf(x / sqrt(2))) without the
-/// cancellation of 1 + erf. Phi(-a) = e^(-a^2 / 2) * P(a) / Q(a): the scaled complementary error
-/// function as a rational minimax approximation of degree 4 over 5, relative error 4e-8 on
-/// [0, 14.6] with fp32 coefficients (the form of W. J. Cody, Math. Comp. 23 (1969), 631-637; own
-/// Remez fit in 40-digit arithmetic). a^2 is kept in two parts, else its rounding alone costs
-/// a^2 / 2 ulp. Special values as in logistic_gate.
-HWY_INLINE V normal_gate(V x) {
+/// For a = min(|x|, 16): `tail` = Phi(-a), Phi the normal distribution, and `power` = e^(-a^2 / 2).
+/// Phi(-a) = e^(-a^2 / 2) * P(a) / Q(a): the scaled complementary error function as a rational
+/// minimax approximation of degree 4 over 5, relative error 4e-8 on [0, 14.6] with fp32
+/// coefficients (the form of W. J. Cody, Math. Comp. 23 (1969), 631-637; own Remez fit in 40-digit
+/// arithmetic). a^2 is kept in two parts, else its rounding alone costs a^2 / 2 ulp.
+struct NormalTail {
+  V size;  // a
+  V power;
+  V tail;
+};
+
+HWY_INLINE NormalTail normal_tail(V x) {
   const V a = hn::Min(hn::Abs(x), constant(16.0));
   const V half = hn::Mul(a, constant(0.5));
   const V size = hn::Mul(half, a);
@@ -105,8 +110,16 @@ HWY_INLINE V normal_gate(V x) {
   q = hn::MulAdd(q, a, constant(1.67489025));
   q = hn::MulAdd(q, a, constant(1.0));
   const V tail = scale_by_power(hn::Div(hn::Mul(p, e.mantissa), q), e.exponent);
+  return {a, scale_by_power(e.mantissa, e.exponent), tail};
+}
+
+/// x * Phi(x) = 0.5 * x * (1 + erf(x / sqrt(2))) without the cancellation of 1 + erf. Special
+/// values as in logistic_gate.
+HWY_INLINE V normal_gate(V x) {
+  const NormalTail normal = normal_tail(x);
   // For x >= 0: x - x * Phi(-x); a instead of the factor x keeps +inf from meeting zero.
-  return hn::IfThenElse(hn::Lt(x, hn::Zero(F32())), hn::Mul(x, tail), hn::NegMulAdd(a, tail, x));
+  return hn::IfThenElse(hn::Lt(x, hn::Zero(F32())), hn::Mul(x, normal.tail),
+                        hn::NegMulAdd(normal.size, normal.tail, x));
 }
 
 /// tanh(x) = -E / (2 + E) with E = e^(-2|x|) - 1, the scheme of fdlibm: relative error below 3 ulp,

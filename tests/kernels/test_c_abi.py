@@ -37,6 +37,20 @@ def test_activation_gives_the_bits_of_the_torch_build(
     assert torch.equal(out, expected)
 
 
+@pytest.mark.parametrize("op", reference.ALL)
+def test_the_gradients_are_those_of_the_torch_build(
+    load_package: Callable[[str], ModuleType], op: str
+) -> None:
+    module = tvm_ffi.load_module(str(library("activation")))
+    x = torch.randn(33, 2048).bfloat16()
+    grad = torch.randn(33, 1024 if op in reference.GATED else 2048).bfloat16()
+    extra = (0.25,) if op == "fatrelu_and_mul" else ()
+    expected, out = torch.empty_like(x), torch.empty_like(x)
+    getattr(load_package("activation").ops, f"{op}_backward")(expected, grad, x, *extra)
+    getattr(module, f"{op}_backward")(out, grad, x, *extra)
+    assert torch.equal(out, expected)
+
+
 @pytest.mark.parametrize("has_parameters", [True, False])
 def test_layer_norm_gives_the_bits_of_the_torch_build(
     load_package: Callable[[str], ModuleType], has_parameters: bool

@@ -10,7 +10,11 @@ import pytest
 
 HERE = Path(__file__).parent
 LEVELS = {"scalar": set(), "avx2": {"avx2", "fma", "f16c"}, "avx512": {"avx512bw", "avx512dq"}}
-NUMERIC = ("test_activation_numerics.py", "test_layer_norm_numerics.py")
+NUMERIC = (
+    "test_activation_numerics.py",
+    "test_gradient_numerics.py",
+    "test_layer_norm_numerics.py",
+)
 
 
 def cpu_flags() -> set[str]:

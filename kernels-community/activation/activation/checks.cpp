@@ -81,4 +81,42 @@ Params checked_params(Op op, const TensorArg& out, const TensorArg& input, doubl
   return params;
 }
 
+std::string backward_name(Op op) { return std::string(op_name(op)) + "_backward"; }
+
+BackwardParams checked_backward_params(Op op, const TensorArg& grad_input,
+                                       const TensorArg& grad_out, const TensorArg& input,
+                                       double threshold) {
+  const ArgumentCheck check("activation", backward_name(op).c_str());
+  check.same_device(grad_input, input);
+  check.same_device(grad_out, input);
+  const primitives::DType dtype = check.supported_dtype(input);
+  check.same_dtype(grad_input, input);
+  check.same_dtype(grad_out, input);
+  check.shape(grad_out, expected_out_shape(check, op, input));
+  check.shape(grad_input, input.sizes);
+  const RowLayout input_rows = check.rows(input);
+  const RowLayout grad_out_rows = check.rows(grad_out);
+  const RowLayout grad_input_rows = check.writable_rows(grad_input);
+  check.overlap(grad_input, grad_input_rows, grad_out, grad_out_rows,
+                ArgumentCheck::Alias::kForbidden);
+  check.overlap(grad_input, grad_input_rows, input, input_rows, ArgumentCheck::Alias::kExact);
+  BackwardParams params{op,
+                        dtype,
+                        grad_input.data,
+                        grad_out.data,
+                        input.data,
+                        grad_out_rows.rows,
+                        grad_out_rows.cols,
+                        grad_input_rows.row_stride,
+                        grad_out_rows.row_stride,
+                        input_rows.row_stride,
+                        threshold};
+  if (!is_gated(op) && is_dense(input_rows) && is_dense(grad_out_rows) &&
+      is_dense(grad_input_rows)) {
+    params.cols *= params.rows;
+    params.rows = 1;
+  }
+  return params;
+}
+
 }  // namespace kernelhub::activation

@@ -38,4 +38,19 @@ struct Params {
   double threshold;  // fatrelu_and_mul only
 };
 
+/// One call of an op's backward, already checked; the layouts are those of Params.
+struct BackwardParams {
+  Op op;                           // the forward op
+  primitives::DType dtype;         // of all three tensors
+  void* grad_input;                // as input, which it may equal
+  const void* grad_out;            // [rows, cols]
+  const void* input;               // [rows, cols], gated: [rows, 2 * cols]
+  std::int64_t rows;               // >= 1
+  std::int64_t cols;               // >= 1
+  std::int64_t grad_input_stride;  // elements from one row of grad_input to the next
+  std::int64_t grad_out_stride;
+  std::int64_t input_stride;
+  double threshold;  // fatrelu_and_mul_backward only
+};
+
 }  // namespace kernelhub::activation

@@ -11,6 +11,9 @@ namespace kernelhub::activation::cpu {
 /// `KERNELHUB_CPU_ISA`.
 void run(const Params& params, const primitives::ParallelFor& parallel_for);
 
+/// As `run`, for the backward of `params.op`.
+void run_backward(const BackwardParams& params, const primitives::ParallelFor& parallel_for);
+
 /// Writes elements [begin, end) of the output, counted row by row: the same values whatever the
 /// split. One function per instruction set, and one for fp64.
 void apply_scalar(const Params& params, std::int64_t begin, std::int64_t end);
@@ -26,5 +29,11 @@ void apply_gated_avx2(const Params& params, const std::uint16_t* table, std::int
                       std::int64_t end);
 void apply_gated_avx512(const Params& params, const std::uint16_t* table, std::int64_t begin,
                         std::int64_t end);
+
+/// The gradient of the input for elements [begin, end) of grad_out, counted row by row.
+void apply_backward_scalar(const BackwardParams& params, std::int64_t begin, std::int64_t end);
+void apply_backward_avx2(const BackwardParams& params, std::int64_t begin, std::int64_t end);
+void apply_backward_avx512(const BackwardParams& params, std::int64_t begin, std::int64_t end);
+void apply_backward_fp64(const BackwardParams& params, std::int64_t begin, std::int64_t end);
 
 }  // namespace kernelhub::activation::cpu

@@ -12,4 +12,7 @@ namespace kernelhub::activation::cuda {
 /// Returns the launch's status.
 cudaError_t launch(const Params& params, cudaStream_t stream);
 
+/// As `launch`, for the backward of `params.op`.
+cudaError_t launch_backward(const BackwardParams& params, cudaStream_t stream);
+
 }  // namespace kernelhub::activation::cuda

@@ -4,6 +4,9 @@
 Every function takes `out` and `x` of one dtype (float32, float16, bfloat16; float64 on CPU) on one
 device and returns `out`. Gated functions read `x` as `[..., 2 * d]` and write `out` `[..., d]`; the
 others need `out` of the shape of `x`, and `out` may be `x` itself. Rows may be strided.
+
+What writes a given tensor has no gradient: `layers` holds the differentiable functions `f(x)`, and
+`ops.<op>_backward(grad_input, grad_out, input)` the gradients themselves.
 """
 
 import warnings
@@ -21,13 +24,14 @@ def _warn_if_detached(*tensors: torch.Tensor) -> None:
     if _warned or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return
     if any(tensor.requires_grad for tensor in tensors):
-        _warned = True
         warnings.warn(
-            "activation: an input requires grad, but these functions have no backward: the result "
-            "carries no gradient. Use torch.no_grad(), or the torch.nn.functional equivalent",
+            "activation: an input requires grad, but a function that writes into a given tensor is "
+            "cut off from the graph: the result carries no gradient. Use the function of the same "
+            "name in activation.layers, which has a backward, or torch.no_grad()",
             UserWarning,
             stacklevel=3,
         )
+        _warned = True
 
 
 def silu_and_mul(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
