@@ -403,10 +403,9 @@ std::optional<std::string> old_edition(const toml::table& root) {
 toml::table parse_file(const std::filesystem::path& file) {
   const std::string text = read_file(file);
   try {
-    return toml::parse(text, file.string());
-  } catch (const toml::parse_error& error) {
-    throw builder_errors::invalid_toml(file, static_cast<int>(error.source().begin.line),
-                                       error.description());
+    return parse_toml(text, file.string());
+  } catch (const TomlSyntaxError& error) {
+    throw builder_errors::invalid_toml(file, static_cast<int>(error.line), error.what());
   }
 }
 

@@ -2,8 +2,7 @@
 #pragma once
 
 #include "kernelhub/builder/build_toml.h"
-
-#include <toml++/toml.h>
+#include "kernelhub/core/toml.h"
 
 #include <initializer_list>
 #include <optional>

@@ -5,10 +5,10 @@
 
 #include "kernelhub/core/core_errors.h"
 #include "kernelhub/core/repo.h"
+#include "kernelhub/core/toml.h"
 #include "kernelhub/core/unique_fd.h"
 
 #include <fmt/format.h>
-#include <toml++/toml.h>
 
 #include <cerrno>
 #include <fcntl.h>
@@ -168,10 +168,10 @@ std::optional<PolicyFile> read_policy_file(const fs::path& file) {
   PolicyFile policy;
   policy.file = file;
   try {
-    const toml::table root = toml::parse(std::string_view(*content), file.string());
+    const toml::table root = parse_toml(*content, file.string());
     for (const auto& [key, node] : root) read_key(key.str(), node, policy);
-  } catch (const toml::parse_error& error) {
-    fail(file, error.source().begin.line, error.description());
+  } catch (const TomlSyntaxError& error) {
+    fail(file, error.line, error.what());
   }
   return policy;
 }
