@@ -11,71 +11,62 @@ namespace kernelhub::primitives::HWY_NAMESPACE {
 
 HWY_INLINE V constant(double value) { return hn::Set(F32(), static_cast<float>(value)); }
 
-/// a * b - product for product = a * b rounded: what the rounding lost, exactly.
-HWY_INLINE V product_error(V a, V b, V product) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  return hn::MulSub(a, b, product);
-#else
-  // No fused multiply-add: Dekker's product over Veltkamp's split (Numer. Math. 18 (1971),
-  // 224-242).
-  const V splitter = constant(4097.0);
-  const V a_scaled = hn::Mul(a, splitter);
-  const V a_high = hn::Sub(a_scaled, hn::Sub(a_scaled, a));
-  const V a_low = hn::Sub(a, a_high);
-  const V b_scaled = hn::Mul(b, splitter);
-  const V b_high = hn::Sub(b_scaled, hn::Sub(b_scaled, b));
-  const V b_low = hn::Sub(b, b_high);
-  V error = hn::Sub(hn::Mul(a_high, b_high), product);
-  error = hn::Add(error, hn::Mul(a_high, b_low));
-  error = hn::Add(error, hn::Mul(a_low, b_high));
-  return hn::Add(error, hn::Mul(a_low, b_low));
-#endif
+// Added to a number below 2^22 it leaves the nearest integer in the lowest bits.
+constexpr double kRounder = 12582912.0;  // 1.5 * 2^23
+
+/// 2^n, n in [-126, 127], from n + kRounder.
+HWY_INLINE V power_of_two(V shifted) {
+  const I32 di;
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
+  return hn::BitCast(F32(), hn::Add(exponent, hn::Set(di, 127 << 23)));
 }
 
-HWY_INLINE V power_of_two(hn::Vec<I32> exponent) {
-  return hn::BitCast(F32(), hn::ShiftLeft<23>(hn::Add(exponent, hn::Set(I32(), 127))));
-}
-
-/// value * 2^n for an integral n in [-250, 250], also where 2^n or the result is subnormal.
+/// value * 2^n for an integral n in [-250, 127], also where 2^n or the result is subnormal.
 HWY_INLINE V scale_by_power(V value, V n) {
 #if HWY_TARGET == HWY_AVX3
   return V{_mm512_scalef_ps(value.raw, n.raw)};
 #else
-  const auto exponent = hn::ConvertTo(I32(), n);
-  const auto half = hn::ShiftRight<1>(exponent);
-  const V scaled = hn::Mul(value, power_of_two(half));
-  return hn::Mul(scaled, power_of_two(hn::Sub(exponent, half)));
+  const V rounder = constant(kRounder);
+  if (HWY_LIKELY(hn::AllTrue(F32(), hn::Ge(n, constant(-126.0))))) {
+    return hn::Mul(value, power_of_two(hn::Add(n, rounder)));
+  }
+  // Both factors are normal and the first product is exact, so the result is rounded once.
+  const V half = hn::Sub(hn::MulAdd(n, constant(0.5), rounder), rounder);
+  const V scaled = hn::Mul(value, power_of_two(hn::Add(half, rounder)));
+  return hn::Mul(scaled, power_of_two(hn::Add(hn::Sub(n, half), rounder)));
 #endif
 }
 
-/// e^-(y + low) = mantissa * 2^exponent, mantissa in [0.7, 1.42], for y in [0, 130] and |low| much
-/// smaller than 1. Cody-Waite reduction to |r| <= ln(2) / 2 and a polynomial of degree 6 in r:
-/// relative error below 1.4e-8 before rounding (Remez fit in 40-digit arithmetic).
+/// e^-z = mantissa * 2^exponent, mantissa in [0.7, 1.42], for z = y * unit in [0, 130]; `unit` is a
+/// power of two. Cody-Waite reduction to |r| <= ln(2) / 2 and a polynomial of degree 6 in r:
+/// relative error below 1.4e-8 before rounding (Remez fit in 40-digit arithmetic), and z / 2 ulp
+/// for the rounding of y.
 struct ExpParts {
   V mantissa;
   V exponent;
 };
 
-HWY_INLINE ExpParts exp_of_negative(V y, V low) {
-  const V n = hn::Round(hn::Mul(y, constant(-1.4426950408889634)));
-  // -r: ln(2) in two parts, the first short enough for an exact product.
-  V s = hn::MulAdd(n, constant(0.693359375), y);
-  s = hn::MulAdd(n, constant(-2.12194440054690583e-4), s);
-  s = hn::Add(s, low);
-  V m = constant(0.0013882487547);
-  m = hn::MulAdd(m, s, constant(-0.0083666918799));
-  m = hn::MulAdd(m, s, constant(0.0416672043502));
-  m = hn::MulAdd(m, s, constant(-0.1666654199362));
-  m = hn::MulAdd(m, s, constant(0.4999999701977));
-  m = hn::MulAdd(m, s, constant(-1.0));
+HWY_INLINE ExpParts exp_of_negative(V y, double unit = 1.0) {
+  const V rounder = constant(kRounder);
+  const V n = hn::Sub(hn::MulAdd(y, constant(-1.4426950408889634 * unit), rounder), rounder);
+  // -r / unit: ln(2) in two parts, the first short enough for an exact product.
+  V s = hn::MulAdd(n, constant(0.693359375 / unit), y);
+  s = hn::MulAdd(n, constant(-2.12194440054690583e-4 / unit), s);
+  const double unit2 = unit * unit;
+  V m = constant(0.0013882487547 * unit2 * unit2 * unit2);
+  m = hn::MulAdd(m, s, constant(-0.0083666918799 * unit2 * unit2 * unit));
+  m = hn::MulAdd(m, s, constant(0.0416672043502 * unit2 * unit2));
+  m = hn::MulAdd(m, s, constant(-0.1666654199362 * unit2 * unit));
+  m = hn::MulAdd(m, s, constant(0.4999999701977 * unit2));
+  m = hn::MulAdd(m, s, constant(-unit));
   return {hn::MulAdd(m, s, constant(1.0)), n};
 }
 
-/// x / (1 + e^-y), the logistic gate of x, for y of the sign of x and |y| = size + low. Written
-/// over e^-|y|, so that it neither overflows nor cancels: within 3 ulp where the result is normal.
+/// x / (1 + e^-y), the logistic gate of x, for y of the sign of x and |y| = size. Written over
+/// e^-|y|, so that it neither overflows nor cancels: within 3 ulp where |y| is below 1.
 /// NaN in x gives NaN, +inf gives +inf, -inf gives NaN (as -inf / inf does in the plain formula).
-HWY_INLINE V logistic_gate(V x, V size, V low) {
-  const ExpParts e = exp_of_negative(hn::Min(size, constant(128.0)), low);
+HWY_INLINE V logistic_gate(V x, V size) {
+  const ExpParts e = exp_of_negative(hn::Min(size, constant(128.0)));
   const V power = scale_by_power(e.mantissa, e.exponent);
   const auto is_negative = hn::Lt(x, hn::Zero(F32()));
   const V numerator = hn::IfThenElse(is_negative, hn::Mul(x, power), x);
@@ -86,7 +77,7 @@ HWY_INLINE V logistic_gate(V x, V size, V low) {
 /// Phi(-a) = e^(-a^2 / 2) * P(a) / Q(a): the scaled complementary error function as a rational
 /// minimax approximation of degree 4 over 5, relative error 4e-8 on [0, 14.6] with fp32
 /// coefficients (the form of W. J. Cody, Math. Comp. 23 (1969), 631-637; own Remez fit in 40-digit
-/// arithmetic). a^2 is kept in two parts, else its rounding alone costs a^2 / 2 ulp.
+/// arithmetic).
 struct NormalTail {
   V size;  // a
   V power;
@@ -95,9 +86,7 @@ struct NormalTail {
 
 HWY_INLINE NormalTail normal_tail(V x) {
   const V a = hn::Min(hn::Abs(x), constant(16.0));
-  const V half = hn::Mul(a, constant(0.5));
-  const V size = hn::Mul(half, a);
-  const ExpParts e = exp_of_negative(size, product_error(half, a, size));
+  const ExpParts e = exp_of_negative(hn::Mul(a, a), 0.5);
   V p = constant(0.00412404293);
   p = hn::MulAdd(p, a, constant(0.0406852321));
   p = hn::MulAdd(p, a, constant(0.183389227));
@@ -126,7 +115,8 @@ HWY_INLINE V normal_gate(V x) {
 /// odd, NaN kept.
 HWY_INLINE V tanh(V x) {
   const V y = hn::Min(hn::Mul(hn::Abs(x), constant(2.0)), constant(20.0));
-  const V n = hn::Round(hn::Mul(y, constant(-1.4426950408889634)));
+  const V shifted = hn::MulAdd(y, constant(-1.4426950408889634), constant(kRounder));
+  const V n = hn::Sub(shifted, constant(kRounder));
   V s = hn::MulAdd(n, constant(0.693359375), y);
   s = hn::MulAdd(n, constant(-2.12194440054690583e-4), s);
   V q = constant(0.0013882487547);
@@ -136,7 +126,7 @@ HWY_INLINE V tanh(V x) {
   q = hn::MulAdd(q, s, constant(0.4999999701977));
   // 1 - e^-s, kept apart from 1: for small x it is all there is.
   const V fraction = hn::NegMulAdd(hn::Mul(s, s), q, s);
-  const V scale = power_of_two(hn::ConvertTo(I32(), n));
+  const V scale = power_of_two(shifted);
   const V one_minus = hn::MulAdd(scale, fraction, hn::Sub(constant(1.0), scale));
   const V magnitude = hn::Div(one_minus, hn::Sub(constant(2.0), one_minus));
   return hn::IfThenElse(hn::IsNaN(x), x, hn::CopySign(magnitude, x));

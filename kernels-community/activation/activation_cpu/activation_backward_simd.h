@@ -41,7 +41,7 @@ HWY_INLINE V keep_nan(V x, V slope) { return hn::IfThenElse(hn::IsNaN(x), x, slo
 /// `rate` = y' there.
 HWY_INLINE Activation logistic(V x, V clamped_x, V y, V rate) {
   const V size = hn::Min(hn::Abs(y), constant(128.0));
-  const simd::ExpParts e = simd::exp_of_negative(size, hn::Zero(F32()));
+  const simd::ExpParts e = simd::exp_of_negative(size);
   const V power = simd::scale_by_power(e.mantissa, e.exponent);
   const V above = hn::Div(constant(1.0), hn::Add(constant(1.0), power));  // s(|y|)
   const V below = hn::Mul(power, above);                                  // s(-|y|)

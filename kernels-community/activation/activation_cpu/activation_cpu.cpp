@@ -11,6 +11,8 @@ namespace {
 
 using primitives::DType;
 
+using Apply = void (*)(const Params&, std::int64_t, std::int64_t);
+
 struct Level {
   Apply apply;
   decltype(&apply_gated_scalar) apply_gated;
@@ -28,8 +30,7 @@ Level best_level() {
   return {apply_scalar, apply_gated_scalar};
 }
 
-/// The op of one tensor whose values an op of 16-bit tensors looks up; none where computing them is
-/// as cheap.
+/// The op of one tensor whose values an op of 16-bit tensors looks up; none for fatrelu_and_mul.
 std::optional<Op> tabulated(Op op) {
   switch (op) {
     case Op::kSilu:
@@ -60,7 +61,7 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for) {
   };
   if (params.dtype == DType::kFloat16 || params.dtype == DType::kBFloat16) {
     if (const std::optional<Op> op = tabulated(params.op)) {
-      const std::uint16_t* table = value_table(*op, params.dtype, level.apply);
+      const std::uint16_t* table = value_table(*op, params.dtype);
       const auto apply = is_gated(params.op) ? level.apply_gated : apply_table;
       return split([&params, table, apply](std::int64_t begin, std::int64_t end) {
         apply(params, table, begin, end);

@@ -15,7 +15,8 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for);
 void run_backward(const BackwardParams& params, const primitives::ParallelFor& parallel_for);
 
 /// Writes elements [begin, end) of the output, counted row by row: the same values whatever the
-/// split. One function per instruction set, and one for fp64.
+/// split. One function per instruction set, for fp32 and all dtypes of fatrelu_and_mul, and one for
+/// fp64.
 void apply_scalar(const Params& params, std::int64_t begin, std::int64_t end);
 void apply_avx2(const Params& params, std::int64_t begin, std::int64_t end);
 void apply_avx512(const Params& params, std::int64_t begin, std::int64_t end);

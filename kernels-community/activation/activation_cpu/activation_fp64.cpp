@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ops in fp64, for gradient checks: the plain formulas with libm, every step in fp64.
+// The ops in fp64, for gradient checks and the values of 16-bit ops: the plain formulas with libm,
+// every step in fp64.
 #include <cmath>
 
 #include "activation_cpu/activation_cpu.h"
@@ -20,8 +21,9 @@ double gelu_quick(double x) { return logistic_gate(x, 1.702 * x); }
 
 constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
 
+// 0.5 (1 + tanh(u)) = 1 / (1 + e^(-2u)), without the cancellation of the sum.
 double gelu_tanh(double x) {
-  return 0.5 * x * (1.0 + std::tanh(kSqrtTwoOverPi * (x + 0.044715 * x * x * x)));
+  return logistic_gate(x, 2.0 * kSqrtTwoOverPi * (x + 0.044715 * x * x * x));
 }
 
 // gelu_fast and gelu_new name their constant with eight digits.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ops of the package on Highway lanes; the includer's flags choose the instruction set.
-// All arithmetic is fp32; `Format::round` marks the rounding points that are part of the contract
-// (T(.) in CARD.md). Build with -ffp-contract=off: a fused multiply-add would skip one of them.
+// All arithmetic is fp32. 16-bit activations are looked up (value_table.h); what is computed here
+// in 16 bits is a product with them. Build with -ffp-contract=off: in fp32 every step of gelu_fast
+// and gelu_new is a rounding point (T(.) in CARD.md), and a fused multiply-add would skip one.
 #pragma once
 
 #include "activation/params.h"
@@ -20,7 +21,7 @@ using simd::V;
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
 namespace {
 
-HWY_INLINE V silu(V x) { return simd::logistic_gate(x, hn::Abs(x), hn::Zero(F32())); }
+HWY_INLINE V silu(V x) { return simd::logistic_gate(x, hn::Abs(x)); }
 
 HWY_INLINE V gelu(V x) { return simd::normal_gate(x); }
 
@@ -28,54 +29,48 @@ HWY_INLINE V gelu(V x) { return simd::normal_gate(x); }
 HWY_INLINE V gelu_tanh(V x) {
   const V slope =
       hn::MulAdd(hn::Mul(x, x), constant(0.07135481627159746), constant(1.5957691216057308));
-  return simd::logistic_gate(x, hn::Mul(hn::Abs(x), slope), hn::Zero(F32()));
+  return simd::logistic_gate(x, hn::Mul(hn::Abs(x), slope));
 }
 
-/// x / (1 + e^(-1.702 x)). The product is kept in two parts, and 1.702 in two numbers.
+/// x / (1 + e^(-1.702 x)).
 HWY_INLINE V gelu_quick(V x) {
-  constexpr double kLeading = 1.70200002193450927734375;
-  const V a = hn::Min(hn::Abs(x), constant(75.0));
-  const V size = hn::Mul(a, constant(kLeading));
-  const V low = simd::product_error(a, constant(kLeading), size);
-  return simd::logistic_gate(x, size, hn::MulAdd(a, constant(1.702 - kLeading), low));
+  return simd::logistic_gate(x, hn::Mul(hn::Abs(x), constant(1.702)));
 }
 
-/// The last step of gelu_fast and gelu_new: T(T(0.5 x) * T(1 + t)).
-template <class Format>
-HWY_INLINE V half_gate(V x, V t) {
-  const V left = Format::round(hn::Mul(constant(0.5), x));
-  return hn::Mul(left, Format::round(hn::Add(constant(1.0), t)));
+/// The last step of gelu_fast and gelu_new.
+HWY_INLINE V half_gate(V x, V inner) {
+  const V tanh = simd::tanh(inner);
+  return hn::Mul(hn::Mul(constant(0.5), x), hn::Add(constant(1.0), tanh));
 }
 
-template <class Format>
 HWY_INLINE V gelu_fast(V x) {
-  const V a = Format::round(hn::Mul(x, constant(0.79788456)));
-  const V cubic = Format::round(hn::Mul(Format::round(hn::Mul(constant(0.044715), x)), x));
-  const V b = Format::round(hn::Add(constant(1.0), cubic));
-  return half_gate<Format>(x, Format::round(simd::tanh(Format::round(hn::Mul(a, b)))));
+  const V cubic = hn::Mul(hn::Mul(constant(0.044715), x), x);
+  const V slope = hn::Add(constant(1.0), cubic);
+  return half_gate(x, hn::Mul(hn::Mul(x, constant(0.79788456)), slope));
 }
 
-template <class Format>
 HWY_INLINE V gelu_new(V x) {
-  const V cube = Format::round(hn::Mul(Format::round(hn::Mul(x, x)), x));
-  const V sum = Format::round(hn::Add(x, Format::round(hn::Mul(constant(0.044715), cube))));
-  const V inner = Format::round(hn::Mul(constant(0.79788456), sum));
-  return half_gate<Format>(x, Format::round(simd::tanh(inner)));
+  const V cube = hn::Mul(hn::Mul(x, x), x);
+  const V sum = hn::Add(x, hn::Mul(constant(0.044715), cube));
+  return half_gate(x, hn::Mul(constant(0.79788456), sum));
 }
 
-template <class Format, class Function>
+template <class Function>
 inline void unary_range(const Params& params, std::int64_t begin, std::int64_t end,
                         const Function& function) {
-  using T = typename Format::Storage;
+  using Format = simd::Float32;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
-  for_each_row_segment<T>(params, begin, end, [&](const T* in, T* out, std::int64_t count) {
-    std::int64_t i = 0;
-    for (; i + lanes <= count; i += lanes) Format::store(function(Format::load(in + i)), out + i);
-    if (i == count) return;
-    const auto rest = static_cast<std::size_t>(count - i);
-    const V x = simd::load_first<Format>(in + i, rest);
-    simd::store_first<Format>(function(x), out + i, rest);
-  });
+  for_each_row_segment<float>(params, begin, end,
+                              [&](const float* in, float* out, std::int64_t count) {
+                                std::int64_t i = 0;
+                                for (; i + lanes <= count; i += lanes) {
+                                  Format::store(function(Format::load(in + i)), out + i);
+                                }
+                                if (i == count) return;
+                                const auto rest = static_cast<std::size_t>(count - i);
+                                const V x = simd::load_first<Format>(in + i, rest);
+                                simd::store_first<Format>(function(x), out + i, rest);
+                              });
 }
 
 template <class Format, class Function>
@@ -97,60 +92,55 @@ inline void gated_range(const Params& params, std::int64_t begin, std::int64_t e
   });
 }
 
+/// x <= threshold is false for NaN, which stays.
 template <class Format>
-inline void apply_gated(const Params& params, std::int64_t begin, std::int64_t end) {
+inline void apply_fatrelu(const Params& params, std::int64_t begin, std::int64_t end) {
   const V threshold = constant(params.threshold);
-  const auto apply = [&](const auto& function) {
-    gated_range<Format>(params, begin, end, function);
-  };
-  switch (params.op) {
-    case Op::kSiluAndMul:
-      return apply([](V x, V y) { return hn::Mul(Format::round(silu(x)), y); });
-    case Op::kMulAndSilu:
-      return apply([](V x, V y) { return hn::Mul(x, Format::round(silu(y))); });
-    case Op::kGeluAndMul:
-      return apply([](V x, V y) { return hn::Mul(Format::round(gelu(x)), y); });
-    case Op::kGeluTanhAndMul:
-      return apply([](V x, V y) { return hn::Mul(Format::round(gelu_tanh(x)), y); });
-    default:  // kFatreluAndMul; x <= threshold is false for NaN, which stays
-      return apply([threshold](V x, V y) {
-        return hn::Mul(hn::IfThenZeroElse(hn::Le(x, threshold), x), y);
-      });
-  }
+  gated_range<Format>(params, begin, end, [threshold](V x, V y) {
+    return hn::Mul(hn::IfThenZeroElse(hn::Le(x, threshold), x), y);
+  });
 }
 
-template <class Format>
-inline void apply_format(const Params& params, std::int64_t begin, std::int64_t end) {
-  const auto apply = [&](const auto& function) {
-    unary_range<Format>(params, begin, end, function);
+inline void apply_fp32(const Params& params, std::int64_t begin, std::int64_t end) {
+  const auto unary = [&](const auto& function) { unary_range(params, begin, end, function); };
+  const auto gated = [&](const auto& function) {
+    gated_range<simd::Float32>(params, begin, end, function);
   };
   switch (params.op) {
     case Op::kSilu:
-      return apply([](V x) { return silu(x); });
+      return unary([](V x) { return silu(x); });
     case Op::kGelu:
-      return apply([](V x) { return gelu(x); });
+      return unary([](V x) { return gelu(x); });
     case Op::kGeluTanh:
-      return apply([](V x) { return gelu_tanh(x); });
+      return unary([](V x) { return gelu_tanh(x); });
     case Op::kGeluQuick:
-      return apply([](V x) { return gelu_quick(x); });
+      return unary([](V x) { return gelu_quick(x); });
     case Op::kGeluFast:
-      return apply([](V x) { return gelu_fast<Format>(x); });
+      return unary([](V x) { return gelu_fast(x); });
     case Op::kGeluNew:
-      return apply([](V x) { return gelu_new<Format>(x); });
+      return unary([](V x) { return gelu_new(x); });
+    case Op::kSiluAndMul:
+      return gated([](V x, V y) { return hn::Mul(silu(x), y); });
+    case Op::kMulAndSilu:
+      return gated([](V x, V y) { return hn::Mul(x, silu(y)); });
+    case Op::kGeluAndMul:
+      return gated([](V x, V y) { return hn::Mul(gelu(x), y); });
+    case Op::kGeluTanhAndMul:
+      return gated([](V x, V y) { return hn::Mul(gelu_tanh(x), y); });
     default:
-      return apply_gated<Format>(params, begin, end);
+      return apply_fatrelu<simd::Float32>(params, begin, end);
   }
 }
 
-/// dtype is fp32, fp16 or bf16.
+/// dtype is fp32; fp16 and bf16 for fatrelu_and_mul.
 inline void apply(const Params& params, std::int64_t begin, std::int64_t end) {
   switch (params.dtype) {
     case primitives::DType::kFloat16:
-      return apply_format<simd::Float16>(params, begin, end);
+      return apply_fatrelu<simd::Float16>(params, begin, end);
     case primitives::DType::kBFloat16:
-      return apply_format<simd::BFloat16>(params, begin, end);
+      return apply_fatrelu<simd::BFloat16>(params, begin, end);
     default:
-      return apply_format<simd::Float32>(params, begin, end);
+      return apply_fp32(params, begin, end);
   }
 }
 

@@ -1,53 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0
 // A 16-bit op of one tensor is a function of 65536 values. To look them up costs about one cycle an
-// element on any CPU, less than the conversions alone cost in vector code, and the exhaustive test
-// of the values is a test of all that can ever come out.
+// element on any CPU, less than the conversions alone cost in vector code. So they may be computed
+// at leisure: in fp64 with one rounding, or by the stepwise definition with an exact tanh; results
+// do not depend on the instruction set, and the exhaustive test sees all that can ever come out.
+#define HWY_COMPILE_ONLY_STATIC
 #include "activation_cpu/value_table.h"
 
-#include <numeric>
+#include <cmath>
 
+#include "activation_cpu/activation_cpu.h"
 #include "activation_cpu/row_segments.h"
+#include "primitives/simd_float.h"
+
+static_assert(HWY_TARGET == HWY_SCALAR, "compile this file with the flags of build.toml");
 
 namespace kernelhub::activation::cpu {
 namespace {
 
+namespace simd = primitives::HWY_NAMESPACE;
+namespace hn = hwy::HWY_NAMESPACE;
+
 constexpr std::int64_t kValues = 1 << 16;
 
+template <class Format>
+float widen(std::uint16_t bits) {
+  return hn::GetLane(Format::load(&bits));
+}
+
+template <class Format>
+std::uint16_t narrow(float value) {
+  std::uint16_t bits;
+  Format::store(hn::Set(simd::F32(), value), &bits);
+  return bits;
+}
+
+template <class Format>
+float t(float value) {
+  return hn::GetLane(Format::round(hn::Set(simd::F32(), value)));
+}
+
+/// T(T(0.5 x) * T(1 + T(tanh(inner)))), the end of gelu_fast and gelu_new.
+template <class Format>
+float half_gate(float x, float inner) {
+  const float tanh = t<Format>(static_cast<float>(std::tanh(static_cast<double>(inner))));
+  return t<Format>(0.5f * x) * t<Format>(1.0f + tanh);
+}
+
+template <class Format>
+float gelu_fast(float x) {
+  const float cubic = t<Format>(t<Format>(0.044715f * x) * x);
+  const float inner = t<Format>(t<Format>(x * 0.79788456f) * t<Format>(1.0f + cubic));
+  return half_gate<Format>(x, inner);
+}
+
+template <class Format>
+float gelu_new(float x) {
+  const float cube = t<Format>(t<Format>(x * x) * x);
+  const float sum = t<Format>(x + t<Format>(0.044715f * cube));
+  return half_gate<Format>(x, t<Format>(0.79788456f * sum));
+}
+
+template <class Format>
+float value_of(Op op, float x) {
+  if (op == Op::kGeluFast) return gelu_fast<Format>(x);
+  if (op == Op::kGeluNew) return gelu_new<Format>(x);
+  const double input = x;
+  double out;
+  apply_fp64({op, primitives::DType::kFloat64, &out, &input, 1, 1, 1, 1, 0.0}, 0, 1);
+  return static_cast<float>(out);
+}
+
+template <class Format>
 struct ValueTable {
   std::uint16_t values[kValues];
 
-  ValueTable(Op op, primitives::DType dtype, Apply apply) {
-    std::iota(values, values + kValues, std::uint16_t{0});
-    apply({op, dtype, values, values, 1, kValues, kValues, kValues, 0.0}, 0, kValues);
+  explicit ValueTable(Op op) {
+    for (std::int64_t bits = 0; bits < kValues; ++bits) {
+      const float x = widen<Format>(static_cast<std::uint16_t>(bits));
+      values[bits] = narrow<Format>(value_of<Format>(op, x));
+    }
   }
 };
 
 template <Op op>
-const std::uint16_t* table_of(primitives::DType dtype, Apply apply) {
+const std::uint16_t* table_of(primitives::DType dtype) {
   if (dtype == primitives::DType::kBFloat16) {
-    static const ValueTable bf16(op, dtype, apply);
+    static const ValueTable<simd::BFloat16> bf16(op);
     return bf16.values;
   }
-  static const ValueTable fp16(op, dtype, apply);
+  static const ValueTable<simd::Float16> fp16(op);
   return fp16.values;
 }
 
 }  // namespace
 
-const std::uint16_t* value_table(Op op, primitives::DType dtype, Apply apply) {
+const std::uint16_t* value_table(Op op, primitives::DType dtype) {
   switch (op) {
     case Op::kGelu:
-      return table_of<Op::kGelu>(dtype, apply);
+      return table_of<Op::kGelu>(dtype);
     case Op::kGeluTanh:
-      return table_of<Op::kGeluTanh>(dtype, apply);
+      return table_of<Op::kGeluTanh>(dtype);
     case Op::kGeluQuick:
-      return table_of<Op::kGeluQuick>(dtype, apply);
+      return table_of<Op::kGeluQuick>(dtype);
     case Op::kGeluFast:
-      return table_of<Op::kGeluFast>(dtype, apply);
+      return table_of<Op::kGeluFast>(dtype);
     case Op::kGeluNew:
-      return table_of<Op::kGeluNew>(dtype, apply);
+      return table_of<Op::kGeluNew>(dtype);
     default:
-      return table_of<Op::kSilu>(dtype, apply);
+      return table_of<Op::kSilu>(dtype);
   }
 }
 
