@@ -51,6 +51,18 @@ def test_the_gradients_are_those_of_the_torch_build(
     assert torch.equal(out, expected)
 
 
+def test_relu_and_its_gradient_are_those_of_torch() -> None:
+    module = tvm_ffi.load_module(str(library("relu")))
+    x, grad = torch.randn(2, 33, 2050)[:, :, 1:2049]
+    out = torch.empty(33, 2048)
+    module.relu(out, x)
+    assert torch.equal(out, torch.relu(x))
+    module.relu_backward(out, grad, x)
+    assert torch.equal(out, torch.where(x > 0, grad, 0.0))
+    with pytest.raises(RuntimeError, match=r"relu\.relu_backward: grad_out shape: expected "):
+        module.relu_backward(out, grad[:3], x)
+
+
 @pytest.mark.parametrize("has_parameters", [True, False])
 def test_layer_norm_gives_the_bits_of_the_torch_build(
     load_package: Callable[[str], ModuleType], has_parameters: bool
@@ -84,7 +96,7 @@ def test_a_wrong_argument_count_is_a_type_error() -> None:
         module.silu(torch.empty(4))
 
 
-@pytest.mark.parametrize("package", ["activation", "layer-norm"])
+@pytest.mark.parametrize("package", ["activation", "layer-norm", "relu"])
 def test_the_library_needs_the_c_and_cxx_runtime_only(package: str) -> None:
     listing = subprocess.run(
         ["readelf", "-d", str(library(package))], capture_output=True, text=True, check=True
