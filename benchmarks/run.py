@@ -51,7 +51,10 @@ def call_costs(build: Path, program: str) -> dict[str, Any]:
     for _ in range(PROCESSES):
         # It ends with 1 for a missed floor.
         command = [build / "bin" / program, "--benchmark_color=false"]
-        for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines():
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode not in (0, 1):
+            raise SystemExit(f"{program} ended with {done.returncode}: {done.stderr}")
+        for line in done.stdout.splitlines():
             if "_median " in line:
                 name, value = line.split()[:2]
                 times.setdefault(name.removesuffix("_median"), []).append(float(value))

@@ -28,10 +28,8 @@ bool is_silence(ErrorCode code) {
     case ErrorCode::kNetwork:
     case ErrorCode::kDnsFailure:
     case ErrorCode::kProxyFailure:
-    case ErrorCode::kTlsFailure:
     case ErrorCode::kTimeout:
     case ErrorCode::kServerError:
-    case ErrorCode::kRateLimited:
       return true;
     default:
       return false;

@@ -55,12 +55,17 @@ ElfFacts run_preflight(LoadedPackage& package, const File& binary,
   return std::move(report.facts);
 }
 
+/// Whether the mapped bytes must be out of everybody's reach (loader spec T6).
+bool must_seal(const LoadedPackage& package, const PackageLoadOptions& options) {
+  return package.verified.needs_sealed() || options.require_sealed ||
+         options.mode == LoadMode::kSealed;
+}
+
 void open_into(LoadedPackage& package, const File& binary, const ElfFacts& facts,
                const PackageLoadOptions& options) {
   const std::string path = package.info.binary.string();
   const bool foreign = package.verified.needs_sealed();
-  OpenRequest request{binary, path, facts};
-  request.sealed = foreign || options.require_sealed || options.mode == LoadMode::kSealed;
+  const OpenRequest request{binary, path, facts, must_seal(package, options)};
   if (foreign) {
     // The verifier has warned; here it only stays with the package.
     package.info.warnings.push_back(fmt::format(
@@ -108,15 +113,15 @@ void load_torch(LoadedPackage& package, const File& binary, const PackageLoadOpt
   map_device_torch(info);
   const ElfFacts facts = run_preflight(package, binary, options);
   require_init_name(info, facts);
-  std::optional<SharedObject> mapped = SharedObject::find(binary.fd, path);
+  const bool sealed = must_seal(package, options);
+  std::optional<SharedObject> mapped = find_mapped_file(binary, info.binary, sealed);
   if (!mapped && !bridge->is_namespace_free(info.op_namespace)) {
-    mapped = find_same_content(binary);
-    if (!mapped) throw namespace_conflict(info.op_namespace, info.binary, binary);
+    mapped = attach_to_namespace(binary, info.op_namespace, info.binary, sealed);
   }
   if (mapped) {
     package.object.emplace(*std::move(mapped));
     package.info.attached = true;
-    package.info.load_mode = "fd";
+    package.info.load_mode = sealed ? "sealed" : "fd";
     package.ops = bridge->ops_of(info.op_namespace);
   } else {
     const std::unique_ptr<TorchBridge::Listener> listener = bridge->listen();
@@ -131,7 +136,8 @@ void load_torch(LoadedPackage& package, const File& binary, const PackageLoadOpt
 
 void load_tvm_ffi(LoadedPackage& package, const File& binary, const PackageLoadOptions& options) {
   const ElfFacts facts = run_preflight(package, binary, options);
-  std::optional<SharedObject> mapped = SharedObject::find(binary.fd, package.info.binary.string());
+  std::optional<SharedObject> mapped =
+      find_mapped_file(binary, package.info.binary, must_seal(package, options));
   if (mapped) {
     package.object.emplace(*std::move(mapped));
     package.info.attached = true;

@@ -133,15 +133,17 @@ LoadError python_required(std::string_view path, const Names& symbols) {
 LoadError namespace_conflict(std::string_view op_namespace, std::string_view path,
                              std::string_view digest, std::string_view owner_path,
                              std::string_view owner_digest) {
-  return LoadError(ErrorCode::kNamespaceConflict,
-                   fmt::format("{}: op namespace '{}' already belongs to {} with other content",
-                               path, op_namespace, owner_path),
-                   "rebuild one of them under another id, or load them in two processes",
-                   facts_json({{"namespace", text(op_namespace)},
-                               {"path", text(path)},
-                               {"digest", text(digest)},
-                               {"owner", text(owner_path)},
-                               {"owner_digest", text(owner_digest)}}));
+  return LoadError(
+      ErrorCode::kNamespaceConflict,
+      fmt::format("{}: op namespace '{}' already belongs to {}, whose content differs or "
+                  "may be changed by other users",
+                  path, op_namespace, owner_path),
+      "rebuild one of them under another id, or load them in two processes",
+      facts_json({{"namespace", text(op_namespace)},
+                  {"path", text(path)},
+                  {"digest", text(digest)},
+                  {"owner", text(owner_path)},
+                  {"owner_digest", text(owner_digest)}}));
 }
 
 LoadError no_ops_registered(std::string_view path, std::string_view expected) {

@@ -196,7 +196,11 @@ class VerifiedPackage:
         """
     def require_unchanged(self, path: str) -> None:
         """
-        Raises LoadError when the file was written since before it was verified.
+        Raises IntegrityError when the file was written since before it was verified.
+        """
+    def times(self, path: str) -> tuple[int, int]:
+        """
+        Last changes of content and of status, in nanoseconds, from before it was hashed.
         """
     @property
     def commit(self) -> str | None:

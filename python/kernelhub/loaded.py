@@ -52,14 +52,16 @@ def find(directory: str, variant_digest: str) -> LoadedKernel | None:
     return _loaded.get((directory_key(directory), variant_digest))
 
 
-def add(directory: str, variant_digest: str, kernel: LoadedKernel) -> LoadedKernel:
-    """Record a kernel; of two concurrent callers the first one's record stays."""
-    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    status = os.fstat(descriptor)
+def add(directory: int, variant_digest: str, kernel: LoadedKernel) -> LoadedKernel:
+    """Record a kernel; of two concurrent callers the first one's record stays.
+
+    `directory` is a descriptor of the caller's.
+    """
+    status = os.fstat(directory)
     key = (status.st_dev, status.st_ino)
     with _lock:
-        if _held.setdefault(key, descriptor) != descriptor:
-            os.close(descriptor)
+        if key not in _held:
+            _held[key] = os.dup(directory)
         return _loaded.setdefault((key, variant_digest), kernel)
 
 

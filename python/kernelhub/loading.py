@@ -98,10 +98,11 @@ def get_local_kernel(
     if module is not None:
         return module
     began = time.perf_counter()
+    folders = warm.searched_folders(repo_path)
     options = settings.options(check_python_depends=True)
     verified = _kernelhub.get_verified_local_package(os.fspath(repo_path), options)
     module = _import(verified, None, None, options, began)
-    warm.keep_local(repo_path, backend, verified, module)
+    warm.keep_local(repo_path, backend, folders, verified, module)
     return module
 
 
@@ -206,10 +207,16 @@ def _import(
     metadata = Metadata.from_canonical(verified.metadata_json)
     where = f"{repo_id}, revision {revision}" if from_hub else verified.directory
     origin = f"kernel '{metadata.name}', variant '{verified.variant}' ({where})"
-    module, executed = importer.import_package(verified, origin)
+    # Held from before the package runs: its folder may be deleted meanwhile.
+    directory = os.open(verified.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        module, executed = importer.import_package(verified, origin)
+        kernel = LoadedKernel(metadata, module, repo_info)
+        kernel = loaded.add(directory, verified.variant_digest, kernel)
+    finally:
+        os.close(directory)
     if executed:
         mode = "sealed" if verified.needs_sealed else "fd"
         milliseconds = (time.perf_counter() - began) * 1e3
         _kernelhub.audit_load(verified, mode, milliseconds, options)
-    kernel = LoadedKernel(metadata, module, repo_info)
-    return loaded.add(verified.directory, verified.variant_digest, kernel).module
+    return kernel.module

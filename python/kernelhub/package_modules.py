@@ -93,7 +93,7 @@ class PackageModules:
             return {}
         from kernelhub.tvm_ffi_modules import import_for_package
 
-        own_import = import_for_package(self.directory, self._library_path)
+        own_import = import_for_package(self.directory, self._library_path, self.require_unchanged)
         return {"__builtins__": vars(builtins) | {"__import__": own_import}}
 
     def open_binary(self, path: str) -> str:
@@ -109,7 +109,7 @@ class PackageModules:
         return binary.proc_path()
 
     def require_unchanged(self, path: str) -> None:
-        """Raise LoadError when a binary was written while it was opened; a copy cannot be."""
+        """Raise IntegrityError when a binary was written since it was judged; a copy cannot be."""
         files = self.files()
         if not files.needs_sealed:
             files.require_unchanged(path)
@@ -194,17 +194,26 @@ class ExtensionLoader(ExtensionFileLoader):
         """Judge the binary, then let dlopen see it; other modules are imported by now."""
         spec.origin = self.path = self._package.open_binary(self._path)
         module = super().create_module(spec)
-        self._package.require_unchanged(self._path)
+        try:
+            self._package.require_unchanged(self._path)
+        except BaseException:
+            # An extension of one phase has entered itself by now.
+            sys.modules.pop(spec.name, None)
+            raise
         return module
 
 
 def _is_registered(op_namespace: str) -> bool:
-    """Whether torch has ops of this namespace; a second library with them would end the process."""
+    """Whether a library has this namespace in torch; opening a second one ends the process."""
     torch = sys.modules.get("torch")
     if torch is None:
         return False
-    names: list[str] = torch._C._dispatch_get_all_op_names()
-    return any(name.startswith(f"{op_namespace}::") for name in names)
+    try:
+        library = torch._C._dispatch_library("DEF", op_namespace, "", __file__, 0)
+    except RuntimeError:
+        return True
+    library.reset()  # the question registered it
+    return False
 
 
 def _forget_submodules(package_id: str) -> None:

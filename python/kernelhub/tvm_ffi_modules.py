@@ -15,13 +15,22 @@ class PackageTvmFfi(ModuleType):
     """`tvm_ffi` as a package sees it: the real module, but for `load_module`."""
 
     def __init__(
-        self, real: ModuleType, directory: str, library_path: Callable[[str], str]
+        self,
+        real: ModuleType,
+        directory: str,
+        library_path: Callable[[str], str],
+        require_unchanged: Callable[[str], None],
     ) -> None:
-        """`library_path` gives the path to open for a file of the package in `directory`."""
+        """Take what opens files of the package in `directory`.
+
+        `library_path` gives the path to open for a file; `require_unchanged` raises when the file
+        was written meanwhile.
+        """
         super().__init__(real.__name__, real.__doc__)
         self._real = real
         self._directory = directory
         self._library_path = library_path
+        self._require_unchanged = require_unchanged
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -36,11 +45,15 @@ class PackageTvmFfi(ModuleType):
         with tempfile.TemporaryDirectory(prefix="kernelhub-") as folder:
             link = os.path.join(folder, os.path.basename(name))
             os.symlink(self._library_path(name), link)
-            return self._real.load_module(link, *args, **options)
+            module = self._real.load_module(link, *args, **options)
+        self._require_unchanged(name)
+        return module
 
 
 def import_for_package(
-    directory: str, library_path: Callable[[str], str]
+    directory: str,
+    library_path: Callable[[str], str],
+    require_unchanged: Callable[[str], None],
 ) -> Callable[..., ModuleType]:
     """`__import__` of the modules of one package."""
 
@@ -53,7 +66,7 @@ def import_for_package(
     ) -> ModuleType:
         module = builtins.__import__(name, globals, locals, fromlist, level)
         if name == "tvm_ffi" and level == 0:
-            return PackageTvmFfi(module, directory, library_path)
+            return PackageTvmFfi(module, directory, library_path, require_unchanged)
         return module
 
     return import_module

@@ -8,6 +8,7 @@ Everything else walks the whole pipeline again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -118,17 +119,36 @@ def find_local(path: str | os.PathLike[str], backend: str | None) -> ModuleType 
     return _current(_local.get((key, backend)))
 
 
+def searched_folders(path: str | os.PathLike[str]) -> dict[str, _Identity]:
+    """The folders in which variants of a local path are looked for, as they are now."""
+    found = {}
+    for folder in (os.path.realpath(path), os.path.join(os.path.realpath(path), "build")):
+        with contextlib.suppress(OSError):
+            found[folder] = _identity(folder)
+    return found
+
+
 def keep_local(
     path: str | os.PathLike[str],
     backend: str | None,
+    folders: dict[str, _Identity],
     verified: _kernelhub.VerifiedPackage,
     module: ModuleType,
 ) -> None:
-    """Remember which module a local path led to."""
-    folders = (os.fspath(path), os.path.dirname(verified.directory), verified.directory)
-    files = (os.path.join(verified.directory, file) for file in verified.paths)
-    watched = tuple((place, _identity(place)) for place in (*folders, *files))
-    _local[loaded.directory_key(path), backend] = _Watched(module, watched)
+    """Remember which module a local path led to.
+
+    `folders` were looked at before the search; files count as they were before they were hashed.
+    """
+    watched = dict(folders)
+    for file in verified.paths:
+        status = os.fstat(verified.descriptor(file))
+        place = os.path.join(verified.directory, file)
+        watched[place] = (status.st_dev, status.st_ino, status.st_size, *verified.times(file))
+    try:
+        key = loaded.directory_key(path)
+    except OSError:
+        return  # deleted meanwhile: there is nothing to find again
+    _local[key, backend] = _Watched(module, tuple(watched.items()))
 
 
 def _current(entry: _Watched | None) -> ModuleType | None:

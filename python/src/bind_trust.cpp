@@ -100,6 +100,14 @@ void bind_trust(py::module_& module) {
           },
           "path"_a, "Verified content of one file.")
       .def(
+          "times",
+          [](const VerifiedPackage& package, const std::string& path) {
+            const VerifiedPackage::File& file = file_of(package, path);
+            return std::pair(file.modified_ns, file.changed_ns);
+          },
+          "path"_a,
+          "Last changes of content and of status, in nanoseconds, from before it was hashed.")
+      .def(
           "descriptor",
           [](const VerifiedPackage& package, const std::string& path) {
             return file_of(package, path).fd;
@@ -113,12 +121,13 @@ void bind_trust(py::module_& module) {
           [](const VerifiedPackage& package, const std::string& path) {
             loader::require_unchanged(file_of(package, path), package.origin().directory / path);
           },
-          "path"_a, "Raises LoadError when the file was written since before it was verified.")
+          "path"_a, "Raises IntegrityError when the file was written since before it was verified.")
       .def(
           "require_mapped_copy",
           [](const VerifiedPackage& package, const std::string& path, std::string_view ns) {
             return loader::require_mapped_copy(file_of(package, path), ns,
-                                               package.origin().directory / path);
+                                               package.origin().directory / path,
+                                               package.needs_sealed());
           },
           "path"_a, "op_namespace"_a, py::call_guard<py::gil_scoped_release>(),
           "Name by which dlopen gives the mapped library of the same bytes; raises LoadError when "

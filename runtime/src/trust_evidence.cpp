@@ -21,9 +21,11 @@ trust::PublisherFlag ask_publisher(const Request& request, TrustContext& context
       std::chrono::system_clock::now() - known->asked < kPublisherAnswerAge) {
     return trust::PublisherFlag::kTrusted;
   }
-  // Offline the recorded decision counts, so a hub that is only silent costs one attempt.
-  const hub::Publisher answer = client.publisher(ns, candidate.decision_recorded);
-  candidate.offline = candidate.decision_recorded && answer.is_silent;
+  // A silent hub is as good as none, and offline a recorded decision counts; but the last answer
+  // of the hub must not have been a no.
+  const bool can_do_without = candidate.decision_recorded && !(known && !known->trusted);
+  const hub::Publisher answer = client.publisher(ns, can_do_without);
+  candidate.offline = can_do_without && answer.is_silent;
   if (candidate.offline) {
     log(LogLevel::kWarning, request.repo.str() +
                                 ": an earlier decision about this commit counts, " + "because " +

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "oracle.h"
-
 #include "kernelhub/builder/build_toml.h"
+
+#include "oracle.h"
 
 using namespace kernelhub;
 

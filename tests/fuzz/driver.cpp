@@ -78,8 +78,8 @@ class Mutator {
   static void insert(Bytes& input, std::size_t at, const Bytes& from, std::size_t begin,
                      std::size_t count) {
     const auto first = from.begin() + static_cast<std::ptrdiff_t>(begin);
-    const Bytes piece(first, first + static_cast<std::ptrdiff_t>(
-                                         std::min(count, from.size() - begin)));
+    const Bytes piece(first,
+                      first + static_cast<std::ptrdiff_t>(std::min(count, from.size() - begin)));
     input.insert(input.begin() + static_cast<std::ptrdiff_t>(at), piece.begin(), piece.end());
   }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels.lock, and kernelhub.lock beside it: the input is the one, or after a NUL the other.
-#include "oracle.h"
-
 #include "kernelhub/core/lockfile.h"
+
+#include "oracle.h"
 
 #include <algorithm>
 

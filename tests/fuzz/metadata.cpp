@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // metadata.json: what is accepted is accepted again as it is printed, and prints the same.
-#include "oracle.h"
-
 #include "kernelhub/core/metadata.h"
+
+#include "oracle.h"
 
 using namespace kernelhub;
 

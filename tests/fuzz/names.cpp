@@ -16,7 +16,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto variant = Variant::parse(text)) {
     fuzz::require(variant->str() == text, "a variant prints as it was read");
   }
-  fuzz::accepts([&] { fuzz::require(RepoId::parse(text).str() == text, "a repo id prints itself"); });
+  fuzz::accepts(
+      [&] { fuzz::require(RepoId::parse(text).str() == text, "a repo id prints itself"); });
   fuzz::accepts([&] {
     const CommitHash commit = CommitHash::parse(text);  // written in lower case
     fuzz::require(CommitHash::parse(commit.str()) == commit, "a commit prints itself");

@@ -40,7 +40,8 @@ bool accepts(const Call& call) {
 class Folder {
  public:
   Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "kernelhub-fuzz-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "kernelhub-fuzz-XXXXXX").string();
     require(mkdtemp(pattern.data()) != nullptr, "no temporary folder");
     path_ = pattern;
   }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "expect_error.h"
 #include "fixture_package.h"
+#include "shared_object.h"
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fstream>
 #include <sys/stat.h>
 #include <type_traits>
@@ -15,6 +17,17 @@ namespace fs = std::filesystem;
 
 static_assert(!std::is_default_constructible_v<trust::VerifiedPackage>);
 static_assert(!std::is_copy_constructible_v<trust::VerifiedPackage>);
+
+/// An hour old: a write shows in the time stamps however coarse they are.
+void age(const fs::path& file) {
+  fs::last_write_time(file, fs::last_write_time(file) - std::chrono::hours(1));
+}
+
+void write_last_byte(const fs::path& path) {
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(-1, std::ios::end);
+  file << 'x';
+}
 
 std::int64_t salt_of(const Kernel& kernel) { return kernel.function("salt")({}).as_int(); }
 
@@ -110,14 +123,41 @@ TEST(LoadPackage, RefusesAFileThatChangedAfterItWasVerified) {
 }
 
 TEST(LoadPackage, RefusesAWriteOfEqualSizeAfterVerification) {
-  const FixturePackage files("_plain_9");
+  const FixturePackage files("_plain_10");
+  age(files.library());
   trust::VerifiedPackage verified = files.verified();
-  {
-    std::fstream file(files.library(), std::ios::binary | std::ios::in | std::ios::out);
-    file.seekp(-1, std::ios::end);
-    file << 'x';
-  }
+  write_last_byte(files.library());
   EXPECT_EQ(code_of([&] { load_package(std::move(verified)); }), ErrorCode::kFileChanged);
+}
+
+TEST(LoadPackage, RefusesAWriteToAFileThatIsMappedAlready) {
+  const FixturePackage files("_plain_11");
+  age(files.library());
+  const UniqueFd fd = open_file(files.library());
+  const loader::SharedObject elsewhere =
+      loader::SharedObject::open(fd.get(), "another client", loader::Binding::kNow);
+  trust::VerifiedPackage verified = files.verified();
+  write_last_byte(files.library());
+  EXPECT_EQ(code_of([&] { load_package(std::move(verified)); }), ErrorCode::kFileChanged);
+}
+
+TEST(LoadPackage, MapsASealedCopyBesideAFileThatIsMappedAlready) {
+  const FixturePackage files("_plain_12");
+  const UniqueFd fd = open_file(files.library());
+  const loader::SharedObject elsewhere =
+      loader::SharedObject::open(fd.get(), "another client", loader::Binding::kNow);
+  PackageLoadOptions sealed;
+  sealed.require_sealed = true;
+  const Kernel kernel(load_package(files.verified(), sealed), {});
+  EXPECT_FALSE(kernel.package().info().attached);
+  EXPECT_EQ(kernel.package().info().load_mode, "sealed");
+}
+
+TEST(LoadPackage, LoadsAFileThatIsDeletedAfterVerification) {
+  const FixturePackage files("_plain_13");
+  trust::VerifiedPackage verified = files.verified();
+  fs::remove(files.library());
+  EXPECT_EQ(salt_of(Kernel(load_package(std::move(verified)), {})), 13);
 }
 
 TEST(LoadPackage, RefusesADescriptorOfAnotherPackage) {

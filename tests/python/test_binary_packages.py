@@ -92,6 +92,52 @@ def test_failing_package_with_a_binary_can_be_loaded_again(
     assert kernelhub.get_local_kernel(tmp_path / "repo").native.twice(4) == 8
 
 
+def test_binary_written_after_it_was_verified_never_runs(
+    tmp_path: Path, package_id: str, compile_c: Callable[[str], bytes]
+) -> None:
+    name = f"{package_id}_late"
+    files: dict[str, str | bytes] = {
+        "__init__.py": "def late():\n    from . import " + name + "\n",
+        f"{name}.abi3.so": compile_c(EXTENSION.replace("NAME", name)),
+    }
+    variant = write_package(tmp_path / "repo", files, package_id=package_id)
+    library = variant / f"{name}.abi3.so"
+    os.utime(library, (1, 1))
+    module = kernelhub.get_local_kernel(tmp_path / "repo")
+    with library.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    for _ in range(2):
+        with pytest.raises(kernelhub.IntegrityError) as caught:
+            module.late()
+        assert caught.value.code == "FileChanged"
+    assert name not in mapped_files()
+
+
+def test_binary_written_while_it_is_opened_never_becomes_a_module(
+    tmp_path: Path, package_id: str, compile_c: Callable[[str], bytes]
+) -> None:
+    name = f"{package_id}_late"
+    target = tmp_path / "repo" / "build" / "torch-universal" / f"{name}.abi3.so"
+    # Its own initialiser stands for whoever writes at that moment.
+    touch = (
+        "#include <fcntl.h>\n#include <unistd.h>\n__attribute__((constructor)) void touch(void) {"
+        f' int file = open("{target}", O_WRONLY | O_APPEND); (void)!write(file, "x", 1);'
+        " close(file); }\n"
+    )
+    files: dict[str, str | bytes] = {
+        "__init__.py": "def late():\n    from . import " + name + "\n",
+        target.name: compile_c(EXTENSION.replace("NAME", name) + touch),
+    }
+    write_package(tmp_path / "repo", files, package_id=package_id)
+    module = kernelhub.get_local_kernel(tmp_path / "repo")
+    for _ in range(2):
+        with pytest.raises(kernelhub.IntegrityError) as caught:
+            module.late()
+        assert caught.value.code == "FileChanged"
+    assert f"{package_id}.{name}" not in sys.modules
+
+
 def test_executable_stack_is_refused_before_it_is_mapped(
     tmp_path: Path, package_id: str, compile_c: Callable[[str], bytes]
 ) -> None:

@@ -189,6 +189,22 @@ def test_same_id_with_other_content_is_refused_and_equal_content_is_shared(
     assert sys.modules[package_id] is module
 
 
+def test_an_edit_while_the_package_runs_is_not_overlooked(tmp_path: Path, package_id: str) -> None:
+    edit = "import pathlib\nhere = pathlib.Path(__file__)\nhere.write_text('value = 2\\n' + ' ' * 80)\n"
+    write_package(tmp_path, {"__init__.py": edit + "value = 1\n"}, package_id=package_id)
+    assert kernelhub.get_local_kernel(tmp_path).value == 1
+    with pytest.raises(kernelhub.KernelIdConflict):
+        kernelhub.get_local_kernel(tmp_path)
+
+
+def test_a_package_may_delete_its_folder(tmp_path: Path, package_id: str) -> None:
+    source = "import pathlib, shutil\nshutil.rmtree(pathlib.Path(__file__).parents[2])\nvalue = 1\n"
+    write_package(tmp_path / "repo", {"__init__.py": source}, package_id=package_id)
+    module = kernelhub.get_local_kernel(tmp_path / "repo")
+    assert module.value == 1
+    assert module in [kernel.module for kernel in kernelhub.get_loaded_kernels()]
+
+
 def test_a_directory_that_is_filled_anew_gives_the_new_module(
     tmp_path: Path, package_id: str
 ) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wheel builds, installs into an empty environment, and works there."""
+"""The wheel builds, installs into an empty environment, and works there and beside a torch."""
 
 import importlib.util
 import os
@@ -63,7 +63,7 @@ def test_wheel_holds_the_libraries_stubs_and_marker(wheel: Path) -> None:
 
 @pytest.mark.slow
 def test_installed_package_loads_a_kernel(environment: Path, tmp_path: Path) -> None:
-    # torch is what a variant is chosen for; it alone comes from the environment of the tests.
+    # A variant is chosen for a torch; the packages of the tests stand behind the environment's own.
     torch = importlib.util.find_spec("torch")
     assert torch is not None and torch.origin is not None
     (packages,) = (environment / "lib").glob("python3*/site-packages")

@@ -227,6 +227,21 @@ TEST_F(GetKernel, TakesARecordedDecisionWhenTheHubIsSilent) {
             ErrorCode::kPublisherUnverifiable);
 }
 
+TEST_F(GetKernel, TakesNoRecordedDecisionAfterTheHubSaidNo) {
+  const std::string commit = commit_of(1);
+  LoadOptions allowed = options();
+  allowed.trust_remote_code.repos = {kRepo};
+  get_kernel(kRepo, KernelSpec::of_revision(commit), allowed);
+  const fs::path file = config_.state_dir / "trust-state.json";
+  nlohmann::json state = nlohmann::json::parse(read_file(file));
+  auto& publishers = state.at("endpoints").at(server_.url())["publishers"];
+  publishers["org"] = {{"trusted", false}, {"asked", 0}};
+  write_file_atomically(file, state.dump(), 0600);
+  server_.stop();
+  EXPECT_EQ(code_of([&] { get_kernel(kRepo, KernelSpec::of_revision(commit), options()); }),
+            ErrorCode::kPublisherUnverifiable);
+}
+
 TEST_F(GetKernel, ListsVersionsWhenTheAskedOneIsUnknown) {
   const auto missing = try_get_kernel(kRepo, KernelSpec::of_version(7), options());
   ASSERT_FALSE(missing);

@@ -72,8 +72,7 @@ Destination destination(const UploadArgs& args, const std::vector<LocalVariant>&
 }
 
 /// Findings and a repository that the package does not name stop an upload.
-void require_clean(const UploadArgs& args, const std::vector<LocalVariant>& variants,
-                   const RepoId& repo) {
+void require_clean(const std::vector<LocalVariant>& variants, const RepoId& repo) {
   for (const LocalVariant& variant : variants) {
     const auto& own = variant.metadata.kernelhub;
     if (own && !own->repo_id.empty() && own->repo_id != repo.str()) {
@@ -206,7 +205,7 @@ void print(const UploadOutcome& outcome) {
 int upload(const UploadArgs& args) {
   const std::vector<LocalVariant> variants = read_variants(args.directory);
   const Destination to = destination(args, variants);
-  if (!args.force) require_clean(args, variants, to.repo);
+  if (!args.force) require_clean(variants, to.repo);
   UploadOutcome outcome;
   outcome.status = "planned";
   outcome.repo = to.repo.str();

@@ -24,9 +24,7 @@ struct TomlSyntaxError : std::runtime_error {
   std::uint32_t line;
 };
 
-[[noreturn]] inline void fail_toml() {
-  throw TomlSyntaxError("malformed key, table or value", 0);
-}
+[[noreturn]] inline void fail_toml() { throw TomlSyntaxError("malformed key, table or value", 0); }
 
 }  // namespace kernelhub
 

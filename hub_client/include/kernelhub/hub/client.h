@@ -43,7 +43,7 @@ struct Branch {
 struct Publisher {
   bool trusted = false;
   std::string error;
-  bool is_silent = false;  // no answer of the hub at all: network, time-out, server error
+  bool is_silent = false;  // unreachable, timed out or out of order: it neither vouches nor denies
 };
 
 struct ResolvedKernel {
