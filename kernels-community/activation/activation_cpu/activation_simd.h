@@ -6,6 +6,7 @@
 #pragma once
 
 #include "activation/params.h"
+#include "activation_cpu/look_up.h"
 #include "activation_cpu/row_segments.h"
 #include "primitives/simd_math.h"
 
@@ -160,7 +161,7 @@ inline void gated_table_range(const Params& params, const std::uint16_t* table, 
         HWY_ALIGN std::uint16_t values[kBlock];
         for (std::int64_t first = 0; first < count; first += kBlock) {
           const std::int64_t size = count - first < kBlock ? count - first : kBlock;
-          for (std::int64_t i = 0; i < size; ++i) values[i] = table[gate[first + i]];
+          cpu::look_up(gate + first, values, size, table);
           std::int64_t i = 0;
           for (; i + lanes <= size; i += lanes) {
             const V y = Format::load(factor + first + i);

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "activation_cpu/activation_cpu.h"
+#include "activation_cpu/look_up.h"
 #include "activation_cpu/row_segments.h"
 #include "primitives/simd_float.h"
 
@@ -115,7 +116,7 @@ void apply_table(const Params& params, const std::uint16_t* table, std::int64_t 
                  std::int64_t end) {
   for_each_row_segment<std::uint16_t>(
       params, begin, end, [table](const std::uint16_t* in, std::uint16_t* out, std::int64_t count) {
-        for (std::int64_t i = 0; i < count; ++i) out[i] = table[in[i]];
+        look_up(in, out, count, table);
       });
 }
 
