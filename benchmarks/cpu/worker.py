@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times one instruction set on a fixed number of pinned threads; prints rows as JSON.
 
-worker.py ISA THREADS [--quick] [--op NAME ...]
+worker.py ISA THREADS [--quick] [--best] [--op NAME ...]
+
+Only the best instruction set of the machine (--best) is timed against everything; the others skip
+what does not depend on them.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import kernels
 import torch
+import tvm_ffi
 from protocol import activation_ops, precision
 from protocol.rows import ABSENT, FAILED, Row
 from protocol.timing import Turn, interleaved
@@ -24,7 +29,8 @@ from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[2]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-QUICK_OPS = ("gelu_fast", "gelu", "silu_and_mul")
+# Timed also with --quick, in a middle size, and compiled.
+HEADLINE_OPS = ("gelu_fast", "gelu", "silu_and_mul")
 EPSILON = 1e-12
 SAMPLED_ROWS = 64
 Call = Callable[[], object]
@@ -46,8 +52,37 @@ class Problem:
     calls: dict[str, Call | str]  # a text: why this candidate is absent
 
 
+@dataclass(frozen=True)
+class Package:
+    """A built package: the torch ops, and the library whose ops are C calls on DLPack tensors."""
+
+    module: ModuleType
+    library: Any
+
+
+def load(name: str) -> Package:
+    """The builds of a package below kernels-community."""
+    folder = ROOT / "kernels-community" / name
+    (library,) = (folder / "build").glob("tvm-ffi*-cpu-*/*.so")
+    module = kernels.get_local_kernel(folder, backend="cpu")
+    return Package(module, tvm_ffi.load_module(str(library)))
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much is timed."""
+
+    quick: bool
+    best: bool
+
+    @property
+    def compiles(self) -> bool:
+        """True where torch.compile and middle sizes are timed too."""
+        return self.best and not self.quick
+
+
 def call_for(seconds: float, call: Call) -> Turn:
-    """A turn of about `seconds`, at least 3 calls; short ones are timed in packs."""
+    """A turn of about `seconds`, at least one call; short ones are timed in packs."""
     began = time.perf_counter()
     call()
     pack = max(1, min(1000, int(50e-6 / max(time.perf_counter() - began, 1e-9))))
@@ -55,7 +90,7 @@ def call_for(seconds: float, call: Call) -> Turn:
     def turn() -> list[float]:
         times: list[float] = []
         end = time.perf_counter() + seconds
-        while len(times) < 3 or time.perf_counter() < end:
+        while not times or time.perf_counter() < end:
             start = time.perf_counter_ns()
             for _ in range(pack):
                 call()
@@ -85,11 +120,10 @@ def ceilings(quick: bool) -> dict[str, float]:
     }
 
 
-def shapes(quick: bool, dtype: torch.dtype) -> Iterator[tuple[int, int]]:
-    """Output shapes: at most 4 KiB moved, one that fits the second-level cache, large."""
-    size = dtype.itemsize
-    yield 1, 1024 // size  # a gated op moves three such buffers
-    if not quick:
+def shapes(size: int, middle: bool) -> Iterator[tuple[int, int]]:
+    """Output shapes for elements of `size` bytes: small, perhaps one for the caches, large."""
+    yield 1, 1024 // size  # a gated op moves three such buffers: less than 4 KiB
+    if middle:
         yield 128, 1536
     yield (32 << 20) // size // 1536 + 1, 1536  # more than 64 MiB moved
 
@@ -104,28 +138,30 @@ def compiled(formula: activation_ops.Function) -> Callable[[torch.Tensor, torch.
 
 
 def activation(
-    kernel: ModuleType, op: str, dtype: torch.dtype, shape: tuple[int, int], quick: bool
+    package: Package, op: str, dtype: torch.dtype, shape: tuple[int, int], scope: Scope
 ) -> Problem:
     """An op of the activation package and everything that computes the same."""
     gate = 2 if op in activation_ops.GATED else 1
     x = torch.randn(shape[0], shape[1] * gate).to(dtype)
     out, other = touched(shape, dtype), touched(shape, dtype)
     extra = (activation_ops.THRESHOLD,) if op == "fatrelu_and_mul" else ()
-    ours, formula, fused = (
-        getattr(kernel, op),
-        activation_ops.composed(op),
-        activation_ops.fused(op),
-    )
+    ours = getattr(package.module, op)
+    formula, fused = activation_ops.composed(op), activation_ops.fused(op)
     calls: dict[str, Call | str] = {
         "ours": lambda: ours(out, x, *extra),
         "torch composed": lambda: formula(x),
         "torch fused": (lambda: fused(x, other)) if fused else "torch has no such op",
     }
-    if quick:
-        calls["torch.compile"] = "--quick"
-    else:
+    if shape[0] == 1:
+        c_call = getattr(package.library, op)
+        calls["ours, C ABI"] = lambda: c_call(out, x, *extra)
+    if not scope.best:
+        calls["torch composed"] = "timed with the best instruction set"
+    if scope.compiles and op in HEADLINE_OPS and shape[0] > 128:
         whole = compiled(formula)
         calls["torch.compile"] = lambda: whole(x, other)
+    else:
+        calls["torch.compile"] = "timed for large inputs of the headline ops, not with --quick"
     return Problem(
         op,
         x,
@@ -137,9 +173,7 @@ def activation(
     )
 
 
-def layer_norm(
-    kernel: ModuleType, dtype: torch.dtype, shape: tuple[int, int], quick: bool
-) -> Problem:
+def layer_norm(package: Package, dtype: torch.dtype, shape: tuple[int, int]) -> Problem:
     """layer_norm with weight and bias; torch has no form of it that writes into a tensor."""
     x = torch.randn(shape).to(dtype)
     out, hidden = touched(shape, dtype), shape[1:]
@@ -149,7 +183,7 @@ def layer_norm(
         return functional.layer_norm(rows.double(), hidden, weight.double(), bias.double(), EPSILON)
 
     calls: dict[str, Call | str] = {
-        "ours": lambda: kernel.layer_norm(out, x, weight, bias, EPSILON),
+        "ours": lambda: package.module.layer_norm(out, x, weight, bias, EPSILON),
         "torch fused": lambda: functional.layer_norm(x, hidden, weight, bias, EPSILON),
     }
     size = 2 * out.nbytes
@@ -172,7 +206,7 @@ def measure(problem: Problem, setting: dict[str, str | int], quick: bool) -> lis
     if problem.out.isnan().any() or not err <= problem.bound:
         reason = f"relative error {err:.1e}, at most {problem.bound:.1e}; nothing was timed"
         return [row("ours", status=FAILED, reason=reason, err=err)]
-    seconds = 0.02 if quick else 0.05
+    seconds = 0.02 if quick else 0.03
     source, target = touched(shape, problem.x.dtype), touched(shape, problem.x.dtype)
     turns = {"copy": call_for(seconds, lambda: target.copy_(source))}
     absent = []
@@ -193,7 +227,7 @@ def measure(problem: Problem, setting: dict[str, str | int], quick: bool) -> lis
     return measured + absent
 
 
-def problems(asked: list[str] | None, quick: bool) -> Iterator[Problem]:
+def problems(asked: list[str] | None, scope: Scope) -> Iterator[Problem]:
     """Everything to be measured, one after the other: only one problem's memory at a time."""
     packages = {"activation": activation_ops.ALL, "layer_norm": ("layer_norm",)}
     unknown = set(asked or ()) - packages.keys() - set(sum(packages.values(), ()))
@@ -202,17 +236,16 @@ def problems(asked: list[str] | None, quick: bool) -> Iterator[Problem]:
     if asked:
         chosen = [op for name, ops in packages.items() for op in ops if {name, op} & set(asked)]
     else:
-        chosen = list(QUICK_OPS) if quick else [*activation_ops.ALL, "layer_norm"]
-    folder = ROOT / "kernels-community"
-    activation_package = kernels.get_local_kernel(folder / "activation", backend="cpu")
-    norm_package = kernels.get_local_kernel(folder / "layer-norm", backend="cpu")
+        chosen = list(HEADLINE_OPS) if scope.quick else [*activation_ops.ALL, "layer_norm"]
+    activation_package, norm_package = load("activation"), load("layer-norm")
     for op in chosen:
+        middle = scope.compiles and op in HEADLINE_OPS
         for dtype in DTYPES:
-            for shape in shapes(quick, dtype):
+            for shape in shapes(dtype.itemsize, middle):
                 if op == "layer_norm":
-                    yield layer_norm(norm_package, dtype, shape, quick)
+                    yield layer_norm(norm_package, dtype, shape)
                 else:
-                    yield activation(activation_package, op, dtype, shape, quick)
+                    yield activation(activation_package, op, dtype, shape, scope)
                 torch.compiler.reset()
 
 
@@ -222,15 +255,17 @@ def main() -> None:
     parser.add_argument("isa")
     parser.add_argument("threads", type=int)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--best", action="store_true")
     parser.add_argument("--op", action="append")
     arguments = parser.parse_args()
     torch.manual_seed(12)
     torch.set_num_threads(arguments.threads)
     setting: dict[str, str | int] = {"isa": arguments.isa, "threads": arguments.threads}
     document: dict[str, object] = {"ceilings": ceilings(arguments.quick)}
+    scope = Scope(arguments.quick, arguments.best)
     rows: list[Row] = []
     with torch.inference_mode():
-        for problem in problems(arguments.op, arguments.quick):
+        for problem in problems(arguments.op, scope):
             rows += measure(problem, setting, arguments.quick)
             print(f"  {problem.op} {rows[-1].dtype} {rows[-1].shape}", file=sys.stderr)
     document["rows"] = [row.as_json() for row in rows]
