@@ -46,12 +46,12 @@ def measure(isa: str, threads: int, cores: list[int], options: list[str]) -> dic
     return document
 
 
-def floors(result: Result) -> list[Floor]:
-    """The floors of element-wise ops: bandwidth, torch, composed formulas, small calls.
+def floors(result: Result, cores: int) -> list[Floor]:
+    """The floors of element-wise ops: bandwidth on all cores, torch, composed formulas,
+    small calls.
 
     The scalar build is there for processors without AVX2; no floor asks for its speed.
     """
-    most = max(row.setting["threads"] for row in result.rows)
     found = []
     for candidates in result.group().values():
         ours = candidates.get("ours")
@@ -70,7 +70,7 @@ def floors(result: Result) -> list[Floor]:
         if ours.bytes < LARGE_BYTES:
             continue
         share = (ours.pct_copy or 0) / 100
-        if where["threads"] == most:
+        if where["threads"] == cores:
             bound = 0.7 if ours.dtype == "float32" else 0.5
             found.append(Floor(f"{name}: share of copy", share, bound))
         fused = ratio(candidates, FUSED, "ours")
@@ -118,7 +118,7 @@ def main() -> int:
                 result.ceilings[key] = max(value, result.ceilings.get(key, 0.0))
             result.rows += [row_from_json(row) for row in part["rows"]]
     result.machine["load_average_after"] = os.getloadavg()[0]
-    return report.finish(arguments, result, floors(result))
+    return report.finish(arguments, result, floors(result, len(cores)))
 
 
 if __name__ == "__main__":
