@@ -8,9 +8,10 @@ if(KERNELHUB_SANITIZE)
     -fno-omit-frame-pointer
     -g1
     -O1
-    # GCC's flow analysis takes the instrumentation of fmt's arguments for uses of unset variables.
-    -Wno-maybe-uninitialized
-    -Wno-uninitialized
   )
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # Its flow analysis takes the instrumentation of fmt's arguments for uses of unset variables.
+    add_compile_options(-Wno-maybe-uninitialized -Wno-uninitialized)
+  endif()
   add_link_options(-fsanitize=${KERNELHUB_SANITIZE})
 endif()
