@@ -7,12 +7,12 @@ from collections.abc import Callable
 from types import ModuleType
 
 import activation_reference as reference
+import grid
 import precision
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-CANARY = 77.0
 LAYERS = {
     "silu_and_mul": "SiluAndMul",
     "mul_and_silu": "MulAndSilu",
@@ -49,14 +49,6 @@ def backward(
     return out
 
 
-def placed(rows: int, cols: int, layout: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-    """A view [rows, cols] of the asked layout, and the canary-filled buffer around it."""
-    pitch = cols + 5 if layout == "strided_rows" else cols
-    start = 3 if layout == "strided_rows" else 1 if layout == "offset_by_one" else 0
-    buffer = torch.full((start + rows * pitch + 9,), CANARY, dtype=dtype)
-    return buffer.as_strided((rows, cols), (pitch, 1), start), buffer
-
-
 @OPS
 def test_gradcheck(activation: ModuleType, op: str) -> None:
     x = torch.randn(3, 10, dtype=torch.float64, requires_grad=True)
@@ -88,12 +80,12 @@ def test_every_layout_gives_the_bits_of_one_element_at_a_time(
 ) -> None:
     for rows, cols in ((1, 1), (7, 2), (7, 63), (83, 512), (1, 70001), (0, 8), (3, 0)):
         width = 2 * cols if op in reference.GATED else cols
-        x, _ = placed(rows, width, layout, dtype)
+        x, _ = grid.placed(rows, width, layout, dtype)
         x.copy_(torch.randn(rows, width))
-        grad, _ = placed(rows, cols, layout, dtype)
+        grad, _ = grid.placed(rows, cols, layout, dtype)
         grad.copy_(torch.randn(rows, cols))
         before = grad.clone()
-        out, buffer = placed(rows, width, layout, dtype)
+        out, buffer = grid.placed(rows, width, layout, dtype)
         backward(activation, op, out, grad, x)
         assert torch.equal(grad, before), "grad_out was written"
 
@@ -104,8 +96,8 @@ def test_every_layout_gives_the_bits_of_one_element_at_a_time(
         for column, part in enumerate(parts):
             assert precision.same_bits(part.reshape(-1), alone[:, column]).all()
         assert torch.equal(backward(activation, op, x, grad, x), out), "in place differs"
-        out.fill_(CANARY)
-        assert (buffer == CANARY).all(), "memory outside the output was written"
+        out.fill_(grid.CANARY)
+        assert (buffer == grid.CANARY).all(), "memory outside the output was written"
 
 
 @OPS

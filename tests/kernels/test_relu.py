@@ -4,27 +4,19 @@
 from collections.abc import Callable
 from types import ModuleType
 
+import grid
 import precision
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-CANARY = 77.0
 BY_DTYPE = pytest.mark.parametrize("dtype", DTYPES)
 
 
 @pytest.fixture(scope="module")
 def relu(load_package: Callable[[str], ModuleType]) -> ModuleType:
     return load_package("relu")
-
-
-def placed(rows: int, cols: int, layout: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-    """A view [rows, cols] of the asked layout, and the canary-filled buffer around it."""
-    pitch = cols + 5 if layout == "strided_rows" else cols
-    start = 3 if layout == "strided_rows" else 1 if layout == "offset_by_one" else 0
-    buffer = torch.full((start + rows * pitch + 9,), CANARY, dtype=dtype)
-    return buffer.as_strided((rows, cols), (pitch, 1), start), buffer
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -34,7 +26,7 @@ def test_every_16_bit_value(relu: ModuleType, dtype: torch.dtype) -> None:
     expected = torch.where(x <= 0, torch.zeros_like(x), x)
     assert precision.same_bits(result, expected).all()
     grad = torch.randn(len(x)).to(dtype)
-    out = torch.full_like(x, CANARY)
+    out = torch.full_like(x, grid.CANARY)
     relu.ops.relu_backward(out, grad, x)
     assert precision.same_bits(out, torch.where(x <= 0, torch.zeros_like(x), grad)).all()
 
@@ -52,12 +44,12 @@ def test_special_values(relu: ModuleType, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("layout", ["contiguous", "strided_rows", "offset_by_one"])
 def test_every_layout(relu: ModuleType, dtype: torch.dtype, layout: str) -> None:
     for rows, cols in ((0, 8), (3, 0), (1, 1), (7, 2), (7, 63), (83, 512), (1, 70001), (2048, 7)):
-        x, _ = placed(rows, cols, layout, dtype)
+        x, _ = grid.placed(rows, cols, layout, dtype)
         x.copy_(torch.randn(rows, cols))
-        grad, _ = placed(rows, cols, layout, dtype)
+        grad, _ = grid.placed(rows, cols, layout, dtype)
         grad.copy_(torch.randn(rows, cols))
         before = grad.clone()
-        out, buffer = placed(rows, cols, layout, dtype)
+        out, buffer = grid.placed(rows, cols, layout, dtype)
         assert relu.relu(x, out) is out
         assert torch.equal(out, torch.relu(x))
         relu.ops.relu_backward(out, grad, x)
@@ -65,8 +57,8 @@ def test_every_layout(relu: ModuleType, dtype: torch.dtype, layout: str) -> None
         assert torch.equal(grad, before), "grad_out was written"
         expected = torch.relu(x)
         assert torch.equal(relu.relu(x, x), expected), "in place differs"
-        out.fill_(CANARY)
-        assert (buffer == CANARY).all(), "memory outside the output was written"
+        out.fill_(grid.CANARY)
+        assert (buffer == grid.CANARY).all(), "memory outside the output was written"
 
 
 def test_a_gradient_may_share_memory_with_the_input(relu: ModuleType) -> None:
