@@ -29,6 +29,25 @@ print("computed")
 """
 
 
+TWO_COPIES = """
+import importlib.util
+import sys
+import kernelhub
+import torch
+ours = kernelhub.get_local_kernel(sys.argv[1], backend="cpu")
+# As another client does: the same build, the modules under names of its own.
+spec = importlib.util.spec_from_file_location("their_activation", sys.argv[2])
+theirs = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = theirs
+spec.loader.exec_module(theirs)
+assert ours.layers is not theirs.layers
+x = torch.randn(3, 64, requires_grad=True)
+for package in (ours, theirs):
+    torch.compile(package.layers.Silu(), fullgraph=True, backend="aot_eager")(x).sum().backward()
+print("differentiated")
+"""
+
+
 @pytest.fixture
 def variant(tmp_path: Path) -> Path:
     root = os.environ.get("KERNELHUB_PACKAGES_DIR")
@@ -66,3 +85,9 @@ def test_a_mapped_library_of_other_bytes_is_an_error_and_not_the_end(
     assert done.returncode == 1, done.stderr
     assert "already belongs to" in done.stderr
     assert str(copy) in done.stderr
+
+
+def test_the_modules_of_two_clients_share_the_gradients(variant: Path) -> None:
+    command = [sys.executable, "-c", TWO_COPIES, variant.parents[1], variant / "__init__.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "differentiated\n", done.stderr
