@@ -18,7 +18,12 @@ struct alignas(16) Vec128 {
 
 template <class T>
 __device__ __forceinline__ Vec128<T> load_vec128(const T* from) {
-  const uint4 bits = *reinterpret_cast<const uint4*>(from);
+  // volatile: several loads stay together, also where a branch comes before the use of some.
+  uint4 bits;
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
+               : "l"(__cvta_generic_to_global(from))
+               : "memory");
   Vec128<T> vec;
   memcpy(&vec, &bits, sizeof(vec));
   return vec;
@@ -28,8 +33,12 @@ template <class T>
 __device__ __forceinline__ void store_vec128(const Vec128<T>& vec, T* to) {
   uint4 bits;
   memcpy(&bits, &vec, sizeof(vec));
-  // The intrinsic is the plain write-back store; of an assignment nvcc 13.0 makes one per lane.
-  __stwb(reinterpret_cast<uint4*>(to), bits);
+  // Of an assignment nvcc 13.0 makes one store per lane, and of __stwb a strong one.
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(__cvta_generic_to_global(to)), "r"(bits.x), "r"(bits.y), "r"(bits.z),
+                 "r"(bits.w)
+               : "memory");
 }
 
 __device__ __forceinline__ float widen(float value) { return value; }

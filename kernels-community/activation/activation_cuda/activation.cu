@@ -1,60 +1,122 @@
 // SPDX-License-Identifier: Apache-2.0
-// Elementwise activations, one pass over memory.
+// Element-wise activations, one pass over memory.
 //   unary  out[r, c] = act(input[r, c])
 //   gated  out[r, c] = T(T(act(x)) * y), x = input[r, c], y = input[r, cols + c]
 // dtypes fp32, fp16, bf16; arithmetic fp32. The formulas, their order and the compiler's default
-// contraction are those of torch's CUDA kernels for silu and gelu, so that results are bit-equal;
-// gelu_fast and gelu_new round after every step (rounded<T>), without contraction.
+// contraction are those of torch's CUDA kernels for silu and gelu, so that results are bit-equal.
+// For 16 bits the division of silu and the whole of gelu_quick use the approximate units
+// (approx_math.cuh); products of 16-bit values, gelu_fast and gelu_new use native 16-bit arithmetic,
+// which rounds as T(.) does: fp32 has more than twice the digits plus two, so that rounding there
+// first would change nothing (S. A. Figueroa, SIGNUM Newsletter 30 (1995), 21-26).
 // Bytes per output element: read 1 (gated 2) x sizeof(T), write 1 x sizeof(T).
 // Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
-#include "activation_cuda/activation_config.h"
 #include "activation_cuda/activation_cuda.h"
-#include "primitives/vec128.cuh"
+#include "activation_cuda/approx_math.cuh"
+#include "primitives/dtype_switch.cuh"
+#include "primitives/elementwise.cuh"
+#include "primitives/pair16.cuh"
 
 namespace kernelhub::activation::cuda {
 namespace {
 
-using primitives::load_vec128;
-using primitives::narrow;
-using primitives::rounded;
-using primitives::store_vec128;
+using primitives::all_within;
+using primitives::ElementwiseRows;
+using primitives::Lanewise;
+using primitives::map_pair;
+using primitives::Pair;
+using primitives::pair_at;
+using primitives::pair_of_bits;
+using primitives::set_pair;
 using primitives::Vec128;
 using primitives::widen;
+
+// 16-byte groups that a thread loads before it computes the first: enough bytes in flight at the
+// occupancy that 64 registers leave.
+constexpr int kGroupsInFlight = 2;
 
 constexpr float kSqrtHalf = 0.70710678118654752440f;
 constexpr float kSqrtTwoOverPi = 0.79788456080286535588f;
 constexpr float kCubic = 0.044715f;
 
+/// Approximate units of the multiprocessor.
+struct Units {
+  __device__ static __forceinline__ float ex2(float x) {
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+  }
+  __device__ static __forceinline__ float rcp(float x) {
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+  }
+};
+
+/// Bits of the 16-bit constants; a constant of the contract is the sum of its split.
+template <class T>
+struct Bits;
+template <>
+struct Bits<__half> {
+  static constexpr std::uint16_t kOne = 0x3c00, kHalf = 0x3800, kOrdinary = 0x5100;
+  static constexpr std::uint16_t kSqrtTwoOverPi[2] = {0x3a62, 0x022a};
+  static constexpr std::uint16_t kCubic[2] = {0x29b9, 0x0071};
+};
+template <>
+struct Bits<__nv_bfloat16> {
+  static constexpr std::uint16_t kOne = 0x3f80, kHalf = 0x3f00, kOrdinary = 0x4220;
+  static constexpr std::uint16_t kSqrtTwoOverPi[2] = {0x3f4c, 0x3a84};
+  static constexpr std::uint16_t kCubic[2] = {0x3d37, 0x381c};
+};
+
+/// Arithmetic on pairs of T for the stepwise forms.
+template <class T>
+struct Native {
+  using Pair = primitives::Pair<T>;
+  struct Split {
+    Pair hi, lo;
+  };
+  __device__ static __forceinline__ Pair one() { return pair_of_bits<T>(Bits<T>::kOne); }
+  __device__ static __forceinline__ Pair half() { return pair_of_bits<T>(Bits<T>::kHalf); }
+  __device__ static __forceinline__ Split sqrt_two_over_pi() {
+    return {pair_of_bits<T>(Bits<T>::kSqrtTwoOverPi[0]),
+            pair_of_bits<T>(Bits<T>::kSqrtTwoOverPi[1])};
+  }
+  __device__ static __forceinline__ Split cubic() {
+    return {pair_of_bits<T>(Bits<T>::kCubic[0]), pair_of_bits<T>(Bits<T>::kCubic[1])};
+  }
+  __device__ static __forceinline__ Pair mul(Pair a, Pair b) { return __hmul2_rn(a, b); }
+  __device__ static __forceinline__ Pair add(Pair a, Pair b) { return __hadd2_rn(a, b); }
+  __device__ static __forceinline__ Pair fma(Pair a, Pair b, Pair c) { return __hfma2(a, b, c); }
+  __device__ static __forceinline__ Pair tanh(Pair u) {
+    return map_pair<T>(u, tanh_beside_one<Units>);
+  }
+};
+
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
 __device__ __forceinline__ float gelu(float x) { return x * 0.5f * (1.0f + erff(x * kSqrtHalf)); }
 
-__device__ __forceinline__ float gelu_tanh(float x) {
+__device__ __forceinline__ float gelu_tanh_inner(float x) {
   const float cube = x * x * x;
-  const float inner = kSqrtTwoOverPi * (x + kCubic * cube);
-  return 0.5f * x * (1.0f + tanhf(inner));
+  return kSqrtTwoOverPi * (x + kCubic * cube);
+}
+
+__device__ __forceinline__ float gelu_tanh(float x) {
+  return 0.5f * x * (1.0f + tanhf(gelu_tanh_inner(x)));
 }
 
 __device__ __forceinline__ float gelu_quick(float x) { return x / (1.0f + expf(-1.702f * x)); }
 
-template <class T>
-__device__ __forceinline__ float half_gate(float x, float t) {
-  return __fmul_rn(rounded<T>(__fmul_rn(0.5f, x)), rounded<T>(__fadd_rn(1.0f, t)));
-}
-
-template <class T>
 __device__ __forceinline__ float gelu_fast(float x) {
-  const float a = rounded<T>(__fmul_rn(x, 0.79788456f));
-  const float cubic = rounded<T>(__fmul_rn(rounded<T>(__fmul_rn(kCubic, x)), x));
-  const float b = rounded<T>(__fadd_rn(1.0f, cubic));
-  return half_gate<T>(x, rounded<T>(tanhf(rounded<T>(__fmul_rn(a, b)))));
+  const float a = __fmul_rn(x, 0.79788456f);
+  const float b = __fadd_rn(1.0f, __fmul_rn(__fmul_rn(kCubic, x), x));
+  return __fmul_rn(__fmul_rn(0.5f, x), __fadd_rn(1.0f, tanhf(__fmul_rn(a, b))));
 }
 
-template <class T>
 __device__ __forceinline__ float gelu_new(float x) {
-  const float cube = rounded<T>(__fmul_rn(rounded<T>(__fmul_rn(x, x)), x));
-  const float sum = rounded<T>(__fadd_rn(x, rounded<T>(__fmul_rn(kCubic, cube))));
-  return half_gate<T>(x, rounded<T>(tanhf(rounded<T>(__fmul_rn(0.79788456f, sum)))));
+  const float cube = __fmul_rn(__fmul_rn(x, x), x);
+  const float sum = __fadd_rn(x, __fmul_rn(kCubic, cube));
+  return __fmul_rn(__fmul_rn(0.5f, x), __fadd_rn(1.0f, tanhf(__fmul_rn(0.79788456f, sum))));
 }
 
 /// x <= threshold is false for NaN, which stays.
@@ -62,92 +124,125 @@ __device__ __forceinline__ float fatrelu(float x, float threshold) {
   return x <= threshold ? 0.0f : x;
 }
 
-template <Op op, class T>
-__device__ __forceinline__ T unary(T input) {
-  const float x = widen(input);
-  if constexpr (op == Op::kSilu) return narrow<T>(silu(x));
-  if constexpr (op == Op::kGelu) return narrow<T>(gelu(x));
-  if constexpr (op == Op::kGeluTanh) return narrow<T>(gelu_tanh(x));
-  if constexpr (op == Op::kGeluQuick) return narrow<T>(gelu_quick(x));
-  if constexpr (op == Op::kGeluFast) return narrow<T>(gelu_fast<T>(x));
-  if constexpr (op == Op::kGeluNew) return narrow<T>(gelu_new<T>(x));
+/// The unary op inside a gated one.
+constexpr Op activation_of(Op op) {
+  return op == Op::kSiluAndMul || op == Op::kMulAndSilu ? Op::kSilu
+         : op == Op::kGeluAndMul                        ? Op::kGelu
+         : op == Op::kGeluTanhAndMul                    ? Op::kGeluTanh
+                                                        : op;
 }
 
-template <Op op, class T>
-__device__ __forceinline__ T gated(T first, T second, float threshold) {
-  const float x = widen(first);
-  const float y = widen(second);
-  if constexpr (op == Op::kSiluAndMul) return narrow<T>(rounded<T>(silu(x)) * y);
-  if constexpr (op == Op::kMulAndSilu) return narrow<T>(x * rounded<T>(silu(y)));
-  if constexpr (op == Op::kGeluAndMul) return narrow<T>(rounded<T>(gelu(x)) * y);
-  if constexpr (op == Op::kGeluTanhAndMul) return narrow<T>(rounded<T>(gelu_tanh(x)) * y);
-  if constexpr (op == Op::kFatreluAndMul) return narrow<T>(fatrelu(x, threshold) * y);
+template <Op op>
+__device__ __forceinline__ float activate(float x, float threshold) {
+  if constexpr (op == Op::kSilu) return silu(x);
+  if constexpr (op == Op::kGelu) return gelu(x);
+  if constexpr (op == Op::kGeluTanh) return gelu_tanh(x);
+  if constexpr (op == Op::kGeluQuick) return gelu_quick(x);
+  if constexpr (op == Op::kGeluFast) return gelu_fast(x);
+  if constexpr (op == Op::kGeluNew) return gelu_new(x);
+  if constexpr (op == Op::kFatreluAndMul) return fatrelu(x, threshold);
 }
 
+/// Ops whose short form holds for magnitudes up to kOrdinary only.
+constexpr bool has_bound(Op op) { return op == Op::kSilu || op == Op::kGeluQuick; }
+
+/// T(act(x)) of a pair; for ops with a bound both magnitudes are within it.
 template <Op op, class T>
-__device__ __forceinline__ T element(const T* row, std::int64_t col, std::int64_t cols,
-                                     float threshold) {
-  if constexpr (is_gated(op)) {
-    return gated<op>(row[col], row[cols + col], threshold);
+__device__ __forceinline__ Pair<T> activate_pair(Pair<T> x, float threshold) {
+  if constexpr (op == Op::kGeluFast) {
+    return stepwise_gelu_fast<Native<T>>(x);
+  } else if constexpr (op == Op::kGeluNew) {
+    return stepwise_gelu_new<Native<T>>(x);
+  } else if constexpr (op == Op::kSilu) {
+    return map_pair<T>(x, [](float v) { return divide_by_one_plus<Units>(v, expf(-v)); });
+  } else if constexpr (op == Op::kGeluTanh) {
+    return map_pair<T>(
+        x, [](float v) { return 0.5f * v * (1.0f + open_tanh<Units>(gelu_tanh_inner(v))); });
+  } else if constexpr (op == Op::kGeluQuick) {
+    return map_pair<T>(x, [](float v) { return quick_gelu<Units>(v); });
   } else {
-    return unary<op>(row[col]);
+    return map_pair<T>(x, [threshold](float v) { return activate<op>(v, threshold); });
   }
 }
 
+/// One op on one dtype, as launch_elementwise wants it.
 template <Op op, class T>
-__device__ __forceinline__ Vec128<T> group(const T* row, std::int64_t col, std::int64_t cols,
-                                           float threshold) {
-  Vec128<T> result = load_vec128(row + col);
-  if constexpr (is_gated(op)) {
-    const Vec128<T> second = load_vec128(row + cols + col);
-#pragma unroll
-    for (int i = 0; i < Vec128<T>::kLanes; ++i) {
-      result.lane[i] = gated<op>(result.lane[i], second.lane[i], threshold);
+struct Activation : Lanewise<Activation<op, T>, T, is_gated(op) ? 2 : 1, 1> {
+  static constexpr bool kIsGated = is_gated(op);
+  static constexpr int kInputs = kIsGated ? 2 : 1;
+  static constexpr Op kAct = activation_of(op);
+  static constexpr bool kHasBound = has_bound(kAct);
+  // Which input is activated; the other one multiplies.
+  static constexpr int kActivated = op == Op::kMulAndSilu ? 1 : 0;
+
+  float threshold;
+
+  __device__ __forceinline__ void element(const T (&in)[kInputs], T (&out)[1]) const {
+    if constexpr (sizeof(T) == 4) {
+      const float act = activate<kAct>(in[kActivated], threshold);
+      out[0] = kIsGated ? act * in[kInputs - 1 - kActivated] : act;
+    } else {
+      Pair<T> pairs[kInputs];
+      for (int i = 0; i < kInputs; ++i) pairs[i] = {in[i], in[i]};
+      const float x = fabsf(widen(in[kActivated]));
+      const bool has_short_form = !kHasBound || x <= kOrdinary;
+      out[0] = (has_short_form ? product(activate_pair<kAct, T>(pairs[kActivated], threshold), pairs)
+                               : product(full_form(pairs[kActivated]), pairs))
+                   .x;
     }
-  } else {
-#pragma unroll
-    for (int i = 0; i < Vec128<T>::kLanes; ++i) result.lane[i] = unary<op>(result.lane[i]);
   }
-  return result;
-}
 
-template <Op op, class T>
-__global__ void __launch_bounds__(kThreadsPerBlock)
-    activation_kernel(T* out,          // [rows, cols], row pitch out_stride
-                      const T* input,  // [rows, cols] or [rows, 2 * cols]; may be out
-                      std::int64_t rows, std::int64_t cols, std::int64_t out_stride,
-                      std::int64_t input_stride, RowCut cut, float threshold) {
-  const std::int64_t first_unit = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  const std::int64_t first_row = std::int64_t{blockIdx.y} * blockDim.y + threadIdx.y;
-  const std::int64_t unit_step = std::int64_t{gridDim.x} * blockDim.x;
-  const std::int64_t row_step = std::int64_t{gridDim.y} * blockDim.y;
-  const std::int64_t vector_cols = cut.vectors * Vec128<T>::kLanes;
-  for (std::int64_t row = first_row; row < rows; row += row_step) {
-    const T* in_row = input + row * input_stride;
-    T* out_row = out + row * out_stride;
-    for (std::int64_t unit = first_unit; unit < cut.units; unit += unit_step) {
-      if (unit < cut.vectors) {
-        const std::int64_t col = cut.head + unit * Vec128<T>::kLanes;
-        store_vec128(group<op>(in_row, col, cols, threshold), out_row + col);
-      } else {
-        const std::int64_t single = unit - cut.vectors;
-        const std::int64_t col = single < cut.head ? single : single + vector_cols;
-        out_row[col] = element<op>(in_row, col, cols, threshold);
+  __device__ __forceinline__ bool is_ordinary(const Vec128<T> (&in)[kInputs]) const {
+    if constexpr (sizeof(T) == 2 && kHasBound) {
+      return all_within(in[kActivated], pair_of_bits<T>(Bits<T>::kOrdinary));
+    } else {
+      return true;
+    }
+  }
+
+  __device__ __forceinline__ void vector(const Vec128<T> (&in)[kInputs],
+                                         Vec128<T> (&out)[1]) const {
+    if constexpr (sizeof(T) == 4) {
+      Lanewise<Activation<op, T>, T, kInputs, 1>::vector(in, out);
+    } else {
+#pragma unroll
+      for (int p = 0; p < Vec128<T>::kLanes / 2; ++p) {
+        Pair<T> pairs[kInputs];
+        for (int i = 0; i < kInputs; ++i) pairs[i] = pair_at(in[i], p);
+        set_pair(out[0], p,
+                 product(activate_pair<kAct, T>(pairs[kActivated], threshold), pairs));
       }
     }
   }
-}
+
+ private:
+  template <class P>
+  __device__ static __forceinline__ P full_form(P x) {
+    return map_pair<T>(x, [](float v) { return activate<kAct>(v, 0.0f); });
+  }
+
+  template <class P>
+  __device__ static __forceinline__ P product(P activated, const P (&pairs)[kInputs]) {
+    if constexpr (kIsGated) return __hmul2_rn(activated, pairs[1 - kActivated]);
+    return activated;
+  }
+};
 
 template <Op op, class T>
 cudaError_t launch_op(const Params& params, cudaStream_t stream) {
-  const RowCut cut = cut_rows(params);
-  const LaunchShape shape = launch_shape(params, cut);
-  const dim3 grid(shape.blocks_x, shape.blocks_y);
-  const dim3 block(shape.threads_x, shape.threads_y);
-  activation_kernel<op, T><<<grid, block, 0, stream>>>(
-      static_cast<T*>(params.out), static_cast<const T*>(params.input), params.rows, params.cols,
-      params.out_stride, params.input_stride, cut, static_cast<float>(params.threshold));
-  return cudaGetLastError();
+  constexpr int kInputs = is_gated(op) ? 2 : 1;
+  ElementwiseRows<T, kInputs, 1> tensors{};
+  for (int i = 0; i < kInputs; ++i) {
+    tensors.in[i] = static_cast<const T*>(params.input) + i * params.cols;
+    tensors.in_stride[i] = params.input_stride;
+  }
+  tensors.out[0] = static_cast<T*>(params.out);
+  tensors.out_stride[0] = params.out_stride;
+  tensors.rows = params.rows;
+  tensors.cols = params.cols;
+  Activation<op, T> function{};
+  function.threshold = static_cast<float>(params.threshold);
+  return primitives::launch_elementwise<kGroupsInFlight>(tensors, function, stream);
 }
 
 template <class T>
@@ -182,17 +277,9 @@ cudaError_t launch_dtype(const Params& params, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch(const Params& params, cudaStream_t stream) {
-  switch (params.dtype) {
-    case primitives::DType::kFloat32:
-      return launch_dtype<float>(params, stream);
-    case primitives::DType::kFloat16:
-      return launch_dtype<__half>(params, stream);
-    case primitives::DType::kBFloat16:
-      return launch_dtype<__nv_bfloat16>(params, stream);
-    case primitives::DType::kFloat64:
-      break;
-  }
-  return cudaErrorInvalidValue;
+  return primitives::with_device_type(params.dtype, [&](auto type) {
+    return launch_dtype<decltype(type)>(params, stream);
+  });
 }
 
 }  // namespace kernelhub::activation::cuda

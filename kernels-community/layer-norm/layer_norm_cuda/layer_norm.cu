@@ -9,6 +9,7 @@
 // Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
 #include "layer_norm_cuda/layer_norm_config.h"
 #include "layer_norm_cuda/layer_norm_cuda.h"
+#include "primitives/dtype_switch.cuh"
 #include "primitives/vec128.cuh"
 
 namespace kernelhub::layer_norm::cuda {
@@ -171,17 +172,9 @@ cudaError_t launch_dtype(const Params& params, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch(const Params& params, cudaStream_t stream) {
-  switch (params.dtype) {
-    case primitives::DType::kFloat32:
-      return launch_dtype<float>(params, stream);
-    case primitives::DType::kFloat16:
-      return launch_dtype<__half>(params, stream);
-    case primitives::DType::kBFloat16:
-      return launch_dtype<__nv_bfloat16>(params, stream);
-    case primitives::DType::kFloat64:
-      break;
-  }
-  return cudaErrorInvalidValue;
+  return primitives::with_device_type(params.dtype, [&](auto type) {
+    return launch_dtype<decltype(type)>(params, stream);
+  });
 }
 
 }  // namespace kernelhub::layer_norm::cuda

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of the 16-bit activations that stand on approximate units. Every function is exact after
+// rounding to 16 bits for any result of the units within their documented error (PTX ISA:
+// ex2.approx.ftz.f32 2^-22.5 relative, rcp.approx.ftz.f32 1 ulp); tests/kernels/test_approx_math.py
+// compiles this file for the host and tries those errors on all 65,536 inputs.
+#pragma once
+
+namespace kernelhub::activation::cuda {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+/// Largest |x| for which silu and gelu_quick take the short forms below: no intermediate overflows.
+constexpr float kOrdinary = 40.0f;
+
+/// x / (1 + e) for e >= 0, at most 2^60: one correction of the approximate quotient (P. Markstein,
+/// IBM Journal of Research and Development 34 (1990), 111-119).
+template <class Units>
+__device__ __forceinline__ float divide_by_one_plus(float x, float e) {
+  const float divisor = 1.0f + e;
+  const float reciprocal = Units::rcp(divisor);
+  const float quotient = x * reciprocal;
+  // In this order of signs a zero keeps its own.
+  return fmaf(-fmaf(divisor, quotient, -x), reciprocal, quotient);
+}
+
+/// x / (1 + e^(-1.702 x)) within 1 ulp of 16 bits.
+template <class Units>
+__device__ __forceinline__ float quick_gelu(float x) {
+  return x * Units::rcp(1.0f + Units::ex2(x * (-1.702f * kLog2E)));
+}
+
+/// tanh(u) with an absolute error of about 2^-22, for results that are rounded and then added to 1.
+template <class Units>
+__device__ __forceinline__ float tanh_beside_one(float u) {
+  return fmaf(-2.0f, Units::rcp(1.0f + Units::ex2(u * (2.0f * kLog2E))), 1.0f);
+}
+
+/// tanhf of CUDA 13 without its last range: from 9.0109 on, where tanhf gives 1, the quotient does
+/// so too unless u is that very number, which no 16-bit x of gelu_tanh leads to.
+template <class Units>
+__device__ __forceinline__ float open_tanh(float u) {
+  const float magnitude = fabsf(u);
+  const float reciprocal = Units::rcp(Units::ex2(magnitude * 2.885390043f) + 1.0f);
+  const float large = copysignf(fmaf(reciprocal, -2.0f, 1.0f), u);
+  const float square = u * u;
+  float series = fmaf(0.01573968306f, square, -0.05230396241f);
+  series = fmaf(series, square, 0.1331529766f);
+  series = fmaf(series, square, -0.3333276808f);
+  const float small = fmaf(series * square, u, u);
+  return magnitude >= 0.6f ? large : small;
+}
+
+/// The stepwise forms in arithmetic that rounds to 16 bits after every operation. Constants are
+/// fp32 in the contract: T(x * c) is fma(x, c_hi, T(x * c_lo)) with c = c_hi + c_lo, both positive
+/// so that infinities stay.
+template <class N>
+__device__ __forceinline__ typename N::Pair times(typename N::Pair x, typename N::Split constant) {
+  return N::fma(x, constant.hi, N::mul(x, constant.lo));
+}
+
+template <class N>
+__device__ __forceinline__ typename N::Pair half_gate(typename N::Pair x, typename N::Pair inner) {
+  return N::mul(N::mul(x, N::half()), N::add(N::one(), N::tanh(inner)));
+}
+
+template <class N>
+__device__ __forceinline__ typename N::Pair stepwise_gelu_fast(typename N::Pair x) {
+  const auto a = times<N>(x, N::sqrt_two_over_pi());
+  const auto b = N::add(N::one(), N::mul(times<N>(x, N::cubic()), x));
+  return half_gate<N>(x, N::mul(a, b));
+}
+
+template <class N>
+__device__ __forceinline__ typename N::Pair stepwise_gelu_new(typename N::Pair x) {
+  const auto cube = N::mul(N::mul(x, x), x);
+  const auto sum = N::add(x, times<N>(cube, N::cubic()));
+  return half_gate<N>(x, times<N>(sum, N::sqrt_two_over_pi()));
+}
+
+}  // namespace kernelhub::activation::cuda

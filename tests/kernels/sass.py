@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads machine code of CUDA libraries: architectures, kernels, and the cost of their hot paths."""
+
+import functools
+import heapq
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+LINE = re.compile(r"/\*(?P<at>[0-9a-f]{4,})\*/\s+(?P<code>[^;]*);")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One machine instruction; `target` is where a branch goes."""
+
+    address: int
+    text: str
+    target: int | None
+
+    @property
+    def opcode(self) -> str:
+        """The name with its suffixes, without the predicate: LDG.E.128."""
+        return re.sub(r"^@!?U?P\w+\s+", "", self.text).split()[0]
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it may be skipped."""
+        return self.text.startswith("@")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel of one architecture."""
+
+    name: str
+    arch: str
+    code: tuple[Instruction, ...]
+
+    def hot_path(self) -> int:
+        """Instructions of one turn over full chunks: from the block with the most 128-bit loads to
+        the one with the most 128-bit stores and back, on the shortest path.
+        """
+        loads, stores = self._most("LDG.E.128"), self._most("STG.E.128")
+        stops = [*loads, *stores]
+        steps = sum(self._distance(a, b) for a, b in zip(stops, stops[1:], strict=False))
+        return steps + self._distance(stops[-1], stops[0])
+
+    def loads_in_flight(self) -> int:
+        """128-bit loads of that turn."""
+        return len(self._most("LDG.E.128"))
+
+    def _most(self, opcode: str) -> list[int]:
+        """Where `opcode` stands in the basic block that has most of it."""
+        starts = {one.target for one in self.code}
+        blocks: list[list[int]] = [[]]
+        for index, one in enumerate(self.code):
+            if one.address in starts:
+                blocks.append([])
+            if one.opcode.startswith(opcode):
+                blocks[-1].append(index)
+            if one.opcode.startswith(("BRA", "EXIT")):
+                blocks.append([])
+        return max(blocks, key=len)
+
+    def _distance(self, start: int, goal: int) -> int:
+        """Instructions executed after `start` up to and with `goal`, at least."""
+        successors = self._successors()
+        costs = {start: 0}
+        heap = [(0, start)]
+        while heap:
+            cost, index = heapq.heappop(heap)
+            for follower in successors[index]:
+                if follower == goal:
+                    return cost + 1
+                if cost + 1 < costs.get(follower, 1 << 30):
+                    costs[follower] = cost + 1
+                    heapq.heappush(heap, (cost + 1, follower))
+        raise AssertionError(f"{self.name}: no path from {start} to {goal}")
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019
+    def _successors(self) -> list[list[int]]:
+        at = {one.address: index for index, one in enumerate(self.code)}
+        followers = []
+        for index, one in enumerate(self.code):
+            after = [index + 1] if index + 1 < len(self.code) else []
+            if one.opcode.startswith("EXIT"):
+                followers.append(after if one.is_conditional else [])
+            elif one.opcode.startswith("BRA") and one.target is not None:
+                followers.append([at[one.target], *(after if one.is_conditional else [])])
+            else:
+                followers.append(after)
+        return followers
+
+
+def tool(name: str) -> Path | None:
+    """cuobjdump or nvdisasm: on PATH, of the toolkit, or of the triton wheel; None where absent."""
+    found = shutil.which(name)
+    if found:
+        return Path(found)
+    triton = find_spec("triton")
+    folders = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin"]
+    if triton is not None and triton.origin is not None:
+        folders.append(Path(triton.origin).parent / "backends" / "nvidia" / "bin")
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def cuobjdump(library: Path, *options: str) -> str:
+    """What cuobjdump prints on a library."""
+    program = tool("cuobjdump")
+    assert program is not None, "cuobjdump is absent"
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    command = [str(program), *options, str(library)]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=os.environ | {"PATH": path}
+    )
+    return done.stdout
+
+
+def architectures(library: Path) -> tuple[set[str], set[str]]:
+    """Architectures with machine code, and with PTX."""
+    return tuple(
+        set(re.findall(r"\.(sm_\d+\w?)\.", cuobjdump(library, option)))
+        for option in ("-lelf", "-lptx")
+    )
+
+
+def kernels(library: Path, arch: str) -> list[Kernel]:
+    """All kernels of one architecture."""
+    found = []
+    for part in cuobjdump(library, "-sass", "-arch", arch).split("Function : ")[1:]:
+        name, _, body = part.partition("\n")
+        code = []
+        for match in LINE.finditer(body):
+            text = match["code"].strip()
+            branch = re.search(r"\bBRA\b.*?`?\(?(?:\.L_x_\d+|0x(?P<to>[0-9a-f]+))", text)
+            target = int(branch["to"], 16) if branch and branch["to"] else None
+            code.append(Instruction(int(match["at"], 16), text, target))
+        found.append(Kernel(name.strip(), arch, tuple(code)))
+    return found

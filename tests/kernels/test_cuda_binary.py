@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the CUDA build of activation holds, read from the binary: nothing here needs a GPU."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import sass
+
+ARCHS = ("sm_80", "sm_90", "sm_100", "sm_120")
+
+# In the order of enum Op.
+OPS = (
+    *("silu", "gelu", "gelu_tanh", "gelu_quick", "gelu_fast", "gelu_new"),
+    *("silu_and_mul", "mul_and_silu", "gelu_and_mul", "gelu_tanh_and_mul", "fatrelu_and_mul"),
+)
+
+# Most instructions per output element of a 16-bit op, loads and stores included. Some 30 issue slots
+# are what an H200 has while memory moves an element of a unary op; erf may use 32 for its floor of
+# 85 % of the copy, and a gated op has half as much again per element.
+UNARY_BUDGET = {
+    **{"silu": 20, "gelu": 32, "gelu_tanh": 26, "gelu_quick": 14},
+    **{"gelu_fast": 18, "gelu_new": 18},
+}
+GATED_BUDGET = {
+    **{"silu_and_mul": 22, "mul_and_silu": 22, "gelu_and_mul": 33},
+    **{"gelu_tanh_and_mul": 28, "fatrelu_and_mul": 12},
+}
+BUDGET = UNARY_BUDGET | GATED_BUDGET
+LANES = 8
+
+
+@pytest.fixture(scope="module")
+def library() -> Path:
+    """The library without torch: the same kernels, less around them."""
+    if sass.tool("cuobjdump") is None:
+        pytest.skip("cuobjdump is absent")
+    root = os.environ.get("KERNELHUB_PACKAGES_DIR")
+    found = sorted((Path(root) / "activation" / "build").glob("tvm-ffi*-cu*/*.so")) if root else []
+    if not found:
+        if shutil.which("nvcc"):
+            pytest.fail("nvcc is there, but no CUDA build of activation is")
+        pytest.skip("no CUDA build of activation, and no nvcc to make one")
+    return found[-1]
+
+
+@pytest.fixture(scope="module")
+def forward(library: Path) -> dict[tuple[str, str, str], sass.Kernel]:
+    """The kernels on 16-byte groups by arch, op and dtype."""
+    kernels = {}
+    for arch in ARCHS:
+        for kernel in sass.kernels(library, arch):
+            op = re.search(r"10ActivationILNS\w*?2OpE(\d+)E", kernel.name)
+            if op is None or "elementwise_vectors" not in kernel.name:
+                continue
+            dtype = "bf16" if "bfloat16" in kernel.name else "fp16"
+            dtype = dtype if re.search(r"half|bfloat16", kernel.name) else "fp32"
+            kernels[arch, OPS[int(op[1])], dtype] = kernel
+    return kernels
+
+
+def test_machine_code_for_every_architecture_and_ptx_for_later_ones(library: Path) -> None:
+    machine_code, ptx = sass.architectures(library)
+    assert machine_code == set(ARCHS)
+    assert ptx == {"sm_120"}
+
+
+def test_every_op_has_a_kernel_for_every_dtype(
+    forward: dict[tuple[str, str, str], sass.Kernel],
+) -> None:
+    dtypes = ("fp32", "fp16", "bf16")
+    assert set(forward) == {(a, o, d) for a in ARCHS for o in OPS for d in dtypes}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_no_kernel_touches_local_memory(library: Path, arch: str) -> None:
+    kernels = sass.kernels(library, arch)
+    assert kernels
+    spills = {
+        kernel.name
+        for kernel in kernels
+        if any(one.opcode.startswith(("LDL", "STL")) for one in kernel.code)
+    }
+    assert not spills
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("op", OPS)
+def test_hot_paths_move_16_bytes_at_a_time_within_the_budget(
+    forward: dict[tuple[str, str, str], sass.Kernel], arch: str, op: str
+) -> None:
+    inputs = 2 if op in GATED_BUDGET else 1
+    for dtype in ("fp16", "bf16"):
+        kernel = forward[arch, op, dtype]
+        loads = kernel.loads_in_flight()
+        assert loads == 2 * inputs
+        per_element = kernel.hot_path() / (loads / inputs * LANES)
+        assert per_element <= BUDGET[op], f"{dtype}: {per_element:.1f} instructions per element"
