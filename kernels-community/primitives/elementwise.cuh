@@ -56,8 +56,7 @@ struct ElementwiseRow {
 
   /// Column 0 of the result is column `first` of row `row`.
   __device__ __forceinline__ ElementwiseRow(const ElementwiseRows<T, kInputs, kOutputs>& tensors,
-                                            std::int64_t row, std::int64_t first,
-                                            const Function& f)
+                                            std::int64_t row, std::int64_t first, const Function& f)
       : function(f) {
 #pragma unroll
     for (int i = 0; i < kInputs; ++i) in[i] = tensors.in[i] + row * tensors.in_stride[i] + first;
@@ -130,7 +129,8 @@ template <int kTensors>
 constexpr int kVectorBlocks = kTensors > 2 ? 3 : 4;
 #endif
 
-/// Rows in 16-byte groups. A thread loads kUnroll groups, a warp apart, before it computes the first.
+/// Rows in 16-byte groups. A thread loads kUnroll groups, a warp apart, before it computes the
+/// first.
 template <int kUnroll, class T, int kInputs, int kOutputs, class Function>
 __global__ void __launch_bounds__(kElementwiseThreads, (kVectorBlocks<kInputs + kOutputs>))
     elementwise_vectors(ElementwiseRows<T, kInputs, kOutputs> tensors, bool has_edges,
@@ -223,8 +223,7 @@ cudaError_t launch_elementwise(const ElementwiseRows<T, kInputs, kOutputs>& tens
   for (int i = 0; i < kInputs; ++i) {
     spans[kOutputs + i] = {reinterpret_cast<std::uintptr_t>(tensors.in[i]), tensors.in_stride[i]};
   }
-  const GroupCut cut =
-      cut_groups(spans, kOutputs + kInputs, tensors.rows, tensors.cols, sizeof(T));
+  const GroupCut cut = cut_groups(spans, kOutputs + kInputs, tensors.rows, tensors.cols, sizeof(T));
   const GroupLaunch shape = group_launch(cut, tensors.rows, cut.is_vectorized ? kUnroll : 1);
   const dim3 grid(shape.blocks_x, shape.blocks_y);
   const dim3 block(shape.threads_x, shape.threads_y);

@@ -14,9 +14,9 @@ struct RowSpan {
 
 /// How every row is cut into units of work, one unit a thread and turn.
 struct GroupCut {
-  bool is_vectorized;    // 16-byte groups; else groups of elements one warp apart
-  bool has_edges;        // rows may begin or end inside a 16-byte group
-  std::int64_t units;    // groups of a row; with edges an upper bound
+  bool is_vectorized;  // 16-byte groups; else groups of elements one warp apart
+  bool has_edges;      // rows may begin or end inside a 16-byte group
+  std::int64_t units;  // groups of a row; with edges an upper bound
 };
 
 struct GroupLaunch {
@@ -28,12 +28,12 @@ constexpr std::int64_t kVectorBytes = 16;
 constexpr std::int64_t kElementwiseThreads = 256;
 constexpr std::int64_t kWarp = 32;
 constexpr std::int64_t kMaxBlocksX = 1 << 20;  // so that a group's first number has 32 bits
-constexpr std::int64_t kMaxBlocksY = 65535;  // hardware limit of gridDim.y
+constexpr std::int64_t kMaxBlocksY = 65535;    // hardware limit of gridDim.y
 
 /// Rows are cut into 16-byte groups where all tensors of a row cross 16-byte boundaries at the same
 /// columns; the first column that does may differ from row to row.
 inline GroupCut cut_groups(const RowSpan* spans, int count, std::int64_t rows, std::int64_t cols,
-                       std::int64_t element_size) {
+                           std::int64_t element_size) {
   const std::int64_t lanes = kVectorBytes / element_size;
   bool has_one_phase = true;
   bool has_edges = cols % lanes != 0;

@@ -77,9 +77,8 @@ __device__ __forceinline__ Pair<T> map_pair(Pair<T> pair, const Function& functi
 template <class T>
 __device__ __forceinline__ bool all_within(const Vec128<T>& vec, Pair<T> bound) {
   static_assert(Vec128<T>::kLanes == 8, "four pairs");
-  const Pair<T> most = __hmax2_nan(
-      __hmax2_nan(__habs2(pair_at(vec, 0)), __habs2(pair_at(vec, 1))),
-      __hmax2_nan(__habs2(pair_at(vec, 2)), __habs2(pair_at(vec, 3))));
+  const Pair<T> most = __hmax2_nan(__hmax2_nan(__habs2(pair_at(vec, 0)), __habs2(pair_at(vec, 1))),
+                                   __hmax2_nan(__habs2(pair_at(vec, 2)), __habs2(pair_at(vec, 3))));
   return __hble2(most, bound);
 }
 

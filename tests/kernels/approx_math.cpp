@@ -5,12 +5,12 @@
 #define __device__
 #define __forceinline__ inline
 
+#include "activation_cuda/approx_math.cuh"
+
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <limits>
-
-#include "activation_cuda/approx_math.cuh"
 
 namespace cuda = kernelhub::activation::cuda;
 
@@ -25,8 +25,8 @@ constexpr int kExpSteps = 3;
 
 float stepped(double exact, int steps) {
   float value = static_cast<float>(exact);
-  const float towards = steps < 0 ? -std::numeric_limits<float>::infinity()
-                                  : std::numeric_limits<float>::infinity();
+  const float towards =
+      steps < 0 ? -std::numeric_limits<float>::infinity() : std::numeric_limits<float>::infinity();
   for (int i = 0; i < std::abs(steps); ++i) value = std::nextafterf(value, towards);
   return std::fabs(value) < std::numeric_limits<float>::min() ? std::copysign(0.0f, value) : value;
 }
@@ -34,7 +34,9 @@ float stepped(double exact, int steps) {
 struct Units {
   static inline int ex2_steps = 0;
   static inline int rcp_steps = 0;
-  static float ex2(float x) { return std::isinf(x) ? std::exp2(x) : stepped(std::exp2(double{x}), ex2_steps); }
+  static float ex2(float x) {
+    return std::isinf(x) ? std::exp2(x) : stepped(std::exp2(double{x}), ex2_steps);
+  }
   static float rcp(float x) { return std::isinf(x) ? 0.0f : stepped(1.0 / double{x}, rcp_steps); }
 };
 
@@ -147,9 +149,9 @@ bool silu_equals_division(const Format& format, float x) {
   for (int steps = -range; steps <= range; ++steps) {
     const float e = stepped(std::exp(-double{x}), steps);
     holds = holds && holds_for_all_errors([&] {
-      return is_same(format.round(cuda::divide_by_one_plus<Units>(x, e)),
-                     format.round(double{x / (1.0f + e)}));
-    });
+              return is_same(format.round(cuda::divide_by_one_plus<Units>(x, e)),
+                             format.round(double{x / (1.0f + e)}));
+            });
   }
   return holds;
 }
@@ -165,8 +167,7 @@ bool quick_is_within_one_ulp(const Format& format, float x) {
 bool tanh_needs_no_last_range(float x) {
   const float u = 0.79788456080286535588f * std::fmaf(0.044715f, x * x * x, x);
   if (!(std::fabs(u) >= 9.010913848876953125f)) return true;
-  return holds_for_all_errors(
-      [&] { return cuda::open_tanh<Units>(u) == std::copysign(1.0f, u); });
+  return holds_for_all_errors([&] { return cuda::open_tanh<Units>(u) == std::copysign(1.0f, u); });
 }
 
 /// x / (1 + e) next to a tie of two subnormals or of the smallest normal numbers, where one step of

@@ -3,6 +3,7 @@
 
 import functools
 import heapq
+import itertools
 import os
 import re
 import shutil
@@ -47,7 +48,7 @@ class Kernel:
         """
         loads, stores = self._most("LDG.E.128"), self._most("STG.E.128")
         stops = [*loads, *stores]
-        steps = sum(self._distance(a, b) for a, b in zip(stops, stops[1:], strict=False))
+        steps = sum(self._distance(a, b) for a, b in itertools.pairwise(stops))
         return steps + self._distance(stops[-1], stops[0])
 
     def loads_in_flight(self) -> int:

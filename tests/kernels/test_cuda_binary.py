@@ -17,9 +17,9 @@ OPS = (
     *("silu_and_mul", "mul_and_silu", "gelu_and_mul", "gelu_tanh_and_mul", "fatrelu_and_mul"),
 )
 
-# Most instructions per output element of a 16-bit op, loads and stores included. Some 30 issue slots
-# are what an H200 has while memory moves an element of a unary op; erf may use 32 for its floor of
-# 85 % of the copy, and a gated op has half as much again per element.
+# Most instructions per output element of a 16-bit op, loads and stores included. Some 30 issue
+# slots are what an H200 has while memory moves an element of a unary op; erf may use 32 for its
+# floor of 85 % of the copy, and a gated op has half as much again per element.
 UNARY_BUDGET = {
     **{"silu": 20, "gelu": 32, "gelu_tanh": 26, "gelu_quick": 14},
     **{"gelu_fast": 18, "gelu_new": 18},

@@ -5,9 +5,9 @@
 // dtypes fp32, fp16, bf16; arithmetic fp32. The formulas, their order and the compiler's default
 // contraction are those of torch's CUDA kernels for silu and gelu, so that results are bit-equal.
 // For 16 bits the division of silu and the whole of gelu_quick use the approximate units
-// (approx_math.cuh); products of 16-bit values, gelu_fast and gelu_new use native 16-bit arithmetic,
-// which rounds as T(.) does: fp32 has more than twice the digits plus two, so that rounding there
-// first would change nothing (S. A. Figueroa, SIGNUM Newsletter 30 (1995), 21-26).
+// (approx_math.cuh); products of 16-bit values, gelu_fast and gelu_new use native 16-bit
+// arithmetic, which rounds as T(.) does: fp32 has more than twice the digits plus two, so that
+// rounding there first would change nothing (S. A. Figueroa, SIGNUM Newsletter 30 (1995), 21-26).
 // Bytes per output element: read 1 (gated 2) x sizeof(T), write 1 x sizeof(T).
 // Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
 #include "activation_cuda/activation_cuda.h"
@@ -186,9 +186,10 @@ struct Activation : Lanewise<Activation<op, T>, T, is_gated(op) ? 2 : 1, 1> {
       for (int i = 0; i < kInputs; ++i) pairs[i] = {in[i], in[i]};
       const float x = fabsf(widen(in[kActivated]));
       const bool has_short_form = !kHasBound || x <= kOrdinary;
-      out[0] = (has_short_form ? product(activate_pair<kAct, T>(pairs[kActivated], threshold), pairs)
-                               : product(full_form(pairs[kActivated]), pairs))
-                   .x;
+      out[0] =
+          (has_short_form ? product(activate_pair<kAct, T>(pairs[kActivated], threshold), pairs)
+                          : product(full_form(pairs[kActivated]), pairs))
+              .x;
     }
   }
 
@@ -209,8 +210,7 @@ struct Activation : Lanewise<Activation<op, T>, T, is_gated(op) ? 2 : 1, 1> {
       for (int p = 0; p < Vec128<T>::kLanes / 2; ++p) {
         Pair<T> pairs[kInputs];
         for (int i = 0; i < kInputs; ++i) pairs[i] = pair_at(in[i], p);
-        set_pair(out[0], p,
-                 product(activate_pair<kAct, T>(pairs[kActivated], threshold), pairs));
+        set_pair(out[0], p, product(activate_pair<kAct, T>(pairs[kActivated], threshold), pairs));
       }
     }
   }
@@ -277,9 +277,8 @@ cudaError_t launch_dtype(const Params& params, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch(const Params& params, cudaStream_t stream) {
-  return primitives::with_device_type(params.dtype, [&](auto type) {
-    return launch_dtype<decltype(type)>(params, stream);
-  });
+  return primitives::with_device_type(
+      params.dtype, [&](auto type) { return launch_dtype<decltype(type)>(params, stream); });
 }
 
 }  // namespace kernelhub::activation::cuda

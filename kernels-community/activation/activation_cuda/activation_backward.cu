@@ -104,7 +104,7 @@ struct Tensors {
 };
 
 template <Op op, class T>
-__global__ void __launch_bounds__(primitives::kRowThreads)
+__global__ void __launch_bounds__(primitives::kRowThreads, 2)
     backward_kernel(Tensors<T> at, RowCut cut, float threshold) {
   primitives::for_each_unit<Vec128<T>::kLanes>(
       cut,

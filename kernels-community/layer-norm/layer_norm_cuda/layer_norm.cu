@@ -172,9 +172,8 @@ cudaError_t launch_dtype(const Params& params, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch(const Params& params, cudaStream_t stream) {
-  return primitives::with_device_type(params.dtype, [&](auto type) {
-    return launch_dtype<decltype(type)>(params, stream);
-  });
+  return primitives::with_device_type(
+      params.dtype, [&](auto type) { return launch_dtype<decltype(type)>(params, stream); });
 }
 
 }  // namespace kernelhub::layer_norm::cuda
