@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Op packages for the GPU of this machine: the built variant where it is newer than its sources,
+else build.toml compiled here with nvcc and g++ for this GPU alone. Needs torch and CUDA only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ROOT / "kernels-community"
+
+# What torch-ext/torch_binding.cpp takes from the builder: torch's macros with the name expanded.
+REGISTRATION = """#pragma once
+#define STABLE_TORCH_LIBRARY_EXPAND(NAME, MODULE) STABLE_TORCH_LIBRARY(NAME, MODULE)
+#define STABLE_TORCH_LIBRARY_IMPL_EXPAND(NAME, DEVICE, MODULE) \\
+  STABLE_TORCH_LIBRARY_IMPL(NAME, DEVICE, MODULE)
+#define REGISTER_EXTENSION(NAME)
+"""
+
+OPS = """import torch
+
+torch.ops.load_library({library!r})
+ops = torch.ops.{name}
+
+
+def add_op_namespace_prefix(op_name: str) -> str:
+    return f"{name}::{{op_name}}"
+"""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A package's Python module, and how it came to be."""
+
+    module: ModuleType
+    origin: str
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """The compilers and torch's folder."""
+
+    nvcc: str
+    cuda: Path
+    cxx: str
+    torch: Path
+    arch: str
+
+
+def toolchain(arch: str | None = None) -> Toolchain:
+    """The compilers of this machine; `arch` ("90") is that of GPU 0 unless given."""
+    import torch
+
+    cuda = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    nvcc = shutil.which("nvcc") or str(cuda / "bin" / "nvcc")
+    cxx = shutil.which("g++") or shutil.which("c++")
+    if not Path(nvcc).is_file() or cxx is None:
+        raise SystemExit("compilers: expected nvcc and g++, got none; neither is a variant built")
+    if arch is None:
+        arch = "{}{}".format(*torch.cuda.get_device_capability(0))
+    home = Path(nvcc).resolve().parents[1]
+    return Toolchain(nvcc, home, cxx, Path(torch.__file__).parent, arch)
+
+
+def load(package: str, build_folder: Path) -> Loaded:
+    """Import `package` ("layer-norm") from its built CUDA variant or from `build_folder`."""
+    for variant in sorted((PACKAGES / package / "build").glob("torch-*-cu*-*")):
+        if _is_fresh(variant, package):
+            try:
+                return Loaded(_import(variant, package), f"built variant {variant.name}")
+            except (ImportError, OSError) as error:
+                print(f"{package}: {variant.name} does not load here ({error}); compiling")
+    folder = compile_package(package, build_folder, toolchain())
+    return Loaded(_import(folder, package), "compiled here")
+
+
+def compile_package(package: str, build_folder: Path, tools: Toolchain) -> Path:
+    """Compile the torch binding and all CUDA components; the folder to import.
+
+    Files that are newer than their sources are kept.
+    """
+    root = PACKAGES / package
+    project = tomllib.loads((root / "build.toml").read_text())
+    python_name = package.replace("-", "_")
+    folder = build_folder / python_name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "registration.h").write_text(REGISTRATION)
+    name = f"_{python_name}_gpu"
+    library = folder / f"{name}.so"
+    if not library.exists() or library.stat().st_mtime < _newest(package):
+        objects = [
+            str(_compile(root, source, section, name, folder, tools))
+            for section in _sections(project)
+            for source in section["src"]
+            if Path(source).suffix in (".cpp", ".cu")
+        ]
+        lib = str(tools.torch / "lib")
+        # --as-needed would drop libtorch_cuda, which registers the device.
+        libraries = ["-Wl,--no-as-needed", f"-L{lib}", "-ltorch", "-ltorch_cpu", "-ltorch_cuda"]
+        libraries += ["-lc10", f"-Wl,-rpath,{lib}", f"-L{tools.cuda / 'lib64'}", "-lcudart"]
+        _run([tools.cxx, "-shared", "-o", str(library), *objects, *libraries])
+    for source in (root / "torch-ext" / python_name).glob("*.py"):
+        shutil.copy(source, folder / source.name)
+    (folder / "_ops.py").write_text(OPS.format(library=str(library), name=name))
+    return folder
+
+
+def compile_shared(source: Path, library: Path, tools: Toolchain) -> Path:
+    """Compile one .cu to a library for ctypes, unless it is newer than its source."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    if not library.exists() or library.stat().st_mtime < source.stat().st_mtime:
+        _run([*_nvcc(tools), "-shared", "-Xcompiler", "-fPIC", str(source), "-o", str(library)])
+    return library
+
+
+def _sections(project: dict[str, Any]) -> list[dict[str, Any]]:
+    kernels = project.get("kernel", {}).values()
+    return [project["torch"], *(one for one in kernels if one["backend"] == "cuda")]
+
+
+def _compile(
+    root: Path, source: str, section: dict[str, Any], name: str, folder: Path, tools: Toolchain
+) -> Path:
+    target = folder / (source.replace("../", "").replace("/", "_") + ".o")
+    flags = ["-DCUDA_KERNEL", "-DUSE_CUDA=1", "-DNDEBUG", f"-DTORCH_EXTENSION_NAME={name}"]
+    flags += ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{folder}"]
+    flags += [f"-I{root / include}" for include in section.get("include", [])]
+    if source.endswith(".cu"):
+        command = [*_nvcc(tools), "-Xcompiler", "-fPIC", *flags, *section.get("cuda-flags", [])]
+    else:
+        headers = tools.torch / "include"
+        flags += [f"-I{path}" for path in (headers, headers / "torch/csrc/api/include")]
+        flags += ["-isystem", str(tools.cuda / "include")]
+        command = [tools.cxx, "-std=c++17", "-O2", "-fPIC", *flags, *section.get("cxx-flags", [])]
+    _run([*command, "-c", str(root / source), "-o", str(target)])
+    return target
+
+
+def _nvcc(tools: Toolchain) -> list[str]:
+    command = [tools.nvcc, "-ccbin", tools.cxx, "-std=c++17", "-O3", f"-arch=sm_{tools.arch}"]
+    return [*command, "--expt-relaxed-constexpr", "--expt-extended-lambda"]
+
+
+def _run(command: list[str]) -> None:
+    print(f"  {Path(command[0]).name} {Path(command[-1]).name}", flush=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def _newest(package: str) -> float:
+    folders = [PACKAGES / package, PACKAGES / "primitives"]
+    return max(
+        path.stat().st_mtime
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and "build" not in path.relative_to(PACKAGES).parts
+    )
+
+
+def _is_fresh(variant: Path, package: str) -> bool:
+    libraries = list(variant.glob("*.so"))
+    return bool(libraries) and libraries[0].stat().st_mtime > _newest(package)
+
+
+def _import(folder: Path, package: str) -> ModuleType:
+    name = package.replace("-", "_")
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

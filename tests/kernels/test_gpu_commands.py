@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tests/gpu/run and benchmarks/gpu/run as far as they go without a GPU."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+NO_GPU = 77
+sys.path += [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "gpu"), str(ROOT / "tests/gpu")]
+
+import checks  # noqa: E402
+import device_build  # noqa: E402
+import floors  # noqa: E402
+from protocol.rows import Result, Row  # noqa: E402
+
+COMMANDS = ("tests/gpu/run", "benchmarks/gpu/run")
+
+
+def run(command: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"KERNELHUB_PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [str(ROOT / command), *flags], capture_output=True, text=True, env=environment
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_a_gpu_a_command_says_so_and_ends_with_77(command: str) -> None:
+    done = run(command)
+    assert done.returncode == NO_GPU
+    assert "no GPU that torch can use" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_and_list_need_no_gpu(command: str) -> None:
+    assert "--quick" in run(command, "--help").stdout
+    listing = run(command, "--list", "--quick", "--op", "gelu_fast")
+    assert listing.returncode == 0
+    assert len(listing.stdout.splitlines()) >= 3
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is absent")
+def test_a_package_compiles_from_build_toml_alone(tmp_path: Path) -> None:
+    tools = device_build.toolchain(arch="90")
+    folder = device_build.compile_package("relu", tmp_path, tools)
+    script = f"""
+import sys, torch
+sys.path.insert(0, {str(folder.parent)!r})
+import relu
+schema = torch.ops._relu_gpu.relu.default._schema
+assert str(schema) == "_relu_gpu::relu(Tensor($0! -> ) out, Tensor input) -> ()", schema
+try:
+    relu.ops.relu(torch.empty(3), torch.empty(3))
+except NotImplementedError:
+    print("no CPU kernel, as expected")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "no CPU kernel" in done.stdout
+
+
+@pytest.fixture
+def on_cpu(
+    load_package: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> checks.Context:
+    """The checks on the CPU builds, which have the same ops."""
+    monkeypatch.setattr(checks, "DEVICE", "cpu")
+    packages = {name: load_package(name) for name in ("activation", "layer-norm", "relu")}
+    return checks.Context(packages, ("gelu_fast", "silu_and_mul"), is_quick=True)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        *(checks.numerics, checks.layouts, checks.determinism, checks.in_place),
+        *(checks.bad_arguments, checks.backward, checks.layer_norm, checks.relu),
+    ],
+)
+def test_checks_hold_for_the_cpu_builds(
+    on_cpu: checks.Context, check: Callable[[checks.Context], None]
+) -> None:
+    check(on_cpu)
+
+
+@pytest.mark.parametrize("check", [checks.numerics, checks.layouts, checks.backward])
+def test_checks_notice_a_wrong_kernel(
+    on_cpu: checks.Context,
+    check: Callable[[checks.Context], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # One wrong element in the last column; the gradient wrong by 1 %.
+    right = checks.Context.call
+
+    def wrong(self: checks.Context, op: str, out: torch.Tensor, x: torch.Tensor) -> None:
+        right(self, op, out, x)
+        if out.numel() and out.shape[0] > 1:
+            out[..., -1:].add_(2.0)
+
+    class Ops:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            kernel = getattr(load_ops, name)
+
+            def scaled(result: torch.Tensor, *others: torch.Tensor) -> None:
+                kernel(result, *others)
+                result.mul_(1.01)
+
+            return scaled if name.endswith("_backward") else kernel
+
+    load_ops = on_cpu.packages["activation"].ops
+    monkeypatch.setattr(checks.Context, "call", wrong)
+    monkeypatch.setattr(on_cpu.packages["activation"], "ops", Ops())
+    with pytest.raises(AssertionError):
+        check(on_cpu)
+
+
+LARGE_SHAPE = (16384, 8192)
+MOVED = 2 * 2 * 16384 * 8192
+
+
+def row(candidate: str, us: float, **fields: object) -> Row:
+    setting = {"launch": "stream", "layout": "aligned"} | dict(fields.pop("setting", {}))  # type: ignore[call-overload]
+    values = {"op": "gelu_fast", "dtype": "bfloat16", "shape": LARGE_SHAPE, "bytes": MOVED}
+    return Row(**values | fields, candidate=candidate, setting=setting, us_median=us)
+
+
+def missed(rows: list[Row], ceilings: dict[str, float] | None = None) -> list[str]:
+    result = Result({}, ceilings or {}, rows)
+    return [str(floor) for floor in floors.floors(result) if not floor.holds]
+
+
+def test_a_large_row_must_reach_its_share_of_the_copy() -> None:
+    copy_gbps = 4300.0
+    fast = MOVED / copy_gbps / 1e3 / 0.93
+    assert missed([row("ours", fast, copy_gbps=copy_gbps)]) == []
+    slow = MOVED / copy_gbps / 1e3 / 0.91
+    assert "% of copy: 91.00 >= 92" in missed([row("ours", slow, copy_gbps=copy_gbps)])[0]
+    assert missed([row("ours", slow, copy_gbps=copy_gbps, op="gelu")]) == []
+    assert missed([row("ours", fast, copy_gbps=copy_gbps, dtype="float32")]) != []
+
+
+def test_ours_must_keep_up_with_the_best_reference_but_not_with_copy_or_neg() -> None:
+    others = [row("copy", 50.0), row("torch.neg", 50.0), row("compile", 99.0)]
+    assert missed([row("ours", 100.0), *others]) == []
+    assert "against compile" in missed([row("ours", 102.0), *others])[0]
+
+
+def test_gelu_fast_must_be_three_times_composed_and_eight_times_when_large() -> None:
+    large = [row("ours", 100.0), row("composed", 790.0)]
+    assert "against composed: 7.90 >= 8" in missed(large)[0]
+    small = {"shape": (8, 512), "bytes": 16384}
+    assert missed([row("ours", 2.0, **small), row("composed", 6.1, **small)]) == []
+    assert missed([row("ours", 2.0, **small), row("composed", 5.9, **small)]) != []
+
+
+def test_small_rows_have_latency_floors_in_graphs_and_on_the_host() -> None:
+    graph = {"shape": (8, 512), "bytes": 16384, "setting": {"launch": "graph"}}
+    rows = [row("ours", 2.2, **graph), row("torch.neg", 2.1, **graph)]
+    assert missed(rows, {"empty kernel, us": 1.6}) == []
+    assert len(missed(rows, {"empty kernel, us": 1.4})) == 1
+    host = {"shape": (8, 512), "bytes": 16384, "setting": {"launch": "host"}}
+    assert missed([row("ours", 6.1, **host), row("torch.neg", 5.0, **host)]) != []
+    assert missed([row("ours", 5.9, **host), row("torch.neg", 5.0, **host)]) == []
+
+
+def test_misaligned_rows_keep_sixty_percent_of_the_aligned_figure() -> None:
+    shifted = {"setting": {"layout": "misaligned"}}
+    assert missed([row("ours", 100.0), row("ours", 165.0, **shifted)]) == []
+    assert len(missed([row("ours", 100.0), row("ours", 168.0, **shifted)])) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="only where no kernel can be loaded")
+def test_every_check_of_the_gpu_command_is_described() -> None:
+    lines = run("tests/gpu/run", "--list").stdout.splitlines()
+    assert len(lines) >= 16
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
