@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import torch
-from device_build import compile_shared, toolchain
+from device_build import PACKAGES, compile_shared, toolchain
 from protocol import activation_ops
 
 # f(out, x) writes out, or returns its result: either is the op's value.
 Run = Callable[[torch.Tensor, torch.Tensor], object]
 
+AUTOTUNED = "compile, max-autotune"
 SCALAR_OPS = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "gelu_quick": 3, "gelu_fast": 2, "gelu_new": 2}
 SCALAR_DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
@@ -53,25 +55,42 @@ def candidates(
 ) -> list[Candidate]:
     """Every candidate for `op`, those that are absent included."""
     extra = (activation_ops.THRESHOLD,) if op == "fatrelu_and_mul" else ()
-    raw = getattr(package.ops, op)
+    # Each shape is compiled by itself; beyond its limit torch would run the formula eagerly.
+    torch._dynamo.config.recompile_limit = 1000
+    torch._dynamo.config.accumulated_recompile_limit = 10000
+    ours = getattr(package, op)
     formula = activation_ops.composed(op)
     found = [
-        Candidate("ours", lambda out, x: raw(out, x, *extra)),
+        Candidate("ours", lambda out, x: ours(out, x, *extra)),
+        _c_call(op, extra),
         Candidate("composed", lambda _, x: formula(x)),
     ]
     fused = activation_ops.fused(op)
     if fused is not None:
         found.append(Candidate("fused", lambda out, x: fused(x, out)))
-    modes = ("default",) if is_quick else ("default", "max-autotune-no-cudagraphs")
-    found += [_compiled(formula, mode) for mode in modes]
+    found.append(_compiled(formula, "default"))
+    if not is_quick:
+        found.append(_compiled(formula, "max-autotune-no-cudagraphs"))
     found.append(_scalar(op, baseline))
     if op in activation_ops.GATED:
         found += [_flashinfer(op), _imported("liger_kernel", op), _imported("quack", op)]
     return found
 
 
+def _c_call(op: str, extra: tuple[float, ...]) -> Candidate:
+    name = "ours, C call"
+    libraries = sorted((PACKAGES / "activation" / "build").glob("tvm-ffi*-cu*/*.so"))
+    if not libraries:
+        return Candidate(name, None, "no tvm-ffi variant is built")
+    try:
+        function = getattr(importlib.import_module("tvm_ffi").load_module(str(libraries[-1])), op)
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        return Candidate(name, None, str(error).splitlines()[0])
+    return Candidate(name, lambda out, x: function(out, x, *extra))
+
+
 def _compiled(formula: Callable[[torch.Tensor], torch.Tensor], mode: str) -> Candidate:
-    name = "compile" if mode == "default" else "compile, max-autotune"
+    name = "compile" if mode == "default" else AUTOTUNED
     if importlib.util.find_spec("triton") is None:
         return Candidate(name, None, "triton is not installed")
     compiled = torch.compile(formula, mode=mode, dynamic=False)

@@ -46,6 +46,7 @@ def event_turn(calls: Sequence[Call], turn_s: float = TURN_S) -> Callable[[], li
 def graph_turn(calls: Sequence[Call]) -> Callable[[], list[float]]:
     """A turn that replays GRAPH_LAUNCHES captured calls: microseconds of one of them."""
     rotating = itertools.cycle(calls)
+    torch.cuda.synchronize()
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):
         for _ in range(3 * len(calls)):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tests/gpu/run and benchmarks/gpu/run as far as they go without a GPU."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,10 +17,20 @@ ROOT = Path(__file__).resolve().parents[2]
 NO_GPU = 77
 sys.path += [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "gpu"), str(ROOT / "tests/gpu")]
 
+import candidates as gpu_candidates  # noqa: E402
 import checks  # noqa: E402
 import device_build  # noqa: E402
 import floors  # noqa: E402
 from protocol.rows import Result, Row  # noqa: E402
+
+# By path: each driver calls itself driver.py.
+_spec = importlib.util.spec_from_file_location(
+    "gpu_benchmark_driver", ROOT / "benchmarks" / "gpu" / "driver.py"
+)
+assert _spec is not None and _spec.loader is not None
+benchmark = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = benchmark
+_spec.loader.exec_module(benchmark)
 
 COMMANDS = ("tests/gpu/run", "benchmarks/gpu/run")
 
@@ -173,6 +184,35 @@ def test_misaligned_rows_keep_sixty_percent_of_the_aligned_figure() -> None:
     shifted = {"setting": {"layout": "misaligned"}}
     assert missed([row("ours", 100.0), row("ours", 165.0, **shifted)]) == []
     assert len(missed([row("ours", 100.0), row("ours", 168.0, **shifted)])) == 1
+
+
+def test_a_wrong_candidate_is_not_timed_and_an_absent_one_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(benchmark, "DEVICE", "cpu")
+    problem = benchmark.Problem("silu", "bfloat16", (8, 512), "graph")
+
+    def outcome(run: gpu_candidates.Run | None) -> Row:
+        candidate = gpu_candidates.Candidate("ours", run, "not installed")
+        return benchmark.checked(candidate, problem, problem.row)
+
+    silu = torch.nn.functional.silu
+    assert outcome(lambda out, x: silu(x)).status == "measured"
+    assert outcome(lambda out, x: out.copy_(silu(x))).status == "measured"
+    assert outcome(lambda out, x: silu(x) * 1.01).status == "FAIL"
+    assert outcome(lambda out, x: None).status == "FAIL"
+    assert (outcome(None).status, outcome(None).reason) == ("absent", "not installed")
+
+
+def test_a_full_run_holds_every_op_large_small_misaligned_and_on_the_host() -> None:
+    found = benchmark.problems(benchmark.selected(["activation"], False), is_quick=False)
+    for op in checks.reference.ALL:
+        own = [problem for problem in found if problem.op == op]
+        large = [problem for problem in own if problem.bytes >= floors.LARGE]
+        assert {problem.dtype for problem in large} == set(benchmark.DTYPES)
+        assert any(problem.bytes <= floors.SMALL and problem.launch == "graph" for problem in own)
+        assert any(problem.layout == "misaligned" for problem in own)
+        assert any(problem.launch == "host" for problem in own)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="only where no kernel can be loaded")
