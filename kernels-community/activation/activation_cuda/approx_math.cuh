@@ -5,6 +5,8 @@
 // compiles this file for the host and tries those errors on all 65,536 inputs.
 #pragma once
 
+#include <cmath>
+
 namespace kernelhub::activation::cuda {
 
 constexpr float kLog2E = 1.4426950408889634f;
