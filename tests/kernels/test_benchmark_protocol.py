@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmark drivers conclude from rows; no row here was measured."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from protocol import compare, report, timing
+from protocol.gate import Floor
+from protocol.rows import ABSENT, FAILED, Result, Row, read_result
+
+OURS = Row(
+    "silu",
+    "bfloat16",
+    (4, 8),
+    "ours",
+    {"isa": "avx2", "threads": 2},
+    us_median=10.0,
+    p10=9.0,
+    p90=12.0,
+    us_min=8.0,
+    spread=0.01,
+    bytes=1_000_000,
+    copy_gbps=200.0,
+    err=1e-3,
+)
+
+
+def result(*rows: Row) -> Result:
+    return Result({"processor": "any"}, {"copy": 200.0}, list(rows))
+
+
+def finish(
+    folder: Path, measured: Result, floors: list[Floor], *, gate: bool, old: Path | None = None
+) -> int:
+    arguments = argparse.Namespace(output=folder, gate=gate, compare=old)
+    return report.finish(arguments, measured, floors)
+
+
+def test_a_result_survives_its_file(tmp_path: Path) -> None:
+    absent = Row("silu", "bfloat16", (4, 8), "torch fused", status=ABSENT, reason="no such op")
+    written = result(OURS, absent)
+    written.write(tmp_path / "results.json")
+    assert read_result(tmp_path / "results.json") == written
+
+
+def test_bandwidth_follows_from_bytes_and_time() -> None:
+    assert OURS.gbps == pytest.approx(100.0)
+    assert OURS.pct_copy == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize(("slowdown", "flagged"), [(1.02, False), (1.049, False), (1.06, True)])
+def test_a_regression_is_more_than_three_percent_beyond_both_spreads(
+    slowdown: float, flagged: bool
+) -> None:
+    slower = replace(OURS, us_median=10.0 * slowdown)
+    assert bool(compare.regressions(result(OURS), result(slower))) == flagged
+
+
+def test_a_slower_machine_is_no_regression() -> None:
+    both_slower = replace(OURS, us_median=20.0, copy_gbps=100.0)
+    assert compare.regressions(result(OURS), result(both_slower)) == []
+
+
+def test_missed_floors_fail_with_gate_only(tmp_path: Path) -> None:
+    floors = [Floor("silu: share of copy", 0.4, 0.5), Floor("silu: over neg", 1.0, 1.5, True)]
+    assert finish(tmp_path, result(OURS), floors, gate=False) == 0
+    assert finish(tmp_path, result(OURS), floors, gate=True) == 1
+    assert "MISSED silu: share of copy: 0.40 >= 0.5" in (tmp_path / "results.md").read_text()
+    assert finish(tmp_path, result(OURS), floors[1:], gate=True) == 0
+
+
+def test_wrong_values_always_fail_and_have_no_time(tmp_path: Path) -> None:
+    wrong = Row("silu", "bfloat16", (4, 8), "ours", status=FAILED, reason="off", err=0.5)
+    assert finish(tmp_path, result(wrong), [], gate=False) == 1
+    assert "| ours | FAIL |" in (tmp_path / "results.md").read_text()
+
+
+def test_a_regression_fails_a_comparison(tmp_path: Path) -> None:
+    result(OURS).write(tmp_path / "old.json")
+    slower = result(replace(OURS, us_median=20.0))
+    assert finish(tmp_path, slower, [], gate=False, old=tmp_path / "old.json") == 1
+
+
+def test_candidates_take_turns_and_the_least_median_counts() -> None:
+    order: list[str] = []
+    samples = {"a": [9.0, 5.0, 7.0, 6.0], "b": [9.0, 1.0, 1.0, 1.0]}
+
+    def turn(name: str) -> list[float]:
+        order.append(name)
+        return [samples[name][order.count(name) - 1]] * 3
+
+    timings = timing.interleaved({"a": lambda: turn("a"), "b": lambda: turn("b")}, rounds=3)
+    assert "".join(order) == "abababab"
+    assert timings["a"].us_median == 5.0  # the first turn does not count
+    assert timings["a"].spread == pytest.approx(2.0 / 5.0)
+    assert timings["b"].spread == 0.0
