@@ -8,17 +8,15 @@
 // Bytes per element of grad_out: read 2 (gated 3) x sizeof(T), write 1 (gated 2) x sizeof(T).
 // Archs: sm_80, sm_90, sm_100, sm_120 and PTX.
 #include "activation_cuda/activation_cuda.h"
-#include "primitives/row_launch.cuh"
-#include "primitives/vec128.cuh"
+#include "primitives/dtype_switch.cuh"
+#include "primitives/elementwise.cuh"
 
 namespace kernelhub::activation::cuda {
 namespace {
 
-using primitives::load_vec128;
+using primitives::ElementwiseRows;
+using primitives::Lanewise;
 using primitives::narrow;
-using primitives::RowCut;
-using primitives::store_vec128;
-using primitives::Vec128;
 using primitives::widen;
 
 /// act(x) and act'(x).
@@ -76,93 +74,50 @@ __device__ __forceinline__ Activation activation(float x, float threshold) {
   if constexpr (op == Op::kFatreluAndMul) return fatrelu(x, threshold);
 }
 
+/// (grad_out, input) -> grad_input.
 template <Op op, class T>
-__device__ __forceinline__ T unary(T grad, T input) {
-  return narrow<T>(widen(grad) * activation<op>(widen(input), 0.0f).slope);
-}
+struct UnaryBackward : Lanewise<UnaryBackward<op, T>, T, 2, 1> {
+  __device__ __forceinline__ void element(const T (&in)[2], T (&out)[1]) const {
+    out[0] = narrow<T>(widen(in[0]) * activation<op>(widen(in[1]), 0.0f).slope);
+  }
+};
 
-/// Replaces `gate` (what the activation acts on) and `factor` by their gradients.
+/// (grad_out, the half that is activated, the other half) -> the gradients of the halves.
 template <Op op, class T>
-__device__ __forceinline__ void gated(T grad, T& gate, T& factor, float threshold) {
-  const Activation act = activation<op>(widen(gate), threshold);
-  const float g = widen(grad);
-  gate = narrow<T>(g * act.slope * widen(factor));
-  factor = narrow<T>(g * act.value);
-}
+struct GatedBackward : Lanewise<GatedBackward<op, T>, T, 3, 2> {
+  float threshold;
 
-/// Rows of the three tensors; strides count elements.
-template <class T>
-struct Tensors {
-  T* grad_input;      // as input
-  const T* grad_out;  // [rows, cols]
-  const T* input;     // [rows, cols] or [rows, 2 * cols]; may be grad_input
-  std::int64_t grad_input_stride;
-  std::int64_t grad_out_stride;
-  std::int64_t input_stride;
-  std::int64_t gate;    // column where the half begins that the activation acts on
-  std::int64_t factor;  // column where the other half begins
+  __device__ __forceinline__ void element(const T (&in)[3], T (&out)[2]) const {
+    const float grad = widen(in[0]);
+    const auto act = activation<op>(widen(in[1]), threshold);
+    out[0] = narrow<T>(grad * act.slope * widen(in[2]));
+    out[1] = narrow<T>(grad * act.value);
+  }
 };
 
 template <Op op, class T>
-__global__ void __launch_bounds__(primitives::kRowThreads, 2)
-    backward_kernel(Tensors<T> at, RowCut cut, float threshold) {
-  primitives::for_each_unit<Vec128<T>::kLanes>(
-      cut,
-      [&](std::int64_t row, std::int64_t col) {
-        const T* input = at.input + row * at.input_stride + col;
-        T* grad_input = at.grad_input + row * at.grad_input_stride + col;
-        const Vec128<T> grad = load_vec128(at.grad_out + row * at.grad_out_stride + col);
-        Vec128<T> gate = load_vec128(input + at.gate);
-        if constexpr (is_gated(op)) {
-          Vec128<T> factor = load_vec128(input + at.factor);
-#pragma unroll
-          for (int i = 0; i < Vec128<T>::kLanes; ++i) {
-            gated<op>(grad.lane[i], gate.lane[i], factor.lane[i], threshold);
-          }
-          store_vec128(factor, grad_input + at.factor);
-        } else {
-#pragma unroll
-          for (int i = 0; i < Vec128<T>::kLanes; ++i) {
-            gate.lane[i] = unary<op>(grad.lane[i], gate.lane[i]);
-          }
-        }
-        store_vec128(gate, grad_input + at.gate);
-      },
-      [&](std::int64_t row, std::int64_t col) {
-        const T* input = at.input + row * at.input_stride + col;
-        T* grad_input = at.grad_input + row * at.grad_input_stride + col;
-        const T grad = at.grad_out[row * at.grad_out_stride + col];
-        T gate = input[at.gate];
-        if constexpr (is_gated(op)) {
-          T factor = input[at.factor];
-          gated<op>(grad, gate, factor, threshold);
-          grad_input[at.factor] = factor;
-        } else {
-          gate = unary<op>(grad, gate);
-        }
-        grad_input[at.gate] = gate;
-      });
-}
-
-template <Op op, class T>
 cudaError_t launch_op(const BackwardParams& params, cudaStream_t stream) {
-  const RowCut cut = primitives::cut_rows(params.rows, params.cols, sizeof(T), is_gated(op),
-                                          {{params.grad_input, params.grad_input_stride},
-                                           {params.grad_out, params.grad_out_stride},
-                                           {params.input, params.input_stride}});
-  const primitives::RowLaunch shape = primitives::row_launch(cut);
-  const bool acts_on_second = op == Op::kMulAndSilu;
-  const Tensors<T> tensors{static_cast<T*>(params.grad_input),
-                           static_cast<const T*>(params.grad_out),
-                           static_cast<const T*>(params.input),
-                           params.grad_input_stride,
-                           params.grad_out_stride,
-                           params.input_stride,
-                           acts_on_second ? params.cols : 0,
-                           acts_on_second ? 0 : params.cols};
-  backward_kernel<op, T>
-      <<<shape.grid, shape.block, 0, stream>>>(tensors, cut, static_cast<float>(params.threshold));
-  return cudaGetLastError();
+  constexpr int kHalves = is_gated(op) ? 2 : 1;
+  ElementwiseRows<T, 1 + kHalves, kHalves> tensors{};
+  tensors.in[0] = static_cast<const T*>(params.grad_out);
+  tensors.in_stride[0] = params.grad_out_stride;
+  for (int i = 0; i < kHalves; ++i) {
+    const bool is_second = (op == Op::kMulAndSilu) != (i == 1);
+    const std::int64_t begin = is_second ? params.cols : 0;
+    tensors.in[1 + i] = static_cast<const T*>(params.input) + begin;
+    tensors.in_stride[1 + i] = params.input_stride;
+    tensors.out[i] = static_cast<T*>(params.grad_input) + begin;
+    tensors.out_stride[i] = params.grad_input_stride;
+  }
+  tensors.rows = params.rows;
+  tensors.cols = params.cols;
+  if constexpr (is_gated(op)) {
+    GatedBackward<op, T> function{};
+    function.threshold = static_cast<float>(params.threshold);
+    return primitives::launch_elementwise<1>(tensors, function, stream);
+  } else {
+    return primitives::launch_elementwise<2>(tensors, UnaryBackward<op, T>{}, stream);
+  }
 }
 
 template <class T>
@@ -195,17 +150,8 @@ cudaError_t launch_dtype(const BackwardParams& params, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch_backward(const BackwardParams& params, cudaStream_t stream) {
-  switch (params.dtype) {
-    case primitives::DType::kFloat32:
-      return launch_dtype<float>(params, stream);
-    case primitives::DType::kFloat16:
-      return launch_dtype<__half>(params, stream);
-    case primitives::DType::kBFloat16:
-      return launch_dtype<__nv_bfloat16>(params, stream);
-    case primitives::DType::kFloat64:
-      break;
-  }
-  return cudaErrorInvalidValue;
+  return primitives::with_device_type(
+      params.dtype, [&](auto type) { return launch_dtype<decltype(type)>(params, stream); });
 }
 
 }  // namespace kernelhub::activation::cuda
