@@ -14,6 +14,7 @@ namespace kernelhub::benchmarks {
 /// Prints what Google Benchmark prints, and keeps the median CPU time of each benchmark.
 class MedianReporter : public benchmark::ConsoleReporter {
  public:
+  MedianReporter() : ConsoleReporter(OO_None) {}  // programs read the output: no colour
   void ReportRuns(const std::vector<Run>& runs) override {
     ConsoleReporter::ReportRuns(runs);
     for (const Run& run : runs) {
