@@ -191,10 +191,12 @@ def test_same_id_with_other_content_is_refused_and_equal_content_is_shared(
 
 def test_an_edit_while_the_package_runs_is_not_overlooked(tmp_path: Path, package_id: str) -> None:
     edit = "import pathlib\npathlib.Path(__file__).write_text('value = 2\\n' + ' ' * 80)\n"
-    write_package(tmp_path, {"__init__.py": edit + "value = 1\n"}, package_id=package_id)
-    assert kernelhub.get_local_kernel(tmp_path).value == 1
+    # In a folder of its own: the audit log lies beside it and changes the time of tmp_path.
+    repository = tmp_path / "repo"
+    write_package(repository, {"__init__.py": edit + "value = 1\n"}, package_id=package_id)
+    assert kernelhub.get_local_kernel(repository).value == 1
     with pytest.raises(kernelhub.KernelIdConflict):
-        kernelhub.get_local_kernel(tmp_path)
+        kernelhub.get_local_kernel(repository)
 
 
 def test_a_package_may_delete_its_folder(tmp_path: Path, package_id: str) -> None:
