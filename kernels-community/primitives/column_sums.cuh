@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// Deterministic sums over rows: partial rows of fp32 in the workspace, then their sum.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "primitives/column_sums.h"
+#include "primitives/dtype.h"
+#include "primitives/dtype_switch.cuh"
+#include "primitives/rows.cuh"
+
+namespace kernelhub::primitives {
+
+/// What a thread has added up for the columns of its slice of kGroups units of T.
+template <class T, int kGroups>
+class ColumnPartials {
+ public:
+  static constexpr int kLanes = Vec128<T>::kLanes;
+
+  /// Dynamic shared memory of the launch: rows that share a block are added up there.
+  static constexpr std::size_t shared_bytes(const RowLaunch& launch) {
+    return launch.rows_per_block == 1
+               ? 0
+               : sizeof(float) * kGroups * kLanes * static_cast<std::size_t>(threads_of(launch));
+  }
+
+  /// `partial_row`: [cols], that of this block or cluster, which nobody else writes.
+  __device__ __forceinline__ ColumnPartials(float* partial_row, float* shared, std::int64_t cols)
+      : partial_row_(partial_row), shared_(shared), cols_(cols) {
+    clear();
+  }
+
+  /// The sum that column `lane` of unit k goes into.
+  __device__ __forceinline__ float& at(int k, int lane) { return sums_[k][lane]; }
+
+  /// Ends one turn of the block over its rows. All threads of the block call it equally often.
+  __device__ __forceinline__ void end_turn(const RowPlace& place) {
+    if (++turns_ == kRowsPerFold) fold(place);
+  }
+
+  /// Adds what is pending to the partial row, which the first fold initialises.
+  __device__ __forceinline__ void fold(const RowPlace& place) {
+    const bool is_first = is_first_;
+    is_first_ = false;
+    turns_ = 0;
+    const unsigned rows = blockDim.x / place.threads_per_row;
+    if (rows > 1) {
+      add_up_rows(place, rows);
+      if (threadIdx.x >= place.threads_per_row) return clear();
+    }
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const std::int64_t col = std::int64_t{place.unit + k * place.unit_step} * kLanes;
+#pragma unroll
+      for (int i = 0; i < kLanes; ++i) {
+        if (col + i >= cols_) continue;
+        float& partial = partial_row_[col + i];
+        partial = is_first ? sums_[k][i] : partial + sums_[k][i];
+      }
+    }
+    clear();
+  }
+
+ private:
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+#pragma unroll
+      for (int i = 0; i < kLanes; ++i) sums_[k][i] = 0.0f;
+    }
+  }
+
+  /// Leaves the sums over the rows of the block in the threads of its first row.
+  __device__ __forceinline__ void add_up_rows(const RowPlace& place, unsigned rows) {
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+#pragma unroll
+      for (int i = 0; i < kLanes; ++i) {
+        shared_[(k * kLanes + i) * blockDim.x + threadIdx.x] = sums_[k][i];
+      }
+    }
+    __syncthreads();
+    if (threadIdx.x >= place.threads_per_row) return;
+    for (unsigned row = 1; row < rows; ++row) {
+      const unsigned thread = row * place.threads_per_row + threadIdx.x;
+#pragma unroll
+      for (int k = 0; k < kGroups; ++k) {
+#pragma unroll
+        for (int i = 0; i < kLanes; ++i) {
+          sums_[k][i] += shared_[(k * kLanes + i) * blockDim.x + thread];
+        }
+      }
+    }
+  }
+
+  float* partial_row_;
+  float* shared_;
+  std::int64_t cols_;
+  int turns_ = 0;
+  bool is_first_ = true;
+  float sums_[kGroups][kLanes];
+};
+
+constexpr int kColumnSumRows = 16;  // partial rows that a block reads at a time
+
+template <class T>
+__global__ void __launch_bounds__(kRowWarp* kColumnSumRows)
+    add_up_partial_rows(T* out,                // [cols]
+                        const float* partial,  // [partials, cols]
+                        std::int64_t partials, std::int64_t cols) {
+  __shared__ double sums[kColumnSumRows][kRowWarp];
+  for (std::int64_t first = std::int64_t{blockIdx.x} * kRowWarp; first < cols;
+       first += std::int64_t{gridDim.x} * kRowWarp) {
+    const std::int64_t col = first + threadIdx.x;
+    double sum = 0.0;
+    if (col < cols) {
+      for (std::int64_t row = threadIdx.y; row < partials; row += kColumnSumRows) {
+        sum += static_cast<double>(partial[row * cols + col]);
+      }
+    }
+    sums[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y == 0 && col < cols) {
+      for (int row = 1; row < kColumnSumRows; ++row) sum += sums[row][threadIdx.x];
+      out[col] = narrow<T>(static_cast<float>(sum));
+    }
+    __syncthreads();
+  }
+}
+
+/// out[c] = the sum of partial[:, c]; `dtype` is that of out. Returns the launch's status.
+inline cudaError_t launch_column_sums(void* out, DType dtype, const float* partial,
+                                      std::int64_t partials, std::int64_t cols,
+                                      cudaStream_t stream) {
+  const std::int64_t wanted = (cols + kRowWarp - 1) / kRowWarp;
+  const auto blocks = static_cast<unsigned>(wanted < kMaxRowBlocks ? wanted : kMaxRowBlocks);
+  return with_device_type(dtype, [&](auto type) {
+    using T = decltype(type);
+    add_up_partial_rows<T><<<blocks, dim3(kRowWarp, kColumnSumRows), 0, stream>>>(
+        static_cast<T*>(out), partial, partials, cols);
+    return cudaGetLastError();
+  });
+}
+
+}  // namespace kernelhub::primitives

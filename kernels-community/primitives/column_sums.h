@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums over the rows of a matrix in two deterministic stages: how many partial rows there are and
+// what memory they take. Pure arithmetic, testable on any host.
+//
+// CUDA: the blocks (or clusters) of a row kernel add up the rows they meet, each into a partial row
+// of fp32; a second kernel adds up the partial rows. No atomics.
+// CPU: chunks of rows, whose number follows from the shape alone, so that the thread count changes
+// no bit.
+#pragma once
+
+#include <cstdint>
+
+#include "primitives/rows.h"
+
+namespace kernelhub::primitives {
+
+/// Rows that a thread adds in fp32 before it folds the sum into its partial row: more would cost
+/// digits over a million rows, fewer traffic.
+constexpr int kRowsPerFold = 64;
+
+constexpr std::int64_t kPartialRowsPerMultiprocessor = 4;
+
+/// Partial rows of a launch on a device of `multiprocessors`: one a block or cluster.
+constexpr std::int64_t partial_rows(const RowLaunch& launch, std::int64_t rows,
+                                    std::int64_t multiprocessors) {
+  const std::int64_t limit = multiprocessors * kPartialRowsPerMultiprocessor;
+  const std::int64_t most = limit > launch.cluster ? limit / launch.cluster * launch.cluster
+                                                   : std::int64_t{launch.cluster};
+  return row_blocks(launch, rows, most) / launch.cluster;
+}
+
+/// fp32 elements of `count` matrices of partial rows, one behind the other.
+constexpr std::int64_t partial_elements(std::int64_t partials, std::int64_t cols,
+                                        std::int64_t count) {
+  return partials * cols * count;
+}
+
+/// Chunks of rows on a CPU, each with its own sums: a row of fp64 totals and one of fp32 sums.
+struct ColumnChunks {
+  std::int64_t rows;
+  std::int64_t cols;
+  std::int64_t count;
+
+  constexpr std::int64_t begin(std::int64_t chunk) const { return rows * chunk / count; }
+  constexpr std::int64_t end(std::int64_t chunk) const { return begin(chunk + 1); }
+};
+
+constexpr std::int64_t kMaxColumnChunks = 128;
+constexpr std::int64_t kColumnChunkElements = 64 * 1024;              // at least, where there are as many
+constexpr std::int64_t kMaxColumnWorkspaceBytes = std::int64_t{64} << 20;  // where rows are wide
+
+/// `count` is how many column sums are made of one pass over the rows.
+constexpr ColumnChunks column_chunks(std::int64_t rows, std::int64_t cols, std::int64_t count) {
+  const std::int64_t row_bytes = count * cols * static_cast<std::int64_t>(sizeof(double) + sizeof(float));
+  std::int64_t chunks = (rows * cols + kColumnChunkElements - 1) / kColumnChunkElements;
+  if (chunks > kMaxColumnChunks) chunks = kMaxColumnChunks;
+  if (chunks > kMaxColumnWorkspaceBytes / row_bytes) chunks = kMaxColumnWorkspaceBytes / row_bytes;
+  if (chunks > rows) chunks = rows;
+  return {rows, cols, chunks < 1 ? 1 : chunks};
+}
+
+/// Memory for the sums of all chunks, aligned as double.
+constexpr std::int64_t column_workspace_bytes(const ColumnChunks& chunks, std::int64_t count) {
+  return chunks.count * count * chunks.cols *
+         static_cast<std::int64_t>(sizeof(double) + sizeof(float));
+}
+
+}  // namespace kernelhub::primitives

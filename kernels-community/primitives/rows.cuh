@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows held in the registers of a warp, a block or a cluster, and deterministic sums over them.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "primitives/cluster.cuh"
+#include "primitives/rows.h"
+#include "primitives/vec128.cuh"
+
+namespace kernelhub::primitives {
+
+constexpr unsigned kWholeWarp = 0xffffffffu;
+
+/// Where a thread stands. All threads of a block make the same turns over rows, so that shuffles and
+/// barriers meet; a thread whose row is past the last one takes part without a row.
+struct RowPlace {
+  std::int64_t first_row;    // of this thread
+  std::int64_t row_step;     // rows that all blocks take a turn
+  std::int64_t block_row;    // first row of the block; the turns of a block end by it
+  unsigned unit;             // first 16-byte unit of this thread
+  unsigned unit_step;        // units that the threads of a row take a turn
+  unsigned threads_per_row;  // of this block
+  unsigned cluster;          // index of the blocks that share rows
+  unsigned clusters;
+
+  /// `threads_per_row` is that of the launch; blocks are clusters of `cluster_blocks()`.
+  template <bool kIsClustered>
+  __device__ __forceinline__ static RowPlace here(int threads_per_row) {
+    const unsigned threads = static_cast<unsigned>(threads_per_row);
+    const unsigned blocks = kIsClustered ? cluster_blocks() : 1;
+    const unsigned rank = kIsClustered ? cluster_rank() : 0;
+    const unsigned rows = blockDim.x / threads;
+    RowPlace place;
+    place.cluster = blockIdx.x / blocks;
+    place.clusters = gridDim.x / blocks;
+    place.block_row = std::int64_t{place.cluster} * rows;
+    place.first_row = place.block_row + threadIdx.x / threads;
+    place.row_step = std::int64_t{place.clusters} * rows;
+    place.unit = rank * threads + threadIdx.x % threads;
+    place.unit_step = threads * blocks;
+    place.threads_per_row = threads;
+    return place;
+  }
+};
+
+// -- sums ------------------------------------------------------------------------------------
+
+/// Shared memory of RowSums.
+template <class Sum, int kCount>
+struct RowSumsMemory {
+  Sum of_warps[2][kMaxRowThreads / kRowWarp][kCount];
+  Sum of_blocks[2][kMaxCluster][kCount];
+};
+
+/// Sums over rows, the same bits in every thread of a row. The order of the additions depends on
+/// the launch shape only. Needs every thread of the block, or of the cluster.
+template <class Sum, int kCount, bool kIsClustered>
+class RowSums {
+ public:
+  __device__ __forceinline__ RowSums(RowSumsMemory<Sum, kCount>& memory, unsigned threads_per_row)
+      : memory_(memory), threads_(threads_per_row) {
+    // Memory of a block that has not started yet must not be written.
+    if constexpr (kIsClustered) cluster_sync();
+  }
+
+  /// Each thread brings its share and gets the sum of its row.
+  __device__ __forceinline__ void add_up(Sum (&values)[kCount]) {
+    for (unsigned offset = threads_ < kRowWarp ? threads_ / 2 : kRowWarp / 2; offset > 0;
+         offset /= 2) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        values[i] += __shfl_xor_sync(kWholeWarp, values[i], offset);
+      }
+    }
+    if (threads_ <= kRowWarp) return;
+    add_warps(values);
+    if constexpr (kIsClustered) add_blocks(values);
+    // The next turn's stores must not meet this one's loads; those of the turn after it cannot.
+    turn_ ^= 1;
+  }
+
+ private:
+  __device__ __forceinline__ void add_warps(Sum (&values)[kCount]) {
+    auto& sums = memory_.of_warps[turn_];
+    if (threadIdx.x % kRowWarp == 0) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) sums[threadIdx.x / kRowWarp][i] = values[i];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values[i] = sums[0][i];
+    for (unsigned warp = 1; warp < threads_ / kRowWarp; ++warp) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) values[i] += sums[warp][i];
+    }
+  }
+
+  __device__ __forceinline__ void add_blocks(Sum (&values)[kCount]) {
+    auto& sums = memory_.of_blocks[turn_];
+    const unsigned blocks = cluster_blocks();
+    if (threadIdx.x < blocks) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        store_at_rank(&sums[cluster_rank()][i], threadIdx.x, values[i]);
+      }
+    }
+    cluster_sync();
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values[i] = sums[0][i];
+    for (unsigned block = 1; block < blocks; ++block) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) values[i] += sums[block][i];
+    }
+  }
+
+  RowSumsMemory<Sum, kCount>& memory_;
+  unsigned threads_;
+  int turn_ = 0;
+};
+
+// -- slices ----------------------------------------------------------------------------------
+
+/// 16 bytes that begin `bytes` (0..15) behind the first of `low`; `high` follows `low`.
+__device__ __forceinline__ uint4 bytes_from(uint4 low, uint4 high, unsigned bytes) {
+  if (bytes & 8) {
+    low = {low.z, low.w, high.x, high.y};
+    high = {high.z, high.w, high.w, high.w};
+  }
+  if (bytes & 4) {
+    low = {low.y, low.z, low.w, high.x};
+    high.x = high.y;
+  }
+  const unsigned bits = bytes % 4 * 8;
+  return {__funnelshift_r(low.x, low.y, bits), __funnelshift_r(low.y, low.z, bits),
+          __funnelshift_r(low.z, low.w, bits), __funnelshift_r(low.w, high.x, bits)};
+}
+
+template <class T>
+__device__ __forceinline__ uint4 bits_of(const Vec128<T>& vec) {
+  uint4 bits;
+  memcpy(&bits, &vec, sizeof(bits));
+  return bits;
+}
+
+template <class T>
+__device__ __forceinline__ unsigned bytes_off(const T* pointer) {
+  return static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(pointer) % kRowUnitBytes);
+}
+
+/// The columns of one unit one by one; zeros past the end of the row.
+template <class T>
+__device__ __forceinline__ Vec128<T> load_columns(const T* row, std::int64_t col,
+                                                  std::int64_t cols) {
+  Vec128<T> vec;
+#pragma unroll
+  for (int i = 0; i < Vec128<T>::kLanes; ++i) {
+    vec.lane[i] = col + i < cols ? row[col + i] : narrow<T>(0.0f);
+  }
+  return vec;
+}
+
+/// One unit of a row at any address. Of a row that starts inside a 16-byte word both words that
+/// hold a unit are read, one of them from L1, where both lie in the row.
+template <class T>
+__device__ __forceinline__ Vec128<T> load_unit(const T* row, std::int64_t unit, std::int64_t cols) {
+  constexpr int kLanes = Vec128<T>::kLanes;
+  const std::int64_t col = unit * kLanes;
+  const unsigned off = bytes_off(row);
+  if (off == 0 && col + kLanes <= cols) return load_vec128(row + col);
+  if (off == 0 || col < kLanes || col + 2 * kLanes > cols) return load_columns(row, col, cols);
+  const T* word = row + col - off / sizeof(T);
+  const uint4 bits = bytes_from(bits_of(load_vec128(word)), bits_of(load_vec128(word + kLanes)), off);
+  Vec128<T> vec;
+  memcpy(&vec, &bits, sizeof(vec));
+  return vec;
+}
+
+/// The units of this thread, zeros where it has fewer than kGroups or no row.
+template <class T, int kGroups>
+__device__ __forceinline__ void load_slice(Vec128<T> (&held)[kGroups], const T* row,
+                                           std::int64_t cols, const RowPlace& place,
+                                           bool has_row) {
+  constexpr int kLanes = Vec128<T>::kLanes;
+  const unsigned units = has_row ? static_cast<unsigned>((cols + kLanes - 1) / kLanes) : 0;
+  if (bytes_off(row) == 0 && cols % kLanes == 0) {
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const unsigned unit = place.unit + k * place.unit_step;
+      held[k] = Vec128<T>{};
+      if (unit < units) held[k] = load_vec128(row + std::int64_t{unit} * kLanes);
+    }
+    return;
+  }
+#pragma unroll
+  for (int k = 0; k < kGroups; ++k) {
+    const unsigned unit = place.unit + k * place.unit_step;
+    held[k] = Vec128<T>{};
+    if (unit < units) held[k] = load_unit(row, unit, cols);
+  }
+}
+
+/// Stores one unit of every lane of the warp, `vec` being units `unit` of their rows (>= `units`:
+/// nothing to store). Needs the whole warp. Rows that start inside a 16-byte word are stored in whole
+/// words too, which a lane completes from its neighbour's unit.
+template <class T>
+__device__ __forceinline__ void store_units(const Vec128<T>& vec, T* row, unsigned unit,
+                                            unsigned units, std::int64_t cols,
+                                            const RowPlace& place) {
+  constexpr int kLanes = Vec128<T>::kLanes;
+  const std::int64_t col = std::int64_t{unit} * kLanes;
+  const unsigned off = bytes_off(row);
+  const uint4 bits = bits_of(vec);
+  const uint4 next = {__shfl_down_sync(kWholeWarp, bits.x, 1),
+                      __shfl_down_sync(kWholeWarp, bits.y, 1),
+                      __shfl_down_sync(kWholeWarp, bits.z, 1),
+                      __shfl_down_sync(kWholeWarp, bits.w, 1)};
+  if (unit >= units) return;
+  if (off == 0 && col + kLanes <= cols) {
+    store_vec128(vec, row + col);
+    return;
+  }
+  // Lanes of a warp that share a row hold neighbouring units.
+  const unsigned lanes = place.threads_per_row < kRowWarp ? place.threads_per_row : kRowWarp;
+  const unsigned lane = threadIdx.x % lanes;
+  const int head = static_cast<int>((kRowUnitBytes - off) / sizeof(T)) % kLanes;
+  const bool is_whole = col + kLanes <= cols;
+  const bool gets_word = off != 0 && lane + 1 < lanes && col + 2 * kLanes <= cols;
+  const bool gives_head = off != 0 && lane > 0 && is_whole;
+  if (gets_word) {
+    const uint4 word = bytes_from(bits, next, kRowUnitBytes - off);
+    Vec128<T> whole;
+    memcpy(&whole, &word, sizeof(whole));
+    store_vec128(whole, row + col + head);
+  }
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) {
+    const bool is_stored = i < head ? gives_head : gets_word;
+    if (!is_stored && col + i < cols) row[col + i] = vec.lane[i];
+  }
+}
+
+/// Stores the units of this thread. Needs the whole warp.
+template <class T, int kGroups>
+__device__ __forceinline__ void store_slice(const Vec128<T> (&held)[kGroups], T* row,
+                                            std::int64_t cols, const RowPlace& place,
+                                            bool has_row) {
+  constexpr int kLanes = Vec128<T>::kLanes;
+  const unsigned units = has_row ? static_cast<unsigned>((cols + kLanes - 1) / kLanes) : 0;
+  if (__all_sync(kWholeWarp, bytes_off(row) == 0) && cols % kLanes == 0) {
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const unsigned unit = place.unit + k * place.unit_step;
+      if (unit < units) store_vec128(held[k], row + std::int64_t{unit} * kLanes);
+    }
+    return;
+  }
+#pragma unroll
+  for (int k = 0; k < kGroups; ++k) {
+    store_units(held[k], row, place.unit + k * place.unit_step, units, cols, place);
+  }
+}
+
+// -- launching -------------------------------------------------------------------------------
+
+/// Blocks that may share a row on the current device: 16 on sm_90 and sm_100, else 1.
+inline cudaError_t cluster_limit(int* limit) {
+  int device = 0;
+  int major = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  }
+  *limit = major == 9 || major == 10 ? kMaxCluster : 1;
+  return status;
+}
+
+/// The launch shape for the current device, which is asked only where a row is so wide that blocks
+/// must share it. `kernel(cluster)` is the kernel that would run on clusters.
+template <class... Args>
+cudaError_t device_row_launch(RowLaunch* launch, std::int64_t cols, std::int64_t element_size,
+                              int max_groups, void (*clustered)(Args...)) {
+  *launch = row_launch(cols, element_size, {max_groups, 1});
+  if (launch->groups != 0) return cudaSuccess;
+  int limit = 1;
+  cudaError_t status = cluster_limit(&limit);
+  if (status != cudaSuccess || limit == 1) return status;
+  *launch = row_launch(cols, element_size, {max_groups, limit});
+  if (launch->cluster <= 8) return cudaSuccess;
+  // Sixteen blocks must find room on neighbouring multiprocessors.
+  const auto* kernel = reinterpret_cast<const void*>(clustered);
+  status = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  if (status != cudaSuccess) return status;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(launch->cluster), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(launch->cluster));
+  config.blockDim = dim3(static_cast<unsigned>(threads_of(*launch)));
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  int clusters = 0;
+  status = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
+  if (status != cudaSuccess) return status;
+  if (clusters == 0) *launch = row_launch(cols, element_size, {max_groups, 8});
+  return cudaSuccess;
+}
+
+/// Launches `kernel` over `rows` rows in at most `max_blocks` blocks.
+template <class... Params, class... Args>
+cudaError_t launch_rows(void (*kernel)(Params...), const RowLaunch& launch, unsigned blocks,
+                        std::size_t shared_bytes, cudaStream_t stream, Args&&... args) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(launch.cluster), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(static_cast<unsigned>(threads_of(launch)));
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = launch.cluster > 1 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+}
+
+}  // namespace kernelhub::primitives

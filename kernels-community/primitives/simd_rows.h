@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums over a row on Highway lanes, and sums over rows, for translation units that are compiled once
+// per instruction set. Lanes are fp32, totals fp64; as in simd_float.h no symbol is shared.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "primitives/column_sums.h"
+#include "primitives/simd_float.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kernelhub::primitives::HWY_NAMESPACE {
+
+// No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
+namespace {
+
+constexpr std::int64_t kUnroll = 4;  // independent sums hide the latency of the adds
+
+// A lane takes this many additions before it is folded into fp64: more would cost digits in long
+// rows (2.4e-7 relative error at 96 additions), fewer time (a fold is worth about eight additions).
+constexpr std::int64_t kAddsPerFold = 32;
+
+HWY_INLINE std::int64_t lane_count() { return static_cast<std::int64_t>(hn::Lanes(F32())); }
+
+/// As many columns as there are lanes, from column `first`.
+struct Whole {
+  std::int64_t first;
+
+  template <class Format>
+  HWY_INLINE V load(const typename Format::Storage* row) const {
+    return Format::load(row + first);
+  }
+  template <class Format>
+  HWY_INLINE void store(V value, typename Format::Storage* row) const {
+    Format::store(value, row + first);
+  }
+  /// `value`, zero in lanes that hold no column.
+  HWY_INLINE V columns_of(V value) const { return value; }
+};
+
+/// The last columns of a row, fewer than there are lanes. `load` gives zero in the other lanes.
+struct Rest {
+  std::int64_t first;
+  std::size_t count;
+
+  template <class Format>
+  HWY_INLINE V load(const typename Format::Storage* row) const {
+    return load_first<Format>(row + first, count);
+  }
+  template <class Format>
+  HWY_INLINE void store(V value, typename Format::Storage* row) const {
+    store_first<Format>(value, row + first, count);
+  }
+  HWY_INLINE V columns_of(V value) const {
+    return hn::IfThenElseZero(hn::FirstN(F32(), count), value);
+  }
+};
+
+/// `visit(part)` for every Whole part of [begin, end), then for the Rest.
+template <class Visit>
+HWY_INLINE void for_each_part(std::int64_t begin, std::int64_t end, const Visit& visit) {
+  const std::int64_t lanes = lane_count();
+  std::int64_t i = begin;
+  for (; i + lanes <= end; i += lanes) visit(Whole{i});
+  if (i < end) visit(Rest{i, static_cast<std::size_t>(end - i)});
+}
+
+template <int kCount>
+struct Totals {
+  double of[kCount];
+};
+
+/// `add(part, sums)` for every part of a row adds to kCount fp32 sums, which are folded into fp64
+/// totals. Which additions meet in which lane depends on `cols` only.
+template <int kCount, class Add>
+HWY_INLINE Totals<kCount> folded_sums(std::int64_t cols, const Add& add) {
+  const std::int64_t lanes = lane_count();
+  const std::int64_t block = kAddsPerFold * kUnroll * lanes;
+  Totals<kCount> totals{};
+  for (std::int64_t begin = 0; begin < cols; begin += block) {
+    const std::int64_t end = begin + block < cols ? begin + block : cols;
+    V sums[kUnroll][kCount];
+    for (auto& sum : sums) {
+      for (V& lane_sums : sum) lane_sums = hn::Zero(F32());
+    }
+    std::int64_t i = begin;
+    for (; i + kUnroll * lanes <= end; i += kUnroll * lanes) {
+      add(Whole{i}, sums[0]);
+      add(Whole{i + lanes}, sums[1]);
+      add(Whole{i + 2 * lanes}, sums[2]);
+      add(Whole{i + 3 * lanes}, sums[3]);
+    }
+    for (; i + lanes <= end; i += lanes) add(Whole{i}, sums[0]);
+    if (i < end) add(Rest{i, static_cast<std::size_t>(end - i)}, sums[1]);
+    for (int k = 0; k < kCount; ++k) {
+      const V all = hn::Add(hn::Add(sums[0][k], sums[1][k]), hn::Add(sums[2][k], sums[3][k]));
+      totals.of[k] += static_cast<double>(hn::GetLane(hn::SumOfLanes(F32(), all)));
+    }
+  }
+  return totals;
+}
+
+/// The sums of one chunk of rows for one column sum: fp32 over at most kRowsPerFold rows, then fp64.
+struct ChunkSums {
+  double* totals;  // [cols]
+  float* pending;  // [cols]
+  std::int64_t cols;
+  int rows = 0;
+
+  /// Sum `index` of chunk `chunk` in a workspace for `count` sums a chunk.
+  ChunkSums(void* workspace, const ColumnChunks& chunks, std::int64_t chunk, std::int64_t index,
+            std::int64_t count)
+      : cols(chunks.cols) {
+    totals = static_cast<double*>(workspace) + (chunk * count + index) * cols;
+    pending = reinterpret_cast<float*>(static_cast<double*>(workspace) + chunks.count * count * cols) +
+              (chunk * count + index) * cols;
+    for (std::int64_t i = 0; i < cols; ++i) totals[i] = 0.0;
+    for (std::int64_t i = 0; i < cols; ++i) pending[i] = 0.0f;
+  }
+
+  /// Adds a product to the columns of a part.
+  template <class Part>
+  HWY_INLINE void add_product(const Part& part, V a, V b) {
+    const V sum = part.template load<Float32>(pending);
+    part.template store<Float32>(hn::MulAdd(a, b, sum), pending);
+  }
+  template <class Part>
+  HWY_INLINE void add(const Part& part, V value) {
+    const V sum = part.template load<Float32>(pending);
+    part.template store<Float32>(hn::Add(value, sum), pending);
+  }
+
+  HWY_INLINE void end_row() {
+    if (++rows == kRowsPerFold) fold();
+  }
+
+  void fold() {
+    for (std::int64_t i = 0; i < cols; ++i) {
+      totals[i] += static_cast<double>(pending[i]);
+      pending[i] = 0.0f;
+    }
+    rows = 0;
+  }
+};
+
+/// out[c] = sum `index` of column c over all chunks, for the columns [begin, end).
+template <class Format>
+inline void add_up_chunks(typename Format::Storage* out, const void* workspace,
+                          const ColumnChunks& chunks, std::int64_t index, std::int64_t count,
+                          std::int64_t begin, std::int64_t end) {
+  const double* totals = static_cast<const double*>(workspace) + index * chunks.cols;
+  const std::int64_t pitch = count * chunks.cols;
+  for (std::int64_t col = begin; col < end; ++col) {
+    double sum = 0.0;
+    for (std::int64_t chunk = 0; chunk < chunks.count; ++chunk) sum += totals[chunk * pitch + col];
+    // The default NaN, as BFloat16::store wants it.
+    if (std::isnan(sum)) sum = std::numeric_limits<double>::quiet_NaN();
+    HWY_ALIGN float lanes[hn::MaxLanes(F32())] = {static_cast<float>(sum)};
+    store_first<Format>(hn::Load(F32(), lanes), out + col, 1);
+  }
+}
+
+}  // namespace
+}  // namespace kernelhub::primitives::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
