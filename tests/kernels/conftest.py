@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import kernels
 import pytest
+import sass
 import torch
 
 
@@ -16,6 +18,25 @@ def load_package() -> Callable[[str], ModuleType]:
     if root is None:
         pytest.skip("KERNELHUB_PACKAGES_DIR names no folder of built packages")
     return lambda name: kernels.get_local_kernel(Path(root) / name, backend="cpu")
+
+
+@pytest.fixture(scope="session")
+def cuda_library() -> Callable[[str], Path]:
+    """The CUDA library of a package that knows no torch: its kernels, and less around them."""
+
+    def find(package: str) -> Path:
+        if sass.tool("cuobjdump") is None:
+            pytest.skip("cuobjdump is absent")
+        root = os.environ.get("KERNELHUB_PACKAGES_DIR")
+        build = Path(root or ".") / package / "build"
+        found = sorted(build.glob("tvm-ffi*-cu*/*.so")) if root else []
+        if not found:
+            if shutil.which("nvcc"):
+                pytest.fail(f"nvcc is there, but no CUDA build of {package} is")
+            pytest.skip(f"no CUDA build of {package}, and no nvcc to make one")
+        return found[-1]
+
+    return find
 
 
 @pytest.fixture(autouse=True)

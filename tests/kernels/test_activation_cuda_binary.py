@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the CUDA build of activation holds, read from the binary: nothing here needs a GPU."""
 
-import os
 import re
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,17 +32,8 @@ LANES = 8
 
 
 @pytest.fixture(scope="module")
-def library() -> Path:
-    """The library without torch: the same kernels, less around them."""
-    if sass.tool("cuobjdump") is None:
-        pytest.skip("cuobjdump is absent")
-    root = os.environ.get("KERNELHUB_PACKAGES_DIR")
-    found = sorted((Path(root) / "activation" / "build").glob("tvm-ffi*-cu*/*.so")) if root else []
-    if not found:
-        if shutil.which("nvcc"):
-            pytest.fail("nvcc is there, but no CUDA build of activation is")
-        pytest.skip("no CUDA build of activation, and no nvcc to make one")
-    return found[-1]
+def library(cuda_library: Callable[[str], Path]) -> Path:
+    return cuda_library("activation")
 
 
 @pytest.fixture(scope="module")
