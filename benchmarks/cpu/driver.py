@@ -14,16 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import families
 from protocol import machine, report
 from protocol.gate import Floor
-from protocol.rows import Result, Row, row_from_json
+from protocol.rows import OURS, Result, row_from_json
 
 HERE = Path(__file__).parent
 # What each level of primitives/cpu_dispatch.h needs first of all.
 LEVELS = {"avx512": "avx512bw", "avx2": "avx2", "scalar": ""}
-SMALL_BYTES = 4 * 1024
-LARGE_BYTES = 64 * 1024 * 1024
-FUSED, COMPOSED, NEG = "torch fused", "torch composed", "torch.neg"
 
 
 def levels() -> list[str]:
@@ -47,45 +45,16 @@ def measure(isa: str, threads: int, cores: list[int], options: list[str]) -> dic
 
 
 def floors(result: Result, cores: int) -> list[Floor]:
-    """The floors of element-wise ops: bandwidth on all cores, torch, composed formulas,
-    small calls.
+    """The floors of every family.
 
     The scalar build is there for processors without AVX2; no floor asks for its speed.
     """
     found = []
     for candidates in result.group().values():
-        ours = candidates.get("ours")
-        if ours is None or ours.us_median is None or ours.setting["isa"] == "scalar":
-            continue
-        if ours.op == "layer_norm":
-            continue
-        where = ours.setting
-        name = f"{ours.op} {ours.dtype} {'x'.join(map(str, ours.shape))}"
-        name += f" {where['isa']} {where['threads']} threads"
-        for candidate in ("ours", "ours, C ABI") if ours.bytes <= SMALL_BYTES else ():
-            small = ratio(candidates, candidate, NEG)
-            if small is not None:
-                what = f"{name}: {candidate} over torch.neg"
-                found.append(Floor(what, small, 1.5, at_most=True))
-        if ours.bytes < LARGE_BYTES:
-            continue
-        share = (ours.pct_copy or 0) / 100
-        if where["threads"] == cores:
-            bound = 0.7 if ours.dtype == "float32" else 0.5
-            found.append(Floor(f"{name}: share of copy", share, bound))
-        fused = ratio(candidates, FUSED, "ours")
-        if fused is not None and share < 0.9 and ours.op not in ("gelu_fast", "gelu_new"):
-            found.append(Floor(f"{name}: torch fused over ours", fused, 1.2))
-        composed = ratio(candidates, COMPOSED, "ours")
-        if composed is not None and ours.op == "gelu_fast":
-            found.append(Floor(f"{name}: composed over ours", composed, 5.0))
+        ours = candidates.get(OURS)
+        if ours is not None and ours.us_median is not None and ours.setting["isa"] != "scalar":
+            found += families.of(ours.op).cpu_floors(candidates, cores)
     return found
-
-
-def ratio(candidates: dict[str, Row], first: str, second: str) -> float | None:
-    """Time of one candidate over another's; None where either was not timed."""
-    times = [candidates[name].us_median if name in candidates else None for name in (first, second)]
-    return times[0] / times[1] if times[0] and times[1] else None
 
 
 def main() -> int:
@@ -106,6 +75,7 @@ def main() -> int:
     options = ["--quick"] * arguments.quick
     for op in arguments.op or ():
         options += ["--op", op]
+    list(families.selected(arguments.op, arguments.quick))  # refuses a name that is none
     result = Result(machine.host() | {"isa": isas, "threads": threads}, {}, [])
     print("\n".join(f"{name}: {value}" for name, value in result.machine.items()))
     for isa in isas:

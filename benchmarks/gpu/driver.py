@@ -9,156 +9,100 @@ from __future__ import annotations
 import argparse
 import ctypes
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import device_build
+import families
 import torch
-from candidates import AUTOTUNED, Candidate, candidates, load_baseline
+from candidates import candidates
 from device_timing import buffer_sets, event_turn, graph_turn, host_turn
-from floors import LARGE, floors
-from protocol import activation_ops, machine, report, timing
+from families.family import Call, Candidate, Family, Problem, results
+from families.floors import GPU_LARGE
+from floors import floors
+from protocol import machine, report, timing
 from protocol.precision import relative_error
-from protocol.rows import ABSENT, FAILED, Result, Row
+from protocol.rows import ABSENT, COPY, FAILED, NEG, OURS, Result, Row
+from scalar_baseline import load_baseline
 
 NO_GPU = 77
 DEVICE = "cuda"
-LARGE_ROWS, LARGE_COLS = 16384, 8192
-SMALL_SHAPES = ((8, 512), (16, 1024))
-MEDIUM_SHAPES = ((512, 4096), (4096, 4096))
-QUICK_OPS = ("silu", "gelu_fast", "silu_and_mul")
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+MOST_SETS = 256
+# References may round where they like; ours has the family's bound.
+LENIENCE = 4
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One op on one shape, launched one way."""
-
-    op: str
-    dtype: str
-    shape: tuple[int, int]  # of the output
-    launch: str  # stream, graph or host
-    layout: str = "aligned"
-
-    @property
-    def bytes(self) -> int:
-        """The least traffic."""
-        rows, cols = self.shape
-        return rows * cols * activation_ops.passes(self.op) * DTYPES[self.dtype].itemsize
-
-    @property
-    def row(self) -> Row:
-        """A row without a candidate."""
-        setting: dict[str, str | int] = {"launch": self.launch, "layout": self.layout}
-        return Row(self.op, self.dtype, self.shape, "", setting, bytes=self.bytes)
-
-
-def problems(ops: list[str], is_quick: bool) -> list[Problem]:
+def problems(names: list[str] | None, is_quick: bool) -> list[tuple[Family, Problem]]:
     """What a run measures."""
-    large = (LARGE_ROWS, LARGE_COLS)
-    found = []
-    for op in ops:
-        for dtype in ("bfloat16",) if is_quick else tuple(DTYPES):
-            found.append(Problem(op, dtype, SMALL_SHAPES[0], "graph"))
-            found.append(Problem(op, dtype, large, "stream"))
-        if not is_quick:
-            found += [Problem(op, "bfloat16", shape, "graph") for shape in SMALL_SHAPES[1:]]
-            found += [Problem(op, "bfloat16", shape, "stream") for shape in MEDIUM_SHAPES]
-        found.append(Problem(op, "bfloat16", large, "stream", "misaligned"))
-        found.append(Problem(op, "bfloat16", SMALL_SHAPES[0], "host"))
-    return found
+    return [
+        (family, problem)
+        for family, op in families.selected(names, is_quick)
+        for problem in family.gpu_problems(op, is_quick)
+    ]
 
 
-def tensors(problem: Problem, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """`count` pairs (out, x): random inputs, outputs poisoned with NaN."""
-    rows, cols = problem.shape
-    width = cols * (2 if problem.op in activation_ops.GATED else 1)
-    dtype = DTYPES[problem.dtype]
-    shift = 1 if problem.layout == "misaligned" else 0
-    pairs = []
-    for _ in range(count):
-        memory = torch.empty(rows * width + shift, dtype=dtype, device=DEVICE).normal_()
-        out = torch.full((rows, cols), float("nan"), dtype=dtype, device=DEVICE)
-        pairs.append((out, memory[shift:].view(rows, width)))
-    return pairs
-
-
-def checked(candidate: Candidate, problem: Problem, row: Row) -> Row:
-    """The row with its error, or marked as absent or wrong."""
-    row = replace(row, candidate=candidate.name)
-    if candidate.run is None:
+def checked(candidate: Candidate, family: Family, problem: Problem) -> Row:
+    """A row with the candidate's error, or marked as absent or wrong."""
+    row = problem.row(candidate.name)
+    if candidate.bind is None:
         return replace(row, status=ABSENT, reason=candidate.reason)
-    if skipped := _why_skipped(candidate, problem):
-        return replace(row, status=ABSENT, reason=skipped)
-    ((out, x),) = tensors(problem, 1)
+    problem = family.checked_as(problem)
+    buffers = family.buffers(problem, DEVICE)
+    expected = family.exact(problem, buffers)
+    is_ours = candidate.name.startswith(OURS)
     try:
-        returned = candidate.run(out, x)
+        found = results(candidate.bind(buffers)(), buffers)
     except Exception as error:  # a reference of another project may fail in its own way
-        if candidate.name.startswith("ours"):
+        if is_ours:
             return replace(row, status=FAILED, reason=str(error).splitlines()[0])
         return replace(row, status=ABSENT, reason=f"{type(error).__name__}: {error}"[:120])
-    result = returned if isinstance(returned, torch.Tensor) else out
-    error = relative_error(result, activation_ops.exact(problem.op, x))
-    # References may round where they like; ours has the table's bound.
-    bound = activation_ops.bounds(problem.op)[x.dtype] * (
-        1 if candidate.name.startswith("ours") else 4
-    )
-    if error > bound:
+    error = max(relative_error(one, exact) for one, exact in zip(found, expected, strict=True))
+    bound = family.bound(problem) * (1 if is_ours else LENIENCE)
+    if not error <= bound:
         return replace(row, err=error, status=FAILED, reason=f"error {error:.1e} > {bound:.1e}")
     return replace(row, err=error)
 
 
-def _why_skipped(candidate: Candidate, problem: Problem) -> str:
-    is_main = problem.bytes >= LARGE and problem.layout == "aligned"
-    if candidate.name == AUTOTUNED and not (is_main and problem.dtype == "bfloat16"):
-        return "timed on large bfloat16 rows only: tuning takes long"
-    return ""
-
-
-def measure(problem: Problem, everyone: list[Candidate]) -> list[Row]:
+def measure(family: Family, problem: Problem, everyone: list[Candidate]) -> list[Row]:
     """The rows of one problem: correctness first, then times in turn."""
-    rows = {one.name: checked(one, problem, problem.row) for one in everyone}
-    sets = 1 if problem.launch == "host" else buffer_sets(problem.bytes)
-    pairs = tensors(problem, min(sets, 256))
-    runs = {
-        one.name: one.run
+    rows = {one.name: checked(one, family, problem) for one in everyone}
+    launch = str(problem.setting["launch"])
+    sets = 1 if launch == "host" else min(buffer_sets(problem.bytes), MOST_SETS)
+    buffers = [family.buffers(problem, DEVICE) for _ in range(sets)]
+    half = problem.bytes // 2 // problem.dtype.itemsize
+    copies = [_copy_buffers(half, problem.dtype) for _ in range(min(sets, 64))]
+    calls: dict[str, list[Call]] = {
+        one.name: [one.bind(each) for each in buffers]
         for one in everyone
-        if one.run is not None and rows[one.name].status not in (ABSENT, FAILED)
+        if one.bind is not None and rows[one.name].status not in (ABSENT, FAILED)
     }
-    plain = [(out, x) for out, x in pairs]
-    half = problem.bytes // 2 // DTYPES[problem.dtype].itemsize
-    copies = [_copy_buffers(half, DTYPES[problem.dtype]) for _ in range(min(sets, 64))]
-    calls: dict[str, list[Any]] = {
-        name: [lambda run=run, out=out, x=x: run(out, x) for out, x in plain]
-        for name, run in runs.items()
-    }
-    calls["copy"] = [lambda to=to, source=source: to.copy_(source) for to, source in copies]
-    calls["torch.neg"] = [
-        lambda out=out, x=x: torch.neg(x[:, : out.shape[1]], out=out) for out, x in plain
-    ]
+    calls[COPY] = [partial(to.copy_, source) for to, source in copies]
+    negated = [each.outputs[0] for each in buffers]
+    calls[NEG] = [partial(torch.neg, torch.randn_like(out), out=out) for out in negated]
     turns = {}
     for name, sequence in calls.items():
         try:
-            turns[name] = _turn(problem.launch, sequence)
+            turns[name] = _turn(launch, sequence)
         except RuntimeError as error:
-            if name == "ours":
+            if name == OURS:
                 raise
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-            rows[name] = replace(problem.row, candidate=name, status=ABSENT, reason=reason)
+            rows[name] = replace(problem.row(name), status=ABSENT, reason=reason)
             torch.cuda.synchronize()
     times = timing.interleaved(turns)
-    copy_gbps = half * 2 * DTYPES[problem.dtype].itemsize / times["copy"].us_median / 1e3
+    copy_gbps = half * 2 * problem.dtype.itemsize / times[COPY].us_median / 1e3
     for name, found in times.items():
-        row = rows.get(name, replace(problem.row, candidate=name))
-        if name == "torch.neg" and problem.op in activation_ops.GATED:
-            row = replace(row, bytes=2 * row.bytes // 3)
+        row = rows.get(name, problem.row(name))
+        if name == NEG:
+            row = replace(row, bytes=2 * negated[0].nbytes)
         rows[name] = replace(
             row,
             **{field: getattr(found, field) for field in ("us_median", "p10", "p90", "us_min")},
             spread=found.spread,
-            copy_gbps=copy_gbps if problem.launch == "stream" else None,
+            copy_gbps=copy_gbps if launch == "stream" else None,
         )
     return list(rows.values())
 
@@ -216,21 +160,6 @@ def device() -> dict[str, Any]:
     }
 
 
-def selected(names: list[str] | None, is_quick: bool) -> list[str]:
-    """The ops that --op names; a package stands for all of its ops."""
-    if not names:
-        return list(QUICK_OPS if is_quick else activation_ops.ALL)
-    chosen = []
-    for name in names:
-        if name == "activation":
-            chosen += activation_ops.ALL
-        elif name in activation_ops.ALL:
-            chosen.append(name)
-        else:
-            raise SystemExit(f"--op {name}: expected activation or one of its ops")
-    return list(dict.fromkeys(chosen))
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The flags of benchmarks/gpu/run."""
     parser = report.flags("Measure the CUDA kernels of the op packages on this GPU.")
@@ -241,31 +170,36 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace, package: ModuleType) -> Result:
+def run(options: argparse.Namespace, packages: dict[str, ModuleType]) -> Result:
     """All rows, printed as they come."""
     baseline = load_baseline(options.build_dir)
     found = Result(device(), ceilings(baseline, options.quick), [])
     print("\n".join(f"{name}: {value:.4g}" for name, value in found.ceilings.items()), flush=True)
-    ways: dict[str, list[Candidate]] = {}
-    for problem in problems(selected(options.op, options.quick), options.quick):
-        if problem.op not in ways:
-            ways[problem.op] = candidates(problem.op, package, baseline, options.quick)
-        rows = measure(problem, ways[problem.op])
+    for family, problem in problems(options.op, options.quick):
+        module = packages[family.package]
+        everyone = candidates(family, problem, module, options.build_dir, options.quick)
+        rows = measure(family, problem, everyone)
         found.rows += rows
         best = {row.candidate: row.us_median for row in rows if row.us_median}
         times = ", ".join(f"{name} {value:.2f}" for name, value in best.items())
-        print(f"{problem.op} {problem.dtype} {problem.shape} {problem.launch}: {times}", flush=True)
+        print(f"{_words(problem)}: {times}", flush=True)
         torch.cuda.empty_cache()
     return found
+
+
+def _words(problem: Problem) -> str:
+    setting = " ".join(str(value) for value in problem.setting.values())
+    return f"{problem.op} {problem.dtype_name} {problem.shape} {setting}"
 
 
 def main(arguments: list[str]) -> int:
     """Build what is missing, measure, report."""
     options = parse(arguments)
+    wanted = problems(options.op, options.quick)
     if options.list:
-        for problem in problems(selected(options.op, options.quick), options.quick):
-            size = "large" if problem.bytes >= LARGE else f"{problem.bytes >> 10} KiB"
-            print(problem.op, problem.dtype, problem.shape, problem.launch, problem.layout, size)
+        for _, problem in wanted:
+            size = "large" if problem.bytes >= GPU_LARGE else f"{problem.bytes >> 10} KiB"
+            print(_words(problem), size)
         return 0
     if not torch.cuda.is_available():
         print(
@@ -273,9 +207,12 @@ def main(arguments: list[str]) -> int:
         )
         return NO_GPU
     torch.manual_seed(20)
-    loaded = device_build.load("activation", options.build_dir)
-    print(f"activation: {loaded.origin}")
-    result = run(options, loaded.module)
+    packages = {}
+    for name in dict.fromkeys(family.package for family, _ in wanted):
+        loaded = device_build.load(name, options.build_dir)
+        packages[name] = loaded.module
+        print(f"{name}: {loaded.origin}")
+    result = run(options, packages)
     return report.finish(options, result, floors(result))
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Op packages for the GPU of this machine: the built variant where it is newer than its sources,
-else build.toml compiled here with nvcc and g++ for this GPU alone. Needs torch and CUDA only.
+else build.toml compiled here with nvcc and g++ for this GPU alone. Needs torch and CUDA only, and
+the headers that a component depends on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -57,6 +59,15 @@ class Toolchain:
     arch: str
 
 
+@dataclass(frozen=True)
+class Unit:
+    """A source of a section of build.toml."""
+
+    section: str
+    source: str
+    table: dict[str, Any]
+
+
 def toolchain(arch: str | None = None) -> Toolchain:
     """The compilers of this machine; `arch` ("90") is that of GPU 0 unless given."""
     import torch
@@ -98,19 +109,20 @@ def compile_package(package: str, build_folder: Path, tools: Toolchain) -> Path:
     name = f"_{python_name}_gpu"
     library = folder / f"{name}.so"
     if not library.exists() or library.stat().st_mtime < _newest(package):
-        objects = [
-            str(_compile(root, source, section, name, folder, tools))
-            for section in _sections(project)
-            for source in section["src"]
+        units = [
+            Unit(section, source, table)
+            for section, table in _sections(project)
+            for source in table["src"]
             if Path(source).suffix in (".cpp", ".cu")
         ]
+        with ThreadPoolExecutor(_jobs()) as pool:
+            objects = list(pool.map(lambda unit: _compile(root, unit, name, folder, tools), units))
         lib = str(tools.torch / "lib")
         # --as-needed would drop libtorch_cuda, which registers the device.
         libraries = ["-Wl,--no-as-needed", f"-L{lib}", "-ltorch", "-ltorch_cpu", "-ltorch_cuda"]
         libraries += ["-lc10", f"-Wl,-rpath,{lib}", f"-L{tools.cuda / 'lib64'}", "-lcudart"]
-        _run([tools.cxx, "-shared", "-o", str(library), *objects, *libraries])
-    for source in (root / "torch-ext" / python_name).glob("*.py"):
-        shutil.copy(source, folder / source.name)
+        _run([tools.cxx, "-shared", "-o", str(library), *map(str, objects), *libraries])
+    shutil.copytree(root / "torch-ext" / python_name, folder, dirs_exist_ok=True)
     (folder / "_ops.py").write_text(OPS.format(library=str(library), name=name))
     return folder
 
@@ -119,35 +131,81 @@ def compile_shared(source: Path, library: Path, tools: Toolchain) -> Path:
     """Compile one .cu to a library for ctypes, unless it is newer than its source."""
     library.parent.mkdir(parents=True, exist_ok=True)
     if not library.exists() or library.stat().st_mtime < source.stat().st_mtime:
-        _run([*_nvcc(tools), "-shared", "-Xcompiler", "-fPIC", str(source), "-o", str(library)])
+        nvcc = _nvcc(tools, gencodes([], tools.arch))
+        _run([*nvcc, "-shared", "-Xcompiler", "-fPIC", str(source), "-o", str(library)])
     return library
 
 
-def _sections(project: dict[str, Any]) -> list[dict[str, Any]]:
-    kernels = project.get("kernel", {}).values()
-    return [project["torch"], *(one for one in kernels if one["backend"] == "cuda")]
+def _sections(project: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    kernels = project.get("kernel", {}).items()
+    return [
+        ("torch", project["torch"]),
+        *((name, table) for name, table in kernels if table["backend"] == "cuda"),
+    ]
 
 
-def _compile(
-    root: Path, source: str, section: dict[str, Any], name: str, folder: Path, tools: Toolchain
-) -> Path:
-    target = folder / (source.replace("../", "").replace("/", "_") + ".o")
+def _jobs() -> int:
+    """Compilers at a time: a template-heavy unit takes up to 8 GiB."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return max(1, min(len(os.sched_getaffinity(0)), memory >> 33))
+
+
+def _compile(root: Path, unit: Unit, name: str, folder: Path, tools: Toolchain) -> Path:
+    table = unit.table
+    target = folder / f"{unit.section}-{unit.source.replace('../', '').replace('/', '_')}.o"
     flags = ["-DCUDA_KERNEL", "-DUSE_CUDA=1", "-DNDEBUG", f"-DTORCH_EXTENSION_NAME={name}"]
     flags += ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{folder}"]
-    flags += [f"-I{root / include}" for include in section.get("include", [])]
-    if source.endswith(".cu"):
-        command = [*_nvcc(tools), "-Xcompiler", "-fPIC", *flags, *section.get("cuda-flags", [])]
+    flags += [f"-I{root / include}" for include in table.get("include", [])]
+    for dependency in table.get("depends", []):
+        flags += [f"-I{path}" for path in _headers(dependency, folder.parent, tools)]
+    if unit.source.endswith(".cu"):
+        archs = gencodes(table.get("cuda-capabilities", []), tools.arch)
+        command = [*_nvcc(tools, archs), "-Xcompiler", "-fPIC", *flags]
+        command += table.get("cuda-flags", [])
     else:
         headers = tools.torch / "include"
         flags += [f"-I{path}" for path in (headers, headers / "torch/csrc/api/include")]
         flags += ["-isystem", str(tools.cuda / "include")]
-        command = [tools.cxx, "-std=c++17", "-O2", "-fPIC", *flags, *section.get("cxx-flags", [])]
-    _run([*command, "-c", str(root / source), "-o", str(target)])
+        command = [tools.cxx, "-std=c++17", "-O2", "-fPIC", *flags, *table.get("cxx-flags", [])]
+    _run([*command, "-c", str(root / unit.source), "-o", str(target)])
     return target
 
 
-def _nvcc(tools: Toolchain) -> list[str]:
-    command = [tools.nvcc, "-ccbin", tools.cxx, "-std=c++17", "-O3", f"-arch=sm_{tools.arch}"]
+def gencodes(capabilities: list[str], arch: str) -> list[str]:
+    """What nvcc compiles a component for: this GPU alone ("90").
+
+    A component that is written for certain architectures only ("9.0a") is compiled for this GPU
+    where it is among them, else for those: the package links, and refuses to run it here.
+    """
+    listed = [one.removesuffix("+PTX").replace(".", "") for one in capabilities]
+    special = [one for one in listed if not one.isdigit()]
+    chosen = [one for one in special if one.rstrip("af") == arch]
+    if not chosen:
+        chosen = special if special and len(special) == len(listed) else [arch]
+    return [f"-gencode=arch=compute_{one},code=sm_{one}" for one in chosen]
+
+
+def _headers(dependency: str, build_folder: Path, tools: Toolchain) -> list[Path]:
+    """Include folders of what a component depends on: below include/ of the build folder, where
+    they came along, or an installed Python package.
+    """
+    if dependency == "torch":
+        return [tools.torch / "include"]
+    brought = build_folder / "include" / dependency
+    if brought.is_dir():
+        return [brought]
+    if dependency.startswith("cutlass"):
+        # CCCL's headers lie apart since CUDA 13.
+        cccl = tools.cuda / "include" / "cccl"
+        spec = importlib.util.find_spec("cutlass_library")
+        if spec is not None and spec.submodule_search_locations:
+            source = Path(next(iter(spec.submodule_search_locations))) / "source"
+            return [source / "include", source / "tools" / "util" / "include", cccl]
+    raise SystemExit(f"{dependency}: expected its headers in {brought}, got none")
+
+
+def _nvcc(tools: Toolchain, archs: list[str]) -> list[str]:
+    command = [tools.nvcc, "-ccbin", tools.cxx, "-std=c++17", "-O3", *archs]
     return [*command, "--expt-relaxed-constexpr", "--expt-extended-lambda"]
 
 
@@ -159,11 +217,18 @@ def _run(command: list[str]) -> None:
 
 
 def _newest(package: str) -> float:
-    folders = [PACKAGES / package, PACKAGES / "primitives"]
+    project = tomllib.loads((PACKAGES / package / "build.toml").read_text())
+    # Sources of a package beside this one count too: ../primitives, ../flash-attention.
+    beside = {
+        Path(source).parts[1]
+        for _, table in _sections(project)
+        for source in table["src"]
+        if source.startswith("../")
+    }
     return max(
         path.stat().st_mtime
-        for folder in folders
-        for path in folder.rglob("*")
+        for folder in (package, *beside)
+        for path in (PACKAGES / folder).rglob("*")
         if path.is_file() and "build" not in path.relative_to(PACKAGES).parts
     )
 

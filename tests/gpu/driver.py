@@ -7,41 +7,49 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import activation_reference as reference
-import checks
 import device_build
+import registry
+import sanitizer
 import torch
+from checks import Absent, Context
 
 NO_GPU = 77
-PACKAGES = ("activation", "layer-norm", "relu")
+ALL = (*(check for family in registry.FAMILIES for check in family.checks), sanitizer.sanitizer)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The flags of tests/gpu/run."""
-    names = [check.__name__ for check in checks.ALL]
     parser = argparse.ArgumentParser(prog="tests/gpu/run", description=__doc__)
     parser.add_argument("--list", action="store_true", help="name the checks and stop")
-    parser.add_argument("--op", action="append", choices=reference.ALL, help="only these ops")
-    parser.add_argument("--check", action="append", choices=names, help="only these checks")
+    parser.add_argument("--op", action="append", metavar="NAME", help="only this op or package")
+    checks = [check.__name__ for check in ALL]
+    parser.add_argument("--check", action="append", choices=checks, help="only these checks")
     parser.add_argument("--quick", action="store_true", help="smaller inputs")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the outcome as JSON")
     parser.add_argument(
         "--build-dir", type=Path, default=device_build.ROOT / "build" / "gpu", metavar="DIR"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    known = {name for one in registry.PACKAGES for name in (one, one.replace("-", "_"))}
+    unknown = sorted(set(options.op or ()) - known - set(registry.OPS))
+    if unknown:
+        parser.error(f"--op: expected an op or a package, got {', '.join(unknown)}")
+    return options
 
 
-def outcome(check: object, context: checks.Context) -> dict[str, object]:
+def outcome(check: Callable[[], None]) -> dict[str, object]:
     """Run one check: its status (ok, FAIL, absent), the text of what is wrong, its seconds."""
     start = time.monotonic()
     status, text = "ok", ""
     try:
         torch.manual_seed(20)
-        check(context)  # type: ignore[operator]
+        check()
         torch.cuda.synchronize()
-    except checks.Absent as reason:
+    except Absent as reason:
         status, text = "absent", str(reason)
     except (AssertionError, RuntimeError) as error:
         status, text = "FAIL", str(error)
@@ -51,24 +59,34 @@ def outcome(check: object, context: checks.Context) -> dict[str, object]:
 def main(arguments: list[str]) -> int:
     """Build what is missing, run, print, write."""
     options = parse(arguments)
-    wanted = [c for c in checks.ALL if not options.check or c.__name__ in options.check]
+    ops = {family: registry.selected(family, options.op) for family in registry.FAMILIES}
+    families = [family for family in registry.FAMILIES if ops[family]]
+    pairs = [(family, check) for family in families for check in family.checks]
+    wanted = [
+        (family, check)
+        for family, check in [*pairs, (None, sanitizer.sanitizer)]
+        if not options.check or check.__name__ in options.check
+    ]
     if options.list:
-        for check in wanted:
+        for _, check in wanted:
             print(f"{check.__name__:<16}{(check.__doc__ or '').splitlines()[0]}")
         return 0
     if not torch.cuda.is_available():
         print("tests/gpu/run: no GPU that torch can use; nothing was checked", file=sys.stderr)
         return NO_GPU
     packages = {}
-    for name in PACKAGES:
-        if (device_build.PACKAGES / name / "build.toml").is_file():
-            loaded = device_build.load(name, options.build_dir)
-            packages[name] = loaded.module
-            print(f"{name}: {loaded.origin}", flush=True)
-    context = checks.Context(packages, tuple(options.op or reference.ALL), options.quick)
+    for name in dict.fromkeys(name for family in families for name in family.packages):
+        loaded = device_build.load(name, options.build_dir)
+        packages[name] = loaded.module
+        print(f"{name}: {loaded.origin}", flush=True)
     results = {}
-    for check in wanted:
-        results[check.__name__] = found = outcome(check, context)
+    for family, check in wanted:
+        if family is None:
+            found = outcome(lambda: sanitizer.sanitizer(options.op))
+        else:
+            context = Context(packages, ops[family], options.quick)
+            found = outcome(partial(check, context))
+        results[check.__name__] = found
         line = f"{found['status']:<7}{check.__name__:<16}{found['seconds']:>8} s  {found['text']}"
         print(line, flush=True)
     failed = [name for name, found in results.items() if found["status"] == "FAIL"]

@@ -17,10 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]
 NO_GPU = 77
 sys.path += [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "gpu"), str(ROOT / "tests/gpu")]
 
-import candidates as gpu_candidates  # noqa: E402
+import activation_checks  # noqa: E402
 import checks  # noqa: E402
 import device_build  # noqa: E402
+import families  # noqa: E402
 import floors  # noqa: E402
+import registry  # noqa: E402
+from families.family import Buffers, Call, Candidate  # noqa: E402
+from families.floors import GPU_LARGE, GPU_SMALL  # noqa: E402
 from protocol.rows import Result, Row  # noqa: E402
 
 # By path: each driver calls itself driver.py.
@@ -77,40 +81,42 @@ except NotImplementedError:
     assert "no CPU kernel" in done.stdout
 
 
-@pytest.fixture
-def on_cpu(
-    load_package: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
-) -> checks.Context:
-    """The checks on the CPU builds, which have the same ops."""
-    monkeypatch.setattr(checks, "DEVICE", "cpu")
-    packages = {name: load_package(name) for name in ("activation", "layer-norm", "relu")}
-    return checks.Context(packages, ("gelu_fast", "silu_and_mul"), is_quick=True)
+def on_cpu(family: checks.Family, load_package: Callable[[str], ModuleType]) -> checks.Context:
+    """What the checks of a family work with, for the CPU builds, which have the same ops."""
+    packages = {name: load_package(name) for name in family.packages}
+    ops = ("gelu_fast", "silu_and_mul") if family is activation_checks.FAMILY else family.ops
+    return checks.Context(packages, ops, is_quick=True, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("family", "check"),
+    [
+        pytest.param(family, check, id=check.__name__)
+        for family in registry.FAMILIES
+        for check in family.on_any_device
+    ],
+)
+def test_checks_hold_for_the_cpu_builds(
+    family: checks.Family, check: checks.Check, load_package: Callable[[str], ModuleType]
+) -> None:
+    check(on_cpu(family, load_package))
 
 
 @pytest.mark.parametrize(
     "check",
-    [
-        *(checks.numerics, checks.layouts, checks.determinism, checks.in_place),
-        *(checks.bad_arguments, checks.backward, checks.layer_norm, checks.relu),
-    ],
+    [activation_checks.numerics, activation_checks.layouts, activation_checks.backward],
 )
-def test_checks_hold_for_the_cpu_builds(
-    on_cpu: checks.Context, check: Callable[[checks.Context], None]
-) -> None:
-    check(on_cpu)
-
-
-@pytest.mark.parametrize("check", [checks.numerics, checks.layouts, checks.backward])
 def test_checks_notice_a_wrong_kernel(
-    on_cpu: checks.Context,
-    check: Callable[[checks.Context], None],
+    check: checks.Check,
+    load_package: Callable[[str], ModuleType],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # One wrong element in the last column; the gradient wrong by 1 %.
-    right = checks.Context.call
+    right = activation_checks.call
+    context = on_cpu(activation_checks.FAMILY, load_package)
 
-    def wrong(self: checks.Context, op: str, out: torch.Tensor, x: torch.Tensor) -> None:
-        right(self, op, out, x)
+    def wrong(context: checks.Context, op: str, out: torch.Tensor, x: torch.Tensor) -> None:
+        right(context, op, out, x)
         if out.numel() and out.shape[0] > 1:
             out[..., -1:].add_(2.0)
 
@@ -124,11 +130,36 @@ def test_checks_notice_a_wrong_kernel(
 
             return scaled if name.endswith("_backward") else kernel
 
-    load_ops = on_cpu.packages["activation"].ops
-    monkeypatch.setattr(checks.Context, "call", wrong)
-    monkeypatch.setattr(on_cpu.packages["activation"], "ops", Ops())
+    load_ops = context.packages["activation"].ops
+    monkeypatch.setattr(activation_checks, "call", wrong)
+    monkeypatch.setattr(context.packages["activation"], "ops", Ops())
     with pytest.raises(AssertionError):
-        check(on_cpu)
+        check(context)
+
+
+def test_a_check_is_named_once_and_op_chooses_families() -> None:
+    names = [check.__name__ for family in registry.FAMILIES for check in family.checks]
+    assert len(names) == len(set(names))
+    assert set(registry.PACKAGES) >= set(families.PACKAGES)
+    chosen = run("tests/gpu/run", "--list", "--op", "layer-norm").stdout
+    assert [line.split()[0] for line in chosen.splitlines()] == ["layer_norm", "sanitizer"]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "arch", "compiled_for"),
+    [
+        (["8.0", "9.0", "12.0+PTX"], "90", ["90"]),
+        (["8.0", "9.0a"], "90", ["90a"]),
+        (["8.0", "9.0a"], "100", ["100"]),
+        (["9.0a"], "100", ["90a"]),
+        ([], "80", ["80"]),
+    ],
+)
+def test_a_component_is_compiled_for_this_gpu_or_for_those_it_is_written_for(
+    capabilities: list[str], arch: str, compiled_for: list[str]
+) -> None:
+    flags = [f"-gencode=arch=compute_{one},code=sm_{one}" for one in compiled_for]
+    assert device_build.gencodes(capabilities, arch) == flags
 
 
 LARGE_SHAPE = (16384, 8192)
@@ -157,17 +188,17 @@ def test_a_large_row_must_reach_its_share_of_the_copy() -> None:
 
 
 def test_ours_must_keep_up_with_the_best_reference_but_not_with_copy_or_neg() -> None:
-    others = [row("copy", 50.0), row("torch.neg", 50.0), row("compile", 99.0)]
+    others = [row("copy", 50.0), row("torch.neg", 50.0), row("torch.compile", 99.0)]
     assert missed([row("ours", 100.0), *others]) == []
-    assert "against compile" in missed([row("ours", 102.0), *others])[0]
+    assert "against torch.compile" in missed([row("ours", 102.0), *others])[0]
 
 
 def test_gelu_fast_must_be_three_times_composed_and_eight_times_when_large() -> None:
-    large = [row("ours", 100.0), row("composed", 790.0)]
-    assert "against composed: 7.90 >= 8" in missed(large)[0]
+    large = [row("ours", 100.0), row("torch composed", 790.0)]
+    assert "against torch composed: 7.90 >= 8" in missed(large)[0]
     small = {"shape": (8, 512), "bytes": 16384}
-    assert missed([row("ours", 2.0, **small), row("composed", 6.1, **small)]) == []
-    assert missed([row("ours", 2.0, **small), row("composed", 5.9, **small)]) != []
+    assert missed([row("ours", 2.0, **small), row("torch composed", 6.1, **small)]) == []
+    assert missed([row("ours", 2.0, **small), row("torch composed", 5.9, **small)]) != []
 
 
 def test_small_rows_have_latency_floors_in_graphs_and_on_the_host() -> None:
@@ -190,11 +221,15 @@ def test_a_wrong_candidate_is_not_timed_and_an_absent_one_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(benchmark, "DEVICE", "cpu")
-    problem = benchmark.Problem("silu", "bfloat16", (8, 512), "graph")
+    family = families.of("silu")
+    problem = next(family.gpu_problems("silu", is_quick=True))
 
-    def outcome(run: gpu_candidates.Run | None) -> Row:
-        candidate = gpu_candidates.Candidate("ours", run, "not installed")
-        return benchmark.checked(candidate, problem, problem.row)
+    def outcome(compute: Callable[[torch.Tensor, torch.Tensor], object] | None) -> Row:
+        def bind(buffers: Buffers) -> Call:
+            return lambda: compute(*buffers.outputs, *buffers.inputs)
+
+        candidate = Candidate("ours", bind if compute else None, "not installed")
+        return benchmark.checked(candidate, family, problem)
 
     silu = torch.nn.functional.silu
     assert outcome(lambda out, x: silu(x)).status == "measured"
@@ -205,14 +240,15 @@ def test_a_wrong_candidate_is_not_timed_and_an_absent_one_says_why(
 
 
 def test_a_full_run_holds_every_op_large_small_misaligned_and_on_the_host() -> None:
-    found = benchmark.problems(benchmark.selected(["activation"], False), is_quick=False)
-    for op in checks.reference.ALL:
+    found = [problem for _, problem in benchmark.problems(["activation"], is_quick=False)]
+    for op in families.of("silu").ops:
         own = [problem for problem in found if problem.op == op]
-        large = [problem for problem in own if problem.bytes >= floors.LARGE]
-        assert {problem.dtype for problem in large} == set(benchmark.DTYPES)
-        assert any(problem.bytes <= floors.SMALL and problem.launch == "graph" for problem in own)
-        assert any(problem.layout == "misaligned" for problem in own)
-        assert any(problem.launch == "host" for problem in own)
+        large = [problem for problem in own if problem.bytes >= GPU_LARGE]
+        assert {problem.dtype for problem in large} == set(checks.DTYPES)
+        launches = [problem.setting["launch"] for problem in own if problem.bytes <= GPU_SMALL]
+        assert "graph" in launches
+        assert any(problem.setting["layout"] == "misaligned" for problem in own)
+        assert "host" in launches
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="only where no kernel can be loaded")

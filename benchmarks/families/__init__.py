@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The families of ops that benchmarks/cpu and benchmarks/gpu measure: one file and one line each.
+
+python -m families prints the packages that they lie in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from families.activation import Activation
+from families.family import Family
+from families.layer_norm import LayerNorm
+from families.relu import Relu
+
+ALL: tuple[Family, ...] = (
+    Activation(),
+    Relu(),
+    LayerNorm(),
+)
+PACKAGES = tuple(dict.fromkeys(family.package for family in ALL))
+
+
+def of(op: str) -> Family:
+    """The family that has `op`."""
+    (family,) = (family for family in ALL if op in family.ops)
+    return family
+
+
+def selected(names: list[str] | None, is_quick: bool) -> Iterator[tuple[Family, str]]:
+    """The ops that --op names; a family or package stands for all of its ops. Without names: all
+    ops, or the headline ones of every family.
+    """
+    known = {name for family in ALL for name in (*family.ops, *family.names)}
+    unknown = sorted(set(names or ()) - known)
+    if unknown:
+        families = ", ".join(family.name for family in ALL)
+        raise SystemExit(
+            f"--op: expected an op, a package or one of {families}, got {', '.join(unknown)}"
+        )
+    for family in ALL:
+        for op in family.ops:
+            if names and ({op} | family.names) & set(names):
+                yield family, op
+            elif not names and (not is_quick or op in family.headline):
+                yield family, op

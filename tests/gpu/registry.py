@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The families whose checks tests/gpu/run runs: one file and one line each."""
+
+from __future__ import annotations
+
+import activation_checks
+import layer_norm_checks
+import relu_checks
+from checks import Family
+
+FAMILIES: tuple[Family, ...] = (
+    activation_checks.FAMILY,
+    relu_checks.FAMILY,
+    layer_norm_checks.FAMILY,
+)
+PACKAGES = tuple(dict.fromkeys(name for family in FAMILIES for name in family.packages))
+OPS = tuple(op for family in FAMILIES for op in family.ops)
+
+
+def selected(family: Family, names: list[str] | None) -> tuple[str, ...]:
+    """The ops of the family that --op names; a package stands for all of them."""
+    known = {*family.packages, *(name.replace("-", "_") for name in family.packages)}
+    if not names or known & set(names):
+        return family.ops
+    return tuple(op for op in family.ops if op in names)

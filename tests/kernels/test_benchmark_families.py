@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the families of benchmarks/families say of their ops, tried on the CPU builds."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import families
+from families.family import Buffers, Family, Problem, Scope, results
+from protocol import precision
+from protocol.rows import Row
+
+PAIRS = [
+    pytest.param(family, op, id=op) for family in families.ALL for op in family.ops
+]
+# Ways of torch may round where they like.
+LENIENCE = 4
+
+
+def small_problems(family: Family, op: str) -> Iterator[Problem]:
+    """The least problem of every dtype, in the size at which its values are compared."""
+    problems = list(family.cpu_problems(op, Scope(quick=True, best=True)))
+    for dtype in dict.fromkeys(problem.dtype for problem in problems):
+        own = [problem for problem in problems if problem.dtype == dtype]
+        yield family.checked_as(min(own, key=lambda problem: problem.bytes))
+
+
+def worst(found: object, buffers: Buffers, expected: tuple[torch.Tensor, ...]) -> float:
+    pairs = zip(results(found, buffers), expected, strict=True)
+    return max(precision.relative_error(one, exact) for one, exact in pairs)
+
+
+@pytest.mark.parametrize(("family", "op"), PAIRS)
+def test_ours_and_the_ways_of_torch_compute_what_the_family_calls_exact(
+    family: Family, op: str, load_package: Callable[[str], ModuleType]
+) -> None:
+    for problem in small_problems(family, op):
+        bound = family.bound(problem)
+        candidates = {
+            "ours": (lambda buffers: family.ours(problem, module, buffers), bound),
+            "composed": (family.composed(problem), LENIENCE * bound),
+            "fused": (family.fused(problem), LENIENCE * bound),
+        }
+        module = load_package(family.package)
+        for name, (bind, most) in candidates.items():
+            if bind is None:
+                continue
+            buffers = family.buffers(problem, "cpu")
+            expected = family.exact(problem, buffers)
+            error = worst(bind(buffers)(), buffers, expected)
+            assert error <= most, f"{name} {problem.dtype_name}: {error:.2e} > {most:.2e}"
+
+
+@pytest.mark.parametrize(("family", "op"), PAIRS)
+def test_a_sample_of_the_rows_has_the_exact_values_of_those_rows(family: Family, op: str) -> None:
+    problem = next(small_problems(family, op))
+    buffers = family.buffers(problem, "cpu")
+    step = 3 if family.rowwise else 1
+    whole = family.exact(problem, buffers)
+    sample = family.exact(problem, buffers.every(step))
+    assert all(torch.equal(a[::step], b) for a, b in zip(whole, sample, strict=True))
+
+
+@pytest.mark.parametrize(("family", "op"), PAIRS)
+def test_problems_differ_and_say_how_much_they_move(family: Family, op: str) -> None:
+    on_cpu = list(family.cpu_problems(op, Scope(quick=False, best=True)))
+    on_gpu = list(family.gpu_problems(op, is_quick=False))
+    for problems in (on_cpu, on_gpu):
+        rows = [problem.row("ours") for problem in problems]
+        assert len({row.problem for row in rows}) == len(rows) > 0
+        assert all(row.bytes > 0 for row in rows)
+    assert {"launch"} <= on_gpu[0].setting.keys()
+    buffers = family.buffers(min(on_cpu, key=lambda problem: problem.bytes), "cpu")
+    assert all(bool(out.isnan().all()) for out in buffers.outputs)
+
+
+def test_op_names_ops_packages_and_families() -> None:
+    everything = [op for _, op in families.selected(None, is_quick=False)]
+    assert sorted(everything) == sorted(set(everything))
+    assert [op for _, op in families.selected(["layer-norm"], is_quick=True)] == ["layer_norm"]
+    assert [op for _, op in families.selected(["silu", "relu"], is_quick=True)] == [
+        *("silu", "relu", "relu_backward")
+    ]
+    quick = [op for _, op in families.selected(None, is_quick=True)]
+    assert 0 < len(quick) < len(everything)
+    with pytest.raises(SystemExit, match="gelu_slow"):
+        list(families.selected(["gelu_slow"], is_quick=True))
+
+
+def cpu_row(candidate: str, us: float, **fields: object) -> Row:
+    problem = families.of("silu").problem("silu", torch.bfloat16, (16384, 1536))
+    setting = {"isa": "avx512", "threads": 2}
+    return replace(problem.row(candidate, **setting), us_median=us, **fields)  # type: ignore[arg-type]
+
+
+def missed(*rows: Row) -> list[str]:
+    """The floors of one problem that do not hold, on a machine of two cores."""
+    found = families.of(rows[0].op).cpu_floors({row.candidate: row for row in rows}, cores=2)
+    return [str(floor) for floor in found if not floor.holds]
+
+
+def test_a_large_row_on_the_cpu_must_reach_its_share_of_the_copy_or_beat_torch() -> None:
+    moved = cpu_row("ours", 1.0).bytes
+    half = cpu_row("ours", 1000.0, copy_gbps=moved / 1e6 / 0.51)
+    assert missed(half) == []
+    assert "share of copy: 0.49" in missed(replace(half, copy_gbps=moved / 1e6 / 0.49))[0]
+    assert missed(replace(half, dtype="float32")) != []
+    assert "torch fused" in missed(half, cpu_row("torch fused", 1190.0))[0]
+    assert missed(half, cpu_row("torch fused", 1210.0)) == []
+    at_copy = replace(half, copy_gbps=moved / 1e6 / 0.95)
+    assert missed(at_copy, cpu_row("torch fused", 1000.0)) == []
+
+
+def test_a_small_call_on_the_cpu_may_cost_half_as_much_again_as_neg() -> None:
+    small = {"bytes": 2048}
+    neg = cpu_row("torch.neg", 1.0, **small)
+    assert missed(cpu_row("ours", 1.4, **small), neg) == []
+    assert "over torch.neg: 1.60" in missed(cpu_row("ours", 1.6, **small), neg)[0]
+
+
+def test_gelu_fast_on_the_cpu_must_be_five_times_composed() -> None:
+    ours = cpu_row("ours", 1000.0, op="gelu_fast")
+    assert missed(ours, cpu_row("torch composed", 5100.0, op="gelu_fast")) == []
+    assert missed(ours, cpu_row("torch composed", 4900.0, op="gelu_fast")) != []
