@@ -350,20 +350,46 @@ void read_components(const TomlFields& root, BuildToml& project) {
   }
 }
 
+void check_op_and_args(const TomlFields& call) {
+  call.required_string("op");
+  if (!call.has("args")) call.error("args", "missing, expected an array of tables");
+}
+
+/// The form of a layer's calls; kernelize compares them with the ops
+/// (docs/formats/layer-binding.md).
+void check_call(const TomlFields& call) {
+  call.only({"op", "args", "result", "reshape_like"});
+  check_op_and_args(call);
+  if (!call.has("result")) {
+    call.error("result", "missing, expected \"out\", \"out.k\", an index, or a list of these");
+  }
+}
+
+void check_backward(const TomlFields& backward) {
+  backward.only({"call", "op", "args", "grads"});
+  check_op_and_args(backward);
+  if (const std::optional<TomlFields> call = backward.table("call")) check_call(*call);
+  const std::optional<TomlFields> grads = backward.table("grads");
+  if ((grads && grads->keys().empty()) || !backward.has("grads")) {
+    backward.error("grads", "missing, expected a table of forward arguments and parameters");
+  }
+}
+
 void read_layers(const TomlFields& root, BuildToml& project) {
   const std::optional<TomlFields> layers = root.table("layers");
   if (!layers) return;
   for (const std::string& name : layers->keys()) {
     const std::optional<TomlFields> layer = layers->table(name);
     if (!layer) continue;
-    layer->only({"forward", "can_torch_compile", "has_backward", "when", "call", "backward"});
+    layer->only({"forward", "can_torch_compile", "when", "call", "backward"});
     layer->required_string("forward");
     if (const std::optional<TomlFields> call = layer->table("call")) {
-      call->only({"op", "args", "result"});
-      call->required_string("op");
-      if (!call->has("args")) call->error("args", "missing, expected an array of tables");
+      check_call(*call);
     } else if (!layer->has("call")) {
       layer->error("call", "missing, expected a table with op, args and result");
+    }
+    if (const std::optional<TomlFields> backward = layer->table("backward")) {
+      check_backward(*backward);
     }
   }
   std::ostringstream json;

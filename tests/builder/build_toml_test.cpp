@@ -31,6 +31,8 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 }
 
 const std::string kValid = std::string(kGeneral) + kTorch + kKernel;
+const std::string kLayer = "[layers.Relu]\nforward = \"(Tensor x) -> Tensor\"\n";
+const std::string kCall = "call = { op = \"relu\", args = [{ in = \"x\" }], result = 0 }\n";
 
 TEST(BuildTomlTest, ReadsEveryPartOfAProject) {
   const BuildToml project =
@@ -47,7 +49,9 @@ TEST(BuildTomlTest, ReadsEveryPartOfAProject) {
            "[kernel.relu_cuda]\nbackend = \"cuda\"\ndepends = []\nsrc = [\"relu.cu\"]\n"
            "cuda-capabilities = [\"9.0a\"]\ncuda-minver = \"12.8\"\n"
            "[layers.Relu]\nforward = \"(Tensor x) -> Tensor\"\ncall = { op = \"relu\", args = "
-           "[{ in = \"x\" }], result = 0 }\n")
+           "[{ in = \"x\" }], result = 0 }\n"
+           "[layers.Relu.backward]\nop = \"relu_backward\"\nargs = [{ grad = 0 }]\n"
+           "grads = { x = 0 }\n")
           .project;
   EXPECT_EQ(project.name, "relu");
   EXPECT_EQ(project.version, 1);
@@ -64,6 +68,7 @@ TEST(BuildTomlTest, ReadsEveryPartOfAProject) {
   ASSERT_EQ(project.components.size(), 2u);
   EXPECT_EQ(project.components[1].cuda_minver, (MajorMinor{12, 8}));
   EXPECT_NE(project.layers_json.find("\"forward\""), std::string::npos);
+  EXPECT_NE(project.layers_json.find("\"relu_backward\""), std::string::npos);
 }
 
 TEST(BuildTomlTest, GivesAStableAbiStringToEveryBackend) {
@@ -126,7 +131,24 @@ INSTANTIATE_TEST_SUITE_P(
                           "\"main\" }]\n[torch]"),
                  "kernel-depends[0]"},
         Rejected{"layer", kValid + "[layers.Relu]\nforward = \"(Tensor x) -> Tensor\"\n",
-                 "layers.Relu.call: missing"}),
+                 "layers.Relu.call: missing"},
+        Rejected{"layer_result", kValid + kLayer + "call = { op = \"relu\", args = [] }\n",
+                 "layers.Relu.call.result: missing"},
+        Rejected{"backward_op",
+                 kValid + kLayer + kCall + "backward = { args = [], grads = { x = 0 } }\n",
+                 "layers.Relu.backward.op: missing"},
+        Rejected{"backward_grads",
+                 kValid + kLayer + kCall + "backward = { op = \"b\", args = [] }\n",
+                 "layers.Relu.backward.grads: missing"},
+        Rejected{"backward_key",
+                 kValid + kLayer + kCall +
+                     "backward = { op = \"b\", args = [], grads = { x = 0 }, saved = 1 }\n",
+                 "layers.Relu.backward.saved: unknown key"},
+        Rejected{
+            "backward_call",
+            kValid + kLayer + kCall +
+                "backward = { op = \"b\", args = [], grads = { x = 0 }, call = { op = \"c\" } }\n",
+            "layers.Relu.backward.call.args: missing"}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(BuildTomlTest, ReportsAllErrorsOfAFileAtOnce) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "kernelhub/layers/kernel_function.h"
 #include "kernelhub/layers/kernel_mapping.h"
 #include "kernelhub/layers/kernelize.h"
 #include "kernelhub/layers/replaceable.h"
@@ -9,7 +10,11 @@
 #include <ATen/ops/full.h>
 #include <torch/nn/cloneable.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <tuple>
+#include <vector>
 
 namespace kernelhub {
 
@@ -17,8 +22,9 @@ namespace kernelhub {
 class Affine : public torch::nn::Cloneable<Affine>,
                public Replaceable<Affine, at::Tensor(const at::Tensor&)> {
  public:
-  KERNELHUB_KERNEL_LAYER("Affine")
+  std::string_view kernel_layer_name() const override { return name_; }
   explicit Affine(double scale_value = 2.0) : scale(scale_value) { reset(); }
+  explicit Affine(std::string layer) : scale(2.0), name_(std::move(layer)) { reset(); }
   void reset() override {
     weight = register_parameter("weight", at::full({3}, 1.0), /*requires_grad=*/true);
     bias = register_parameter("bias", at::full({3}, 0.5), /*requires_grad=*/true);
@@ -31,6 +37,9 @@ class Affine : public torch::nn::Cloneable<Affine>,
   at::Tensor bias;
   double scale;
   bool swappable = true;
+
+ private:
+  std::string name_ = "Affine";
 };
 
 /// A module without parameters under any layer name; its own forward returns x.
@@ -44,6 +53,32 @@ class Named : public torch::nn::Cloneable<Named>,
 
  private:
   std::string name_;
+};
+
+using PairResult = std::tuple<at::Tensor, at::Tensor>;
+
+inline PairResult scale_pair(const at::Tensor& q, const at::Tensor& k, const at::Tensor& factor,
+                             const std::optional<at::Tensor>& gate, std::int64_t times) {
+  return {gate ? q * factor + *gate : q * factor, k * factor * times};
+}
+
+/// A function of two results, and the same as the forward of a module.
+class Pair : public torch::nn::Cloneable<Pair>,
+             public Replaceable<Pair, PairResult(at::Tensor, at::Tensor, at::Tensor,
+                                                 std::optional<at::Tensor>, std::int64_t)>,
+             public KernelFunctionOwner {
+ public:
+  KERNELHUB_KERNEL_LAYER("ScalePair")
+  void reset() override {}
+  PairResult reference_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& factor,
+                               const std::optional<at::Tensor>& gate, std::int64_t times) {
+    return scale_pair(q, k, factor, gate, times);
+  }
+  std::vector<Swappable*> kernel_functions() override { return {&function}; }
+
+  KernelFunction<PairResult(at::Tensor, at::Tensor, at::Tensor, std::optional<at::Tensor>,
+                            std::int64_t)>
+      function{"scale_pair", scale_pair};
 };
 
 /// Two affine layers and a shift, by turns.

@@ -24,6 +24,10 @@ class ScaleByModule : public BoundForward {
   at::Tensor run(const ModuleInputs& inputs, c10::ArrayRef<c10::IValue> arguments) const override {
     return run_unary(inputs, arguments[0].toTensor());
   }
+  BoundResults run_several(const ModuleInputs& inputs,
+                           c10::ArrayRef<c10::IValue> arguments) const override {
+    return {run(inputs, arguments)};
+  }
   at::Tensor run_unary(const ModuleInputs& inputs, const at::Tensor& x) const override {
     if (!x.is_floating_point()) return {};
     return x * *inputs.tensors[0] * *static_cast<const double*>(inputs.scalars[0].address);
@@ -109,6 +113,13 @@ TEST(Replaceable, TheSignatureIsInferredFromTheTypes) {
   ASSERT_EQ(signature.arguments().size(), 1u);
   EXPECT_EQ(signature.arguments()[0].type()->str(), "Tensor");
   EXPECT_EQ(signature.returns().at(0).type()->str(), "Tensor");
+}
+
+TEST(Replaceable, TheSignatureOfAFunctionOfSeveralResultsIsInferredToo) {
+  const Pair pair;
+  EXPECT_EQ(
+      c10::toString(static_cast<const Swappable&>(pair.function).signature()),
+      "forward(Tensor _0, Tensor _1, Tensor _2, Tensor? _3, int _4) -> (Tensor _0, Tensor _1)");
 }
 
 }  // namespace

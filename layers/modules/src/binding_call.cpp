@@ -5,29 +5,11 @@
 #include "kernelhub/core/log.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <fmt/format.h>
 
 namespace kernelhub::layers {
 namespace {
-
-constexpr const char* kNoBackward = "gradients are asked for and the op has no backward";
-
-c10::IValue scalar_value(const ModuleInputs::Scalar& scalar, KernelAttr::Type wanted) {
-  if (scalar.address == nullptr) return scalar.constant;
-  switch (scalar.type) {
-    case KernelAttr::Type::kFloat:
-      return *static_cast<const double*>(scalar.address);
-    case KernelAttr::Type::kBool:
-      return *static_cast<const bool*>(scalar.address);
-    case KernelAttr::Type::kInt:
-      break;
-  }
-  const std::int64_t integer = *static_cast<const std::int64_t*>(scalar.address);
-  if (wanted == KernelAttr::Type::kFloat) return static_cast<double>(integer);
-  return integer;
-}
 
 bool needs_grad(const ModuleInputs& inputs, c10::ArrayRef<c10::IValue> arguments) {
   for (const c10::IValue& argument : arguments) {
@@ -58,17 +40,12 @@ const char* BindingPlan::layout_refusal(const at::Tensor& tensor) const {
   return nullptr;
 }
 
-const char* BindingPlan::refusal(const ModuleInputs& inputs,
-                                 c10::ArrayRef<c10::IValue> arguments) const {
+const char* BindingPlan::refusal(c10::ArrayRef<c10::IValue> arguments) const {
   for (const c10::IValue& argument : arguments) {
     if (!argument.isTensor()) continue;
     const at::Tensor& tensor = argument.toTensor();
     if (!tensor.defined()) return "an argument is undefined";
     if (const char* reason = tensor_refusal(tensor)) return reason;
-  }
-  // Without a backward the result would be cut off from the graph (python spec 6.2).
-  if (!abilities_.has_backward && at::GradMode::is_enabled() && needs_grad(inputs, arguments)) {
-    return kNoBackward;
   }
   return nullptr;
 }
@@ -83,19 +60,6 @@ at::Tensor BindingPlan::refuse(const char* reason) const {
   return {};
 }
 
-at::Tensor BindingPlan::output(const Step& step, const at::Tensor& like) const {
-  at::TensorOptions options = like.options();
-  if (step.dtype) options = options.dtype(*step.dtype);
-  if (step.same_shape) return at::empty_like(like, options, c10::MemoryFormat::Contiguous);
-  std::vector<std::int64_t> sizes = like.sizes().vec();
-  if (sizes.empty() || sizes.back() % step.last_dim_divisor != 0) {
-    throw modules_errors::guard_not_met(
-        source_, layer_, fmt::format("the last dim must divide by {}", step.last_dim_divisor));
-  }
-  sizes.back() = sizes.back() / step.last_dim_divisor * step.last_dim_factor;
-  return at::empty(sizes, options);
-}
-
 c10::IValue BindingPlan::argument(const Step& step, const ModuleInputs& inputs,
                                   c10::ArrayRef<c10::IValue> arguments) const {
   switch (step.kind) {
@@ -106,45 +70,37 @@ c10::IValue BindingPlan::argument(const Step& step, const ModuleInputs& inputs,
       return tensor ? c10::IValue(*tensor) : c10::IValue();
     }
     case StepKind::kScalar:
-      return scalar_value(inputs.scalars[step.index], scalars_[step.index].type);
+      return scalar_value(inputs.scalars[step.index], reads_.scalars[step.index].type);
     case StepKind::kConstant:
       return step.constant;
     case StepKind::kDim:
       return arguments[step.index].toTensor().size(step.dim);
-    case StepKind::kOutput:
-      return output(step, arguments[step.index].toTensor());
+    case StepKind::kOutput: {
+      const at::Tensor& like = arguments[step.index].toTensor();
+      return make_output(step, like.sizes(), like.options(), source_, layer_);
+    }
+    case StepKind::kGrad:
+    case StepKind::kSaved:
+    case StepKind::kNeeds:
+      break;  // only in a backward, made by its node
   }
   const c10::IValue& given = arguments[step.index];
-  if (!step.contiguous && !step.as_2d && !step.unsqueeze) return given;
-  at::Tensor tensor = given.toTensor();
-  if (step.contiguous && !tensor.is_contiguous()) tensor = tensor.contiguous();
-  if (step.as_2d) tensor = tensor.reshape({-1, tensor.size(-1)});
-  if (step.unsqueeze) tensor = tensor.unsqueeze(*step.unsqueeze);
-  return tensor;
+  return is_plain(step.layout) ? given : laid_out(given.toTensor(), step.layout);
 }
 
-at::Tensor BindingPlan::result(torch::jit::Stack& stack, const at::Tensor& out,
-                               c10::ArrayRef<c10::IValue> arguments) const {
-  at::Tensor tensor = out;
-  if (result_index_) {
-    const auto index = static_cast<std::size_t>(*result_index_);
-    tensor = result_in_list_ ? stack.at(0).toTensorVector().at(index) : stack.at(index).toTensor();
-  }
-  return reshape_like_ ? tensor.reshape(arguments[*reshape_like_].toTensor().sizes()) : tensor;
-}
-
-inline const char* BindingPlan::unary_refusal(const ModuleInputs& inputs,
-                                              const at::Tensor& x) const {
+inline const char* BindingPlan::unary_refusal(const at::Tensor& x) const {
   if (!x.defined()) return "an argument is undefined";
   if (const char* reason = tensor_refusal(x)) return reason;
-  const bool may_detach = !abilities_.has_backward && at::GradMode::is_enabled();
-  return may_detach && needs_grad(inputs, c10::IValue(x)) ? kNoBackward : nullptr;
+  return nullptr;
 }
 
 at::Tensor BindingPlan::run_unary(const ModuleInputs& inputs, const at::Tensor& x) const {
   if (!out_in_ && !out_in_parameters_) return run(inputs, c10::IValue(x));
-  if (const char* reason = unary_refusal(inputs, x)) return refuse(reason);
+  if (const char* reason = unary_refusal(x)) return refuse(reason);
   if (!x.is_contiguous()) return run(inputs, c10::IValue(x));
+  if (!op_records_gradients_ && at::GradMode::is_enabled() && needs_grad(inputs, c10::IValue(x))) {
+    return run(inputs, c10::IValue(x));
+  }
   // Each of these steps counts: floor of 20 ns over the op (benchmarks/layers).
   at::Tensor out = at::empty_like(x, {}, {}, {}, {}, c10::MemoryFormat::Contiguous);
   if (out_in_) {
@@ -159,18 +115,41 @@ at::Tensor BindingPlan::run_unary(const ModuleInputs& inputs, const at::Tensor& 
   return out;
 }
 
+BoundResults BindingPlan::call(const ForwardCall& forward, const ModuleInputs& inputs,
+                               c10::ArrayRef<c10::IValue> arguments, CallResults& given) const {
+  torch::jit::Stack stack;
+  stack.reserve(forward.steps.size());
+  for (const Step& step : forward.steps) {
+    stack.push_back(argument(step, inputs, arguments));
+    if (step.kind == StepKind::kOutput) given.add_out(stack.back().toTensor());
+  }
+  given.call(forward, stack);
+  BoundResults results;
+  for (const ResultRef& ref : forward.results) results.push_back(given.get(ref));
+  if (forward.reshape_like) {
+    results[0] = results[0].reshape(arguments[*forward.reshape_like].toTensor().sizes());
+  }
+  return results;
+}
+
+BoundResults BindingPlan::run_several(const ModuleInputs& inputs,
+                                      c10::ArrayRef<c10::IValue> arguments) const {
+  if (const char* reason = refusal(arguments)) {
+    refuse(reason);
+    return {};
+  }
+  // Without a backward the result would be cut off from the graph (python spec 6.2).
+  if (!op_records_gradients_ && at::GradMode::is_enabled() && needs_grad(inputs, arguments)) {
+    return run_recorded(inputs, arguments);
+  }
+  CallResults given;
+  return call(call_, inputs, arguments, given);
+}
+
 at::Tensor BindingPlan::run(const ModuleInputs& inputs,
                             c10::ArrayRef<c10::IValue> arguments) const {
-  if (const char* reason = refusal(inputs, arguments)) return refuse(reason);
-  torch::jit::Stack stack;
-  stack.reserve(steps_.size());
-  at::Tensor out;
-  for (const Step& step : steps_) {
-    stack.push_back(argument(step, inputs, arguments));
-    if (step.kind == StepKind::kOutput) out = stack.back().toTensor();
-  }
-  op_.callBoxed(stack);
-  return result(stack, out, arguments);
+  BoundResults results = run_several(inputs, arguments);
+  return results.empty() ? at::Tensor() : std::move(results[0]);
 }
 
 }  // namespace kernelhub::layers

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "op_call.h"
+
 #include "kernelhub/layers/bound_forward.h"
 #include "kernelhub/layers/layer_binding.h"
 #include "kernelhub/layers/mode.h"
 #include "kernelhub/loader/package.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <c10/core/ScalarType.h>
 
 #include <cstdint>
 #include <memory>
@@ -19,11 +20,11 @@ namespace kernelhub::layers {
 
 enum class GuardFailure { kRunReference, kThrow };
 
-/// A binding checked against the op it names: one step per argument of the op, so that a call does
+/// A binding checked against the ops it names: one step per argument of an op, so that a call does
 /// no lookup by name.
-class BindingPlan final : public BoundForward {
+class BindingPlan final : public BoundForward, public std::enable_shared_from_this<BindingPlan> {
  public:
-  /// Resolves the op in the package's namespace and checks count, types and mutability of the
+  /// Resolves the ops in the package's namespace and checks count, types and mutability of the
   /// arguments, the forward parameters that are named, and the result. `source` names the package.
   /// Throws LayerError kInvalidBinding, LoadError kOpNotFound.
   static std::shared_ptr<const BindingPlan> make(const Package& package,
@@ -33,7 +34,8 @@ class BindingPlan final : public BoundForward {
   const std::string& source() const noexcept override { return source_; }
   ModuleInputs inputs_of(const Swappable& layer) const override;
   at::Tensor run(const ModuleInputs& inputs, c10::ArrayRef<c10::IValue> arguments) const override;
-
+  BoundResults run_several(const ModuleInputs& inputs,
+                           c10::ArrayRef<c10::IValue> arguments) const override;
   at::Tensor run_unary(const ModuleInputs& inputs, const at::Tensor& x) const override;
 
   LayerAbilities abilities() const noexcept { return abilities_; }
@@ -41,30 +43,8 @@ class BindingPlan final : public BoundForward {
   void require_signature(const Signature& signature) const;
 
  private:
-  enum class StepKind : std::uint8_t { kForward, kTensor, kScalar, kConstant, kDim, kOutput };
-  /// How one argument of the op is made; `index` is into the forward arguments (kForward, kDim,
-  /// kOutput) or the module's tensors or scalars.
-  struct Step {
-    StepKind kind = StepKind::kConstant;
-    std::uint32_t index = 0;
-    bool contiguous = false;
-    bool as_2d = false;
-    std::optional<std::int64_t> unsqueeze;
-    std::int64_t dim = 0;
-    bool same_shape = true;
-    std::int64_t last_dim_divisor = 1;
-    std::int64_t last_dim_factor = 1;
-    std::optional<c10::ScalarType> dtype;
-    c10::IValue constant;
-  };
-  struct TensorInput {
-    ModuleTensor source;
-  };
-  struct ScalarInput {
-    ModuleScalar source;
-    KernelAttr::Type type;
-  };
   class Builder;
+  class GradientNode;
   using OutIn = void(at::Tensor&, const at::Tensor&);
   using OutInParameters = void(at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
                                const std::optional<at::Tensor>&, double);
@@ -72,33 +52,35 @@ class BindingPlan final : public BoundForward {
   BindingPlan(Package package, std::string layer, std::string source, c10::OperatorHandle op,
               GuardFailure on_guard);
   /// Null when the kernel may serve the call, else why not.
-  const char* refusal(const ModuleInputs& inputs, c10::ArrayRef<c10::IValue> arguments) const;
+  const char* refusal(c10::ArrayRef<c10::IValue> arguments) const;
   const char* tensor_refusal(const at::Tensor& tensor) const;
   const char* layout_refusal(const at::Tensor& tensor) const;
-  const char* unary_refusal(const ModuleInputs& inputs, const at::Tensor& x) const;
+  const char* unary_refusal(const at::Tensor& x) const;
   at::Tensor refuse(const char* reason) const;
   c10::IValue argument(const Step& step, const ModuleInputs& inputs,
                        c10::ArrayRef<c10::IValue> arguments) const;
-  at::Tensor output(const Step& step, const at::Tensor& like) const;
-  at::Tensor result(torch::jit::Stack& stack, const at::Tensor& out,
-                    c10::ArrayRef<c10::IValue> arguments) const;
+  /// Runs one forward call; `given` takes every tensor that the op gave.
+  BoundResults call(const ForwardCall& forward, const ModuleInputs& inputs,
+                    c10::ArrayRef<c10::IValue> arguments, CallResults& given) const;
+  /// A call for which gradients are asked and whose op records none: runs with the binding's
+  /// backward, or refuses.
+  BoundResults run_recorded(const ModuleInputs& inputs, c10::ArrayRef<c10::IValue> arguments) const;
+  bool gives_gradients(const ModuleInputs& inputs, c10::ArrayRef<c10::IValue> arguments) const;
 
   Package package_;
   std::string layer_;
   std::string source_;
-  c10::OperatorHandle op_;
   GuardFailure on_guard_;
   LayerAbilities abilities_;
   Signature forward_;
-  std::vector<Step> steps_;
-  std::vector<TensorInput> tensors_;
-  std::vector<ScalarInput> scalars_;
+  ModuleReads reads_;
+  ForwardCall call_;
+  std::optional<ForwardCall> training_call_;  // in place of call_ where gradients are asked for
+  std::optional<BackwardCall> backward_;
+  bool op_records_gradients_ = false;
   std::uint64_t dtypes_ = ~std::uint64_t{0};  // bit per c10::ScalarType
   BindingGuard guard_;
   bool has_layout_guard_ = false;
-  std::optional<std::int64_t> result_index_;
-  bool result_in_list_ = false;
-  std::optional<std::uint32_t> reshape_like_;
   // The two commonest shapes of an op, called without a stack (boxed: +30 to 80 ns); unset
   // otherwise.
   std::optional<c10::TypedOperatorHandle<OutIn>> out_in_;

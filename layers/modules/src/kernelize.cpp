@@ -6,6 +6,7 @@
 #include "modules_errors.h"
 
 #include "kernelhub/core/log.h"
+#include "kernelhub/layers/kernel_function.h"
 #include "kernelhub/layers/kernel_mapping.h"
 #include "kernelhub/layers/replaceable.h"
 #include "kernelhub/loader/system.h"
@@ -70,18 +71,27 @@ DeviceInUse device_in_use(const torch::nn::Module& model,
   return {type, capability_of(type, index)};
 }
 
-/// Marked modules below and including the model, each once, under its first path.
+/// Functions and marked modules below and including the model, each once, under its first path;
+/// a module's functions before the module itself.
 std::vector<LayerPlan> marked_layers(torch::nn::Module& model) {
   std::vector<LayerPlan> plans;
   std::set<const Swappable*> seen;
-  const auto add = [&](torch::nn::Module& module, const std::string& path) {
-    auto* layer = dynamic_cast<Swappable*>(&module);
+  const auto add_layer = [&](Swappable* layer, const std::string& path) {
     if (layer == nullptr || !seen.insert(layer).second) return;
     LayerPlan plan;
     plan.layer = layer;
     plan.outcome.path = path;
     plan.outcome.layer_name = layer->kernel_layer_name();
     plans.push_back(std::move(plan));
+  };
+  const auto add = [&](torch::nn::Module& module, const std::string& path) {
+    if (auto* owner = dynamic_cast<KernelFunctionOwner*>(&module)) {
+      for (Swappable* function : owner->kernel_functions()) {
+        const std::string name(function->kernel_layer_name());
+        add_layer(function, path.empty() ? name : path + "." + name);
+      }
+    }
+    add_layer(dynamic_cast<Swappable*>(&module), path);
   };
   add(model, "");
   for (const auto& item : model.named_modules("", /*include_self=*/false)) {

@@ -45,23 +45,23 @@ c10::IValue to_ivalue(const BindingConstant& value, KernelAttr::Type type) {
 
 ModuleInputs BindingPlan::inputs_of(const Swappable& layer) const {
   ModuleInputs inputs;
-  if (!tensors_.empty()) {
-    const auto& module = dynamic_cast<const torch::nn::Module&>(layer);
-    const NamedTensors parameters = module.named_parameters();
-    const NamedTensors buffers = module.named_buffers();
-    for (const TensorInput& wanted : tensors_) {
-      const bool is_buffer = wanted.source.kind == ModuleTensor::Kind::kBuffer;
+  if (!reads_.tensors.empty()) {
+    const auto* module = dynamic_cast<const torch::nn::Module*>(&layer);  // null: a function
+    const NamedTensors parameters = module ? module->named_parameters() : NamedTensors();
+    const NamedTensors buffers = module ? module->named_buffers() : NamedTensors();
+    for (const ModuleTensor& wanted : reads_.tensors) {
+      const bool is_buffer = wanted.kind == ModuleTensor::Kind::kBuffer;
       const NamedTensors& named = is_buffer ? buffers : parameters;
-      const at::Tensor* found = named.find(wanted.source.name);
-      if (found == nullptr && !wanted.source.optional) {
+      const at::Tensor* found = named.find(wanted.name);
+      if (found == nullptr && !wanted.optional) {
         throw modules_errors::missing_input(source_, layer_, is_buffer ? "buffer" : "parameter",
-                                            wanted.source.name, named.keys());
+                                            wanted.name, named.keys());
       }
       inputs.tensors.push_back(found ? std::optional(*found) : std::nullopt);
     }
   }
   const std::vector<KernelAttr>& attrs = layer.kernel_attrs();
-  for (const ScalarInput& wanted : scalars_) {
+  for (const ModuleReads::Scalar& wanted : reads_.scalars) {
     const auto found = std::find_if(attrs.begin(), attrs.end(), [&](const KernelAttr& attr) {
       return attr.name == wanted.source.name;
     });

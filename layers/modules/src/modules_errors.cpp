@@ -96,6 +96,11 @@ LayerError wrong_attr_type(std::string_view source, std::string_view layer, std:
                   source, name, expected, found));
 }
 
+std::string no_second_derivative(std::string_view source, std::string_view layer) {
+  return fmt::format("layer '{}' of {}: the gradient of its backward is not defined", layer,
+                     source);
+}
+
 LayerError guard_not_met(std::string_view source, std::string_view layer, std::string_view reason) {
   return LayerError(
       ErrorCode::kGuardNotMet,

@@ -29,6 +29,8 @@ LayerError missing_input(std::string_view source, std::string_view layer, std::s
                          std::string_view name, const std::vector<std::string>& known);
 LayerError wrong_attr_type(std::string_view source, std::string_view layer, std::string_view name,
                            std::string_view expected, std::string_view found);
+/// Text of the error of autograd that a second derivative gets.
+std::string no_second_derivative(std::string_view source, std::string_view layer);
 LayerError guard_not_met(std::string_view source, std::string_view layer, std::string_view reason);
 
 }  // namespace kernelhub::layers::modules_errors

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernelhub/layers/replaceable.h"
 
+#include "kernelhub/layers/kernel_function.h"
+
 #include <algorithm>
 
 namespace kernelhub {
 
 BoundForward::~BoundForward() = default;
 Swappable::~Swappable() = default;
+KernelFunctionOwner::~KernelFunctionOwner() = default;
 
 void Swappable::set_kernel_attr(KernelAttr attr) {
   const auto same = std::find_if(attrs_.begin(), attrs_.end(),

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -34,21 +35,49 @@ DimArgument dim_of(const JsonObject& term) {
   return {value[0].get<std::string>(), value[1].get<std::int64_t>()};
 }
 
-ForwardArgument forward_argument_of(const JsonObject& term) {
-  term.only({"in", "contiguous", "view", "unsqueeze"});
-  ForwardArgument argument;
-  argument.name = term.string("in");
-  argument.contiguous = term.optional_boolean("contiguous").value_or(false);
+TensorLayout layout_of(const JsonObject& term) {
+  TensorLayout layout;
+  layout.contiguous = term.optional_boolean("contiguous").value_or(false);
   if (const auto view = term.optional_string("view")) {
     if (*view != "2d") term.fail("view", "\"2d\"", *view);
-    argument.as_2d = true;
+    layout.as_2d = true;
   }
   if (term.has("unsqueeze")) {
     const json& dim = *term.json().find("unsqueeze");
     if (!dim.is_number_integer()) term.fail("unsqueeze", "an integer", dim.dump());
-    argument.unsqueeze = dim.get<std::int64_t>();
+    layout.unsqueeze = dim.get<std::int64_t>();
   }
-  return argument;
+  return layout;
+}
+
+constexpr std::string_view kResultForms = "\"out\", \"out.k\" or an index";
+
+/// `result` among `outputs` out arguments and what the op returns.
+BindingResult result_of(const JsonObject& where, std::string_view key, const json& result,
+                        std::int64_t outputs) {
+  if (result.is_number_unsigned()) return {false, result.get<std::int64_t>()};
+  if (!result.is_string()) where.fail(key, kResultForms, result.dump());
+  const auto& text = result.get_ref<const std::string&>();
+  if (text == "out") {
+    if (outputs != 1) where.fail(key, "exactly one out argument", std::to_string(outputs));
+    return {true, 0};
+  }
+  const std::string digits = text.rfind("out.", 0) == 0 ? text.substr(4) : std::string();
+  if (digits.empty() || digits.size() > 2 ||
+      digits.find_first_not_of("0123456789") != std::string::npos) {
+    where.fail(key, kResultForms, text);
+  }
+  const std::int64_t index = std::stoll(digits);
+  if (index >= outputs) {
+    where.fail(key, "one of " + std::to_string(outputs) + " out arguments", text);
+  }
+  return {true, index};
+}
+
+std::int64_t count_outputs(const std::vector<BindingArgument>& args) {
+  return std::count_if(args.begin(), args.end(), [](const BindingArgument& a) {
+    return std::holds_alternative<OutputArgument>(a);
+  });
 }
 
 ModuleTensor module_tensor_of(const JsonObject& term, std::string_view key,
@@ -97,9 +126,13 @@ OutputArgument output_of(const JsonObject& out) {
   return output;
 }
 
-BindingArgument argument_of(const JsonObject& term) {
+/// A term of any call.
+std::optional<BindingArgument> common_argument_of(const JsonObject& term) {
   const json& value = term.json();
-  if (value.contains("in")) return forward_argument_of(term);
+  if (value.contains("in")) {
+    term.only({"in", "contiguous", "view", "unsqueeze"});
+    return ForwardArgument{term.string("in"), layout_of(term)};
+  }
   if (value.contains("param")) {
     return module_tensor_of(term, "param", ModuleTensor::Kind::kParameter);
   }
@@ -123,7 +156,34 @@ BindingArgument argument_of(const JsonObject& term) {
     term.only({"out"});
     return output_of(term.object("out"));
   }
-  term.fail("", "one of in, param, buffer, attr, const, null, dim, out", value.dump());
+  return {};
+}
+
+BindingArgument argument_of(const JsonObject& term) {
+  if (auto argument = common_argument_of(term)) return *std::move(argument);
+  term.fail("", "one of in, param, buffer, attr, const, null, dim, out", term.json().dump());
+}
+
+/// A term of a backward; `forward` is the call whose results it may ask for.
+BindingArgument backward_argument_of(const JsonObject& term, const BindingCall& forward) {
+  const json& value = term.json();
+  if (value.contains("grad")) {
+    term.only({"grad", "contiguous", "view", "unsqueeze"});
+    return GradArgument{static_cast<std::int64_t>(term.unsigned_integer("grad")), layout_of(term)};
+  }
+  if (value.contains("saved")) {
+    term.only({"saved", "contiguous", "view", "unsqueeze"});
+    return SavedArgument{
+        result_of(term, "saved", *value.find("saved"), count_outputs(forward.args)),
+        layout_of(term)};
+  }
+  if (value.contains("needs")) {
+    term.only({"needs"});
+    return NeedsArgument{term.string("needs")};
+  }
+  if (auto argument = common_argument_of(term)) return *std::move(argument);
+  term.fail("", "one of grad, saved, needs, in, param, buffer, attr, const, null, dim, out",
+            value.dump());
 }
 
 BindingGuard guard_of(const JsonObject& when) {
@@ -141,34 +201,57 @@ BindingGuard guard_of(const JsonObject& when) {
   return guard;
 }
 
-void read_result(const JsonObject& call, LayerBinding& binding) {
-  const auto outputs = std::count_if(
-      binding.args.begin(), binding.args.end(),
-      [](const BindingArgument& a) { return std::holds_alternative<OutputArgument>(a); });
+std::vector<BindingResult> results_of(const JsonObject& call, std::int64_t outputs) {
   const auto result = call.json().find("result");
-  if (result == call.json().end()) call.fail("result", "\"out\" or an index", "nothing");
-  if (result->is_number_unsigned()) {
-    binding.result_index = result->get<std::int64_t>();
-  } else if (*result != "out") {
-    call.fail("result", "\"out\" or an index", result->dump());
-  } else if (outputs != 1) {
-    call.fail("result", "exactly one out argument", std::to_string(outputs));
+  if (result == call.json().end()) call.fail("result", kResultForms, "nothing");
+  if (!result->is_array()) return {result_of(call, "result", *result, outputs)};
+  std::vector<BindingResult> results;
+  for (const json& item : *result) results.push_back(result_of(call, "result", item, outputs));
+  if (results.size() < 2) call.fail("result", "a list of two or more", result->dump());
+  return results;
+}
+
+BindingCall call_of(const JsonObject& value) {
+  value.only({"op", "args", "result", "reshape_like"});
+  BindingCall call;
+  call.op = value.string("op");
+  for (const JsonObject& term : value.objects("args")) call.args.push_back(argument_of(term));
+  call.results = results_of(value, count_outputs(call.args));
+  call.reshape_like = value.optional_string("reshape_like").value_or("");
+  if (!call.reshape_like.empty() && call.results.size() != 1) {
+    value.fail("reshape_like", "a call with one result", value.json().at("result").dump());
   }
-  binding.reshape_like = call.optional_string("reshape_like").value_or("");
+  return call;
+}
+
+BackwardBinding backward_of(const JsonObject& value, const BindingCall& forward) {
+  value.only({"call", "op", "args", "grads"});
+  BackwardBinding backward;
+  if (const auto call = value.optional_object("call")) backward.call = call_of(*call);
+  backward.op = value.string("op");
+  for (const JsonObject& term : value.objects("args")) {
+    backward.args.push_back(backward_argument_of(term, backward.call ? *backward.call : forward));
+  }
+  const JsonObject grads = value.object("grads");
+  for (const std::string& name : grads.keys()) {
+    backward.grads.emplace_back(
+        name, result_of(grads, name, grads.json().at(name), count_outputs(backward.args)));
+  }
+  if (backward.grads.empty()) value.fail("grads", "at least one gradient", "none");
+  return backward;
 }
 
 LayerBinding binding_of(std::string layer, const JsonObject& value) {
-  value.only({"forward", "can_torch_compile", "when", "call"});
+  value.only({"forward", "can_torch_compile", "when", "call", "backward"});
   LayerBinding binding;
   binding.layer = std::move(layer);
   binding.forward = value.string("forward");
   binding.can_torch_compile = value.optional_boolean("can_torch_compile").value_or(false);
   if (const auto when = value.optional_object("when")) binding.when = guard_of(*when);
-  const JsonObject call = value.object("call");
-  call.only({"op", "args", "result", "reshape_like"});
-  binding.op = call.string("op");
-  for (const JsonObject& term : call.objects("args")) binding.args.push_back(argument_of(term));
-  read_result(call, binding);
+  binding.call = call_of(value.object("call"));
+  if (const auto backward = value.optional_object("backward")) {
+    binding.backward = backward_of(*backward, binding.call);
+  }
   return binding;
 }
 

@@ -7,6 +7,7 @@
 #include <ATen/core/function_schema.h>
 #include <ATen/core/ivalue.h>
 #include <c10/util/ArrayRef.h>
+#include <c10/util/SmallVector.h>
 
 #include <atomic>
 #include <functional>
@@ -45,6 +46,9 @@ struct ModuleInputs {
   std::vector<Scalar> scalars;
 };
 
+/// What a forward returned, in its order.
+using BoundResults = c10::SmallVector<at::Tensor, 2>;
+
 /// A package's layer, ready to call. Immutable, shared by all modules it serves; keeps the package
 /// loaded. Any thread may call.
 class KERNELHUB_API BoundForward {
@@ -55,13 +59,16 @@ class KERNELHUB_API BoundForward {
   /// Reads parameters, buffers and attributes of `layer` by their names.
   /// Throws LayerError kMissingAttribute naming what the module lacks and what it has.
   virtual ModuleInputs inputs_of(const Swappable& layer) const = 0;
-  /// Runs the kernel on the forward arguments, one IValue each. An undefined tensor, with no
-  /// effect, when the kernel may not serve this call (dtype, layout, gradients): the caller then
-  /// runs the module's own forward. Throws LayerError kGuardNotMet instead where no fallback is
-  /// allowed.
+  /// Runs the kernel on the forward arguments, one IValue each, and gives the first result. An
+  /// undefined tensor, with no effect, when the kernel may not serve this call (dtype, layout,
+  /// gradients): the caller then runs the module's own forward. Throws LayerError kGuardNotMet
+  /// instead where no fallback is allowed.
   virtual at::Tensor run(const ModuleInputs& inputs,
                          c10::ArrayRef<c10::IValue> arguments) const = 0;
-  /// The same for a forward of one tensor, without boxing it.
+  /// The same with all results; none where the kernel may not serve this call.
+  virtual BoundResults run_several(const ModuleInputs& inputs,
+                                   c10::ArrayRef<c10::IValue> arguments) const = 0;
+  /// The same as `run` for a forward of one tensor, without boxing it.
   virtual at::Tensor run_unary(const ModuleInputs& inputs, const at::Tensor& x) const = 0;
 };
 

@@ -7,9 +7,12 @@
 #include <ATen/core/op_registration/infer_schema.h>
 
 #include <array>
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -27,6 +30,9 @@
 ///     at::Tensor reference_forward(at::Tensor x);
 ///     ...
 ///   };
+///
+/// A forward returns a tensor or a std::tuple of tensors; it takes tensors, std::optional of them,
+/// and double, std::int64_t, bool.
 namespace kernelhub {
 
 /// What kernelize sees of a module. Not to be called while another thread runs the same module.
@@ -68,6 +74,49 @@ constexpr KernelAttr::Type kernel_attr_type() {
   return KernelAttr::Type::kBool;
 }
 
+/// The results of a forward as C++ returns them: one tensor, or a tuple of two or more.
+template <class R>
+struct ForwardResult {
+  static constexpr bool kIsKnown = std::is_same_v<R, at::Tensor>;
+  static constexpr std::size_t kCount = 1;
+};
+
+template <class... T>
+struct ForwardResult<std::tuple<T...>> {
+  static constexpr bool kIsKnown = sizeof...(T) >= 2 && (std::is_same_v<T, at::Tensor> && ...);
+  static constexpr std::size_t kCount = sizeof...(T);
+
+  static std::tuple<T...> of(BoundResults& results) {
+    return of(results, std::index_sequence_for<T...>());
+  }
+  template <std::size_t... kIndex>
+  static std::tuple<T...> of(BoundResults& results, std::index_sequence<kIndex...>) {
+    return {std::move(results[kIndex])...};
+  }
+};
+
+/// What the kernel in `slot` gives for these arguments; nothing where it may not serve the call.
+template <class R, class... A>
+std::optional<R> run_bound(KernelSlot& slot, const Swappable& owner, const A&... args) {
+  const ModuleInputs& inputs = slot.inputs(owner);
+  const std::array<c10::IValue, sizeof...(A)> boxed{c10::IValue(args)...};
+  if constexpr (ForwardResult<R>::kCount == 1) {
+    at::Tensor result = slot.bound()->run(inputs, boxed);
+    if (result.defined()) return result;
+  } else {
+    BoundResults results = slot.bound()->run_several(inputs, boxed);
+    if (!results.empty()) return ForwardResult<R>::of(results);
+  }
+  return {};
+}
+
+template <class R, class... A>
+const Signature& forward_signature() {
+  static const Signature schema =
+      c10::inferFunctionSchemaFlattenedReturns<R(A...)>().cloneWithName("forward", "");
+  return schema;
+}
+
 }  // namespace detail
 
 template <class Self, class Sig>
@@ -77,12 +126,13 @@ class Replaceable;
 /// is empty or the kernel may not serve the call. Cost of an empty slot: one test of a pointer.
 template <class Self, class R, class... A>
 class Replaceable<Self, R(A...)> : public Swappable {
-  static_assert(std::is_same_v<R, at::Tensor>, "the forward of a kernel layer returns one tensor");
+  static_assert(detail::ForwardResult<R>::kIsKnown,
+                "the forward of a kernel layer returns a tensor or a tuple of tensors");
 
  public:
   R forward(A... args);
 
-  const Signature& signature() const override;
+  const Signature& signature() const override { return detail::forward_signature<R, A...>(); }
   void bind(std::shared_ptr<const BoundForward> bound, ModuleInputs inputs) override {
     slot_.bind(std::move(bound), std::move(inputs));
   }
@@ -95,8 +145,10 @@ class Replaceable<Self, R(A...)> : public Swappable {
   void kernel_attr(std::string name, T Self::*member);
 
  private:
+  static constexpr bool kIsUnary = sizeof...(A) == 1 &&
+                                   (std::is_same_v<std::decay_t<A>, at::Tensor> && ...) &&
+                                   std::is_same_v<R, at::Tensor>;
   Self& self() noexcept { return static_cast<Self&>(*this); }
-  at::Tensor forward_bound(const std::decay_t<A>&... args);
 
   KernelSlot slot_;
 };
@@ -104,27 +156,14 @@ class Replaceable<Self, R(A...)> : public Swappable {
 template <class Self, class R, class... A>
 R Replaceable<Self, R(A...)>::forward(A... args) {
   if (slot_) {
-    at::Tensor result = forward_bound(args...);
-    if (result.defined()) return result;
+    if constexpr (kIsUnary) {
+      at::Tensor result = slot_.bound()->run_unary(slot_.inputs(*this), args...);
+      if (result.defined()) return result;
+    } else if (std::optional<R> result = detail::run_bound<R>(slot_, *this, args...)) {
+      return *std::move(result);
+    }
   }
   return self().reference_forward(std::forward<A>(args)...);
-}
-
-template <class Self, class R, class... A>
-at::Tensor Replaceable<Self, R(A...)>::forward_bound(const std::decay_t<A>&... args) {
-  const ModuleInputs& inputs = slot_.inputs(*this);
-  if constexpr ((sizeof...(A) == 1) && (std::is_same_v<std::decay_t<A>, at::Tensor> && ...)) {
-    return slot_.bound()->run_unary(inputs, args...);
-  } else {
-    const std::array<c10::IValue, sizeof...(A)> boxed{c10::IValue(args)...};
-    return slot_.bound()->run(inputs, boxed);
-  }
-}
-
-template <class Self, class R, class... A>
-const Signature& Replaceable<Self, R(A...)>::signature() const {
-  static const Signature schema = c10::inferFunctionSchemaSingleReturn<R(A...)>("forward", "");
-  return schema;
 }
 
 template <class Self, class R, class... A>
