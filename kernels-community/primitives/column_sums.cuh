@@ -8,6 +8,7 @@
 #include "primitives/dtype.h"
 #include "primitives/dtype_switch.cuh"
 #include "primitives/rows.cuh"
+#include "primitives/shared_memory.cuh"
 
 namespace kernelhub::primitives {
 
@@ -25,8 +26,8 @@ class ColumnPartials {
   }
 
   /// `partial_row`: [cols], that of this block or cluster, which nobody else writes.
-  __device__ __forceinline__ ColumnPartials(float* partial_row, float* shared, std::int64_t cols)
-      : partial_row_(partial_row), shared_(shared), cols_(cols) {
+  __device__ __forceinline__ ColumnPartials(float* partial_row, std::int64_t cols)
+      : partial_row_(partial_row), shared_(dynamic_shared()), cols_(cols) {
     clear();
   }
 
@@ -135,11 +136,14 @@ inline cudaError_t launch_column_sums(void* out, DType dtype, const float* parti
                                       cudaStream_t stream) {
   const std::int64_t wanted = (cols + kRowWarp - 1) / kRowWarp;
   const auto blocks = static_cast<unsigned>(wanted < kMaxRowBlocks ? wanted : kMaxRowBlocks);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(kRowWarp, kColumnSumRows);
+  config.stream = stream;
   return with_device_type(dtype, [&](auto type) {
     using T = decltype(type);
-    add_up_partial_rows<T><<<blocks, dim3(kRowWarp, kColumnSumRows), 0, stream>>>(
-        static_cast<T*>(out), partial, partials, cols);
-    return cudaGetLastError();
+    return cudaLaunchKernelEx(&config, &add_up_partial_rows<T>, static_cast<T*>(out), partial,
+                              partials, cols);
   });
 }
 

@@ -46,12 +46,13 @@ struct ColumnChunks {
 };
 
 constexpr std::int64_t kMaxColumnChunks = 128;
-constexpr std::int64_t kColumnChunkElements = 64 * 1024;              // at least, where there are as many
+constexpr std::int64_t kColumnChunkElements = 64 * 1024;  // at least, where there are as many
 constexpr std::int64_t kMaxColumnWorkspaceBytes = std::int64_t{64} << 20;  // where rows are wide
 
 /// `count` is how many column sums are made of one pass over the rows.
 constexpr ColumnChunks column_chunks(std::int64_t rows, std::int64_t cols, std::int64_t count) {
-  const std::int64_t row_bytes = count * cols * static_cast<std::int64_t>(sizeof(double) + sizeof(float));
+  const std::int64_t row_bytes =
+      count * cols * static_cast<std::int64_t>(sizeof(double) + sizeof(float));
   std::int64_t chunks = (rows * cols + kColumnChunkElements - 1) / kColumnChunkElements;
   if (chunks > kMaxColumnChunks) chunks = kMaxColumnChunks;
   if (chunks > kMaxColumnWorkspaceBytes / row_bytes) chunks = kMaxColumnWorkspaceBytes / row_bytes;

@@ -12,10 +12,10 @@ namespace kernelhub::primitives {
 
 constexpr unsigned kWholeWarp = 0xffffffffu;
 
-/// Where a thread stands. All threads of a block make the same turns over rows, so that shuffles and
-/// barriers meet; a thread whose row is past the last one takes part without a row.
+/// Where a thread stands. All threads of a block make the same turns over rows, so that shuffles
+/// and barriers meet; a thread whose row is past the last one takes part without a row.
 struct RowPlace {
-  std::int64_t first_row;    // of this thread
+  std::int64_t row;          // of this thread
   std::int64_t row_step;     // rows that all blocks take a turn
   std::int64_t block_row;    // first row of the block; the turns of a block end by it
   unsigned unit;             // first 16-byte unit of this thread
@@ -35,12 +35,17 @@ struct RowPlace {
     place.cluster = blockIdx.x / blocks;
     place.clusters = gridDim.x / blocks;
     place.block_row = std::int64_t{place.cluster} * rows;
-    place.first_row = place.block_row + threadIdx.x / threads;
+    place.row = place.block_row + threadIdx.x / threads;
     place.row_step = std::int64_t{place.clusters} * rows;
     place.unit = rank * threads + threadIdx.x % threads;
     place.unit_step = threads * blocks;
     place.threads_per_row = threads;
     return place;
+  }
+
+  __device__ __forceinline__ void next_row() {
+    row += row_step;
+    block_row += row_step;
   }
 };
 
@@ -170,7 +175,8 @@ __device__ __forceinline__ Vec128<T> load_unit(const T* row, std::int64_t unit, 
   if (off == 0 && col + kLanes <= cols) return load_vec128(row + col);
   if (off == 0 || col < kLanes || col + 2 * kLanes > cols) return load_columns(row, col, cols);
   const T* word = row + col - off / sizeof(T);
-  const uint4 bits = bytes_from(bits_of(load_vec128(word)), bits_of(load_vec128(word + kLanes)), off);
+  const uint4 bits =
+      bytes_from(bits_of(load_vec128(word)), bits_of(load_vec128(word + kLanes)), off);
   Vec128<T> vec;
   memcpy(&vec, &bits, sizeof(vec));
   return vec;
@@ -179,8 +185,7 @@ __device__ __forceinline__ Vec128<T> load_unit(const T* row, std::int64_t unit, 
 /// The units of this thread, zeros where it has fewer than kGroups or no row.
 template <class T, int kGroups>
 __device__ __forceinline__ void load_slice(Vec128<T> (&held)[kGroups], const T* row,
-                                           std::int64_t cols, const RowPlace& place,
-                                           bool has_row) {
+                                           std::int64_t cols, const RowPlace& place, bool has_row) {
   constexpr int kLanes = Vec128<T>::kLanes;
   const unsigned units = has_row ? static_cast<unsigned>((cols + kLanes - 1) / kLanes) : 0;
   if (bytes_off(row) == 0 && cols % kLanes == 0) {
@@ -201,8 +206,8 @@ __device__ __forceinline__ void load_slice(Vec128<T> (&held)[kGroups], const T* 
 }
 
 /// Stores one unit of every lane of the warp, `vec` being units `unit` of their rows (>= `units`:
-/// nothing to store). Needs the whole warp. Rows that start inside a 16-byte word are stored in whole
-/// words too, which a lane completes from its neighbour's unit.
+/// nothing to store). Needs the whole warp. Rows that start inside a 16-byte word are stored in
+/// whole words too, which a lane completes from its neighbour's unit.
 template <class T>
 __device__ __forceinline__ void store_units(const Vec128<T>& vec, T* row, unsigned unit,
                                             unsigned units, std::int64_t cols,
@@ -211,10 +216,9 @@ __device__ __forceinline__ void store_units(const Vec128<T>& vec, T* row, unsign
   const std::int64_t col = std::int64_t{unit} * kLanes;
   const unsigned off = bytes_off(row);
   const uint4 bits = bits_of(vec);
-  const uint4 next = {__shfl_down_sync(kWholeWarp, bits.x, 1),
-                      __shfl_down_sync(kWholeWarp, bits.y, 1),
-                      __shfl_down_sync(kWholeWarp, bits.z, 1),
-                      __shfl_down_sync(kWholeWarp, bits.w, 1)};
+  const uint4 next = {
+      __shfl_down_sync(kWholeWarp, bits.x, 1), __shfl_down_sync(kWholeWarp, bits.y, 1),
+      __shfl_down_sync(kWholeWarp, bits.z, 1), __shfl_down_sync(kWholeWarp, bits.w, 1)};
   if (unit >= units) return;
   if (off == 0 && col + kLanes <= cols) {
     store_vec128(vec, row + col);
@@ -276,7 +280,7 @@ inline cudaError_t cluster_limit(int* limit) {
 }
 
 /// The launch shape for the current device, which is asked only where a row is so wide that blocks
-/// must share it. `kernel(cluster)` is the kernel that would run on clusters.
+/// must share it: by `clustered`.
 template <class... Args>
 cudaError_t device_row_launch(RowLaunch* launch, std::int64_t cols, std::int64_t element_size,
                               int max_groups, void (*clustered)(Args...)) {

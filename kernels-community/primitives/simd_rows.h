@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over a row on Highway lanes, and sums over rows, for translation units that are compiled once
-// per instruction set. Lanes are fp32, totals fp64; as in simd_float.h no symbol is shared.
+// Sums over a row on Highway lanes, and sums over rows, for translation units that are compiled
+// once per instruction set. Lanes are fp32, totals fp64; as in simd_float.h no symbol is shared.
 #pragma once
 
 #include <cmath>
@@ -101,7 +101,8 @@ HWY_INLINE Totals<kCount> folded_sums(std::int64_t cols, const Add& add) {
   return totals;
 }
 
-/// The sums of one chunk of rows for one column sum: fp32 over at most kRowsPerFold rows, then fp64.
+/// The sums of one chunk of rows for one column sum: fp32 over at most kRowsPerFold rows, then
+/// fp64.
 struct ChunkSums {
   double* totals;  // [cols]
   float* pending;  // [cols]
@@ -113,8 +114,9 @@ struct ChunkSums {
             std::int64_t count)
       : cols(chunks.cols) {
     totals = static_cast<double*>(workspace) + (chunk * count + index) * cols;
-    pending = reinterpret_cast<float*>(static_cast<double*>(workspace) + chunks.count * count * cols) +
-              (chunk * count + index) * cols;
+    pending =
+        reinterpret_cast<float*>(static_cast<double*>(workspace) + chunks.count * count * cols) +
+        (chunk * count + index) * cols;
     for (std::int64_t i = 0; i < cols; ++i) totals[i] = 0.0;
     for (std::int64_t i = 0; i < cols; ++i) pending[i] = 0.0f;
   }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Prints launch shapes of row kernels; test_rows.py asserts on them.
-#include "primitives/column_sums.h"
-#include "primitives/rows.h"
-
 #include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
+
+#include "primitives/column_sums.h"
+#include "primitives/rows.h"
 
 using namespace kernelhub::primitives;
 
@@ -27,8 +27,7 @@ int main() {
       const ColumnChunks chunks = column_chunks(rows, cols, 1);
       std::printf("rows %ld %ld %d %d %u %ld %ld %ld\n", cols, rows, launch.rows_per_block,
                   launch.cluster, row_blocks(launch, rows, kMaxRowBlocks),
-                  partial_rows(launch, rows, 132), chunks.count,
-                  column_workspace_bytes(chunks, 1));
+                  partial_rows(launch, rows, 132), chunks.count, column_workspace_bytes(chunks, 1));
       long next = 0;
       for (long chunk = 0; chunk < chunks.count; ++chunk) {
         if (chunks.begin(chunk) != next || chunks.end(chunk) <= next) std::abort();

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Launch shapes of kernels that reduce rows, asked for on the host."""
+"""Launch shapes of kernels that reduce rows, and their device code, on the host."""
 
 import subprocess
 from pathlib import Path
@@ -59,3 +59,13 @@ def test_partial_rows_and_chunks_follow_from_the_shape_and_stay_small(
         assert partials * cluster <= 4 * 132
         assert 1 <= chunks <= min(rows, 128)
         assert size_bytes <= max(64 << 20, 12 * cols)
+
+
+def test_device_code_sums_rows_and_columns_at_any_address(tmp_path: Path) -> None:
+    program = tmp_path / "rows_on_host"
+    command = ["c++", "-std=c++20", "-O2", "-pthread", "-I", ROOT / "tests/kernels/cuda_on_host"]
+    source = Path(__file__).with_name("rows_on_host.cpp")
+    include = ["-I", ROOT / "kernels-community"]
+    subprocess.run([*command, *include, source, "-o", program], check=True)
+    done = subprocess.run([program], check=True, capture_output=True, text=True)
+    assert done.stdout == "cases 280 wrong 0\n"

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// rows.cuh and column_sums.cuh on a CPU: every row gets its sum added, every column is summed, over
+// small whole numbers, whose sums are exact. Prints one line per failing case, then the counts.
+#include "primitives/column_sums.cuh"
+
+#include <initializer_list>
+#include <random>
+
+using namespace kernelhub::primitives;
+
+namespace {
+
+template <class T>
+struct Matrix {
+  T* data;  // [rows, cols], the first element `offset` elements past a 16-byte boundary
+  std::vector<T> memory;
+  std::int64_t rows, cols, pitch;
+
+  Matrix(std::int64_t r, std::int64_t c, std::int64_t extra, std::int64_t offset, float fill)
+      : memory(static_cast<std::size_t>(r * (c + extra) + 64), narrow<T>(fill)),
+        rows(r),
+        cols(c),
+        pitch(c + extra) {
+    data = memory.data();
+    while (reinterpret_cast<std::uintptr_t>(data) % kRowUnitBytes != 0) ++data;
+    data += offset;
+  }
+  T& at(std::int64_t row, std::int64_t col) { return data[row * pitch + col]; }
+};
+
+template <class T, int kGroups, bool kIsClustered>
+void add_row_sums(T* out, const T* x, float* partial, std::int64_t rows, std::int64_t cols,
+                  std::int64_t out_pitch, std::int64_t x_pitch, int threads_per_row) {
+  __shared__ RowSumsMemory<float, 2> memory;
+  RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
+  RowSums<float, 2, kIsClustered> sums(memory, place.threads_per_row);
+  ColumnPartials<T, kGroups> columns(partial + place.cluster * cols, cols);
+  for (; place.block_row < rows; place.next_row()) {
+    const bool has_row = place.row < rows;
+    Vec128<T> held[kGroups];
+    load_slice(held, x + place.row * x_pitch, cols, place, has_row);
+    float totals[2] = {};
+    for (int k = 0; k < kGroups; ++k) {
+      for (int i = 0; i < Vec128<T>::kLanes; ++i) {
+        const float value = widen(held[k].lane[i]);
+        totals[0] += value;
+        totals[1] += value * value;
+        columns.at(k, i) += value;
+      }
+    }
+    sums.add_up(totals);
+    for (int k = 0; k < kGroups; ++k) {
+      for (T& lane : held[k].lane) lane = narrow<T>(widen(lane) + totals[0] - totals[1]);
+    }
+    store_slice(held, out + place.row * out_pitch, cols, place, has_row);
+    columns.end_turn(place);
+  }
+  columns.fold(place);
+}
+
+template <class T, int kGroups>
+cudaError_t launch(const RowLaunch& shape, Matrix<T>& out, Matrix<T>& x,
+                   std::vector<float>& column_sums) {
+  const std::int64_t partials = partial_rows(shape, x.rows, 1);
+  std::vector<float> partial(static_cast<std::size_t>(partials * x.cols), NAN);
+  const auto kernel =
+      shape.cluster > 1 ? &add_row_sums<T, kGroups, true> : &add_row_sums<T, kGroups, false>;
+  cudaError_t status =
+      launch_rows(kernel, shape, static_cast<unsigned>(partials * shape.cluster),
+                  ColumnPartials<T, kGroups>::shared_bytes(shape), nullptr, out.data, x.data,
+                  partial.data(), x.rows, x.cols, out.pitch, x.pitch, shape.threads_per_row);
+  if (status != cudaSuccess) return status;
+  return launch_column_sums(column_sums.data(), DType::kFloat32, partial.data(), partials, x.cols,
+                            nullptr);
+}
+
+template <class T, int kGroups>
+bool is_right(std::int64_t rows, std::int64_t cols, std::int64_t extra, std::int64_t x_offset,
+              std::int64_t out_offset) {
+  Matrix<T> x(rows, cols, extra, x_offset, 0.0f);
+  Matrix<T> out(rows, cols, extra, out_offset, 77.0f);
+  Matrix<T> expected(rows, cols, extra, out_offset, 77.0f);
+  std::vector<float> column_sums(static_cast<std::size_t>(cols), NAN);
+  std::vector<float> expected_sums(static_cast<std::size_t>(cols), 0.0f);
+  std::mt19937 random(1);
+  for (T& value : x.memory) value = narrow<T>(static_cast<float>(random() % 3) - 1.0f);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float sum = 0.0f;
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const float value = widen(x.at(r, c));
+      sum += value - value * value;
+      expected_sums[static_cast<std::size_t>(c)] += value;
+    }
+    for (std::int64_t c = 0; c < cols; ++c) {
+      expected.at(r, c) = narrow<T>(widen(x.at(r, c)) + sum);
+    }
+  }
+  RowLaunch shape{};
+  return device_row_launch(&shape, cols, sizeof(T), kGroups, &add_row_sums<T, kGroups, true>) ==
+             cudaSuccess &&
+         launch<T, kGroups>(shape, out, x, column_sums) == cudaSuccess &&
+         std::memcmp(out.data - out_offset, expected.data - out_offset,
+                     static_cast<std::size_t>(rows * out.pitch + 8) * sizeof(T)) == 0 &&
+         column_sums == expected_sums;
+}
+
+struct Tally {
+  int cases = 0;
+  int wrong = 0;
+
+  void add(bool is_case_right, std::int64_t rows, std::int64_t cols, std::int64_t extra,
+           std::int64_t x_offset, std::int64_t out_offset) {
+    ++cases;
+    if (is_case_right) return;
+    ++wrong;
+    std::printf("wrong: %ld rows, %ld columns and %ld, x off by %ld, out by %ld\n", rows, cols,
+                extra, x_offset, out_offset);
+  }
+};
+
+}  // namespace
+
+int main() {
+  Tally tally;
+  for (const long cols : {1, 7, 8, 17, 64, 255, 257, 1025, 4097, 16385, 33001}) {
+    for (const long rows : {1, 67}) {
+      if (rows * cols > 80000) continue;
+      for (const long extra : {0, 5}) {
+        if (cols > 4000 && extra != 0) continue;
+        for (const long x_offset : {0, 3}) {
+          for (const long out_offset : {0, 1}) {
+            tally.add(is_right<__nv_bfloat16, 4>(rows, cols, extra, x_offset, out_offset), rows,
+                      cols, extra, x_offset, out_offset);
+            tally.add(is_right<float, 8>(rows, cols, extra, x_offset, out_offset), rows, cols,
+                      extra, x_offset, out_offset);
+          }
+        }
+      }
+    }
+  }
+  std::printf("cases %d wrong %d\n", tally.cases, tally.wrong);
+}
