@@ -95,8 +95,8 @@ TEST_F(RecordedCall, AnOptionalOutputIsGivenOnlyWhereItsGradientIsAskedFor) {
   EXPECT_TRUE(affine.bias.grad().equal(at::full({3}, 2.0)));
   affine.bias.set_requires_grad(false);
   const at::Tensor some = affine.forward(x);
-  EXPECT_TRUE(grads(some, {x, affine.weight}, at::ones_like(some))[0].equal(
-      at::full_like(x, 102.0)));
+  EXPECT_TRUE(
+      grads(some, {x, affine.weight}, at::ones_like(some))[0].equal(at::full_like(x, 102.0)));
   EXPECT_TRUE(grads(some, {x}, at::ones_like(some))[0].equal(at::full_like(x, 202.0)));
 }
 
