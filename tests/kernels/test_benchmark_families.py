@@ -17,9 +17,7 @@ from families.family import Buffers, Family, Problem, Scope, results
 from protocol import precision
 from protocol.rows import Row
 
-PAIRS = [
-    pytest.param(family, op, id=op) for family in families.ALL for op in family.ops
-]
+PAIRS = [pytest.param(family, op, id=op) for family in families.ALL for op in family.ops]
 # Ways of torch may round where they like.
 LENIENCE = 4
 
