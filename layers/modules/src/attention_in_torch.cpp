@@ -84,8 +84,8 @@ Attention attend_by_sdpa(const torch::nn::Module& module, const at::Tensor& quer
   std::optional<at::Tensor> seen = mask;
   // torch's own causal mask is top-left aligned: with past keys, or a window, it is made here.
   const bool is_square = query.size(2) == key.size(2);
-  const bool is_plain_causal = !mask && arguments.is_causal && is_square && query.size(2) > 1 &&
-                               !arguments.sliding_window;
+  const bool is_plain_causal =
+      !mask && arguments.is_causal && is_square && query.size(2) > 1 && !arguments.sliding_window;
   if (!mask && !is_plain_causal) seen = visible_keys(query, key, arguments);
 
   const auto attend = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -101,10 +101,9 @@ Attention attend_by_sdpa(const torch::nn::Module& module, const at::Tensor& quer
     out = attend(query, key, value, true);
   } else if (query.size(2) == 1 && is_one_mask) {
     // The queries of a group take the place of the one query: nothing is repeated.
-    const at::Tensor folded =
-        query.reshape({query.size(0), key.size(1), group, query.size(3)});
-    out = attend(folded, key, value, false)
-              .reshape({query.size(0), query.size(1), 1, value.size(3)});
+    const at::Tensor folded = query.reshape({query.size(0), key.size(1), group, query.size(3)});
+    out =
+        attend(folded, key, value, false).reshape({query.size(0), query.size(1), 1, value.size(3)});
   } else {
     out = attend(query, repeat_heads(key, group), repeat_heads(value, group), false);
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "attention_mask.h"
+
 #include "modules_errors.h"
 
 #include <ATen/TensorOperators.h>
@@ -24,8 +25,8 @@ std::optional<at::Tensor> visible_keys(const at::Tensor& query, const at::Tensor
   if (!is_causal && !arguments.sliding_window) return {};
   const at::TensorOptions options = at::TensorOptions(at::kLong).device(query.device());
   // Distance from the query's own position, which is bottom-right aligned, to the key's.
-  const at::Tensor distance = at::arange(keys, options) -
-                              at::arange(keys - queries, keys, options).unsqueeze(-1);
+  const at::Tensor distance =
+      at::arange(keys, options) - at::arange(keys - queries, keys, options).unsqueeze(-1);
   at::Tensor seen = is_causal ? distance <= 0 : distance <= keys;
   if (arguments.sliding_window) seen = seen & (distance.abs() < *arguments.sliding_window);
   return seen;
@@ -73,7 +74,8 @@ std::int64_t checked_group(std::string_view function, const at::Tensor& query,
   if (!(arguments.dropout >= 0.0 && arguments.dropout < 1.0)) {
     fail("dropout", "a probability below 1", std::to_string(arguments.dropout));
   }
-  if (arguments.sinks && (arguments.sinks->dim() != 1 || arguments.sinks->size(0) != query.size(1))) {
+  if (arguments.sinks &&
+      (arguments.sinks->dim() != 1 || arguments.sinks->size(0) != query.size(1))) {
     fail("sinks", fmt::format("[{}]", query.size(1)), sizes_text(*arguments.sinks));
   }
   return query.size(1) / key.size(1);

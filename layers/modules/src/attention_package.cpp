@@ -240,8 +240,7 @@ struct Unpadding {
 Unpadding unpad(const at::Tensor& is_row) {
   const at::Tensor lengths = is_row.sum(-1, /*keepdim=*/false, at::kInt);
   const at::Tensor zero = at::zeros({1}, lengths.options());
-  return {is_row.flatten().nonzero().flatten(),
-          at::cat({zero, lengths.cumsum(0, at::kInt)}),
+  return {is_row.flatten().nonzero().flatten(), at::cat({zero, lengths.cumsum(0, at::kInt)}),
           lengths.numel() == 0 ? 0 : lengths.max().item<std::int64_t>()};
 }
 
@@ -307,9 +306,8 @@ class PackageAttention {
     if (arguments.sliding_window && !dense_.takes(Field::kWindowLeft)) {
       throw modules_errors::attention_lacks(name_, "a sliding window");
     }
-    const bool needs_grad =
-        at::GradMode::is_enabled() &&
-        (query.requires_grad() || key.requires_grad() || value.requires_grad());
+    const bool needs_grad = at::GradMode::is_enabled() &&
+                            (query.requires_grad() || key.requires_grad() || value.requires_grad());
     if (needs_grad && !dense_.has_backward()) {
       throw modules_errors::attention_lacks(name_, "gradients (its op has no backward)");
     }
@@ -319,7 +317,8 @@ class PackageAttention {
     }
   }
 
-  /// CUDA packages have kernels for 16 bits only: fp32 is cast to the dtype of the module's weights.
+  /// CUDA packages have kernels for 16 bits only: fp32 is cast to the dtype of the module's
+  /// weights.
   at::ScalarType call_dtype(const torch::nn::Module& module, const at::Tensor& query) const {
     if (query.scalar_type() != at::kFloat || !query.is_cuda()) return query.scalar_type();
     for (const at::Tensor& parameter : module.parameters()) {
@@ -364,21 +363,23 @@ class PackageAttention {
     const std::int64_t queries = padded.query.size(1);
     const std::int64_t keys = padded.key.size(1);
     // Queries are the last of the keys' positions; a single one is never padding.
-    const at::Tensor is_query =
-        queries == 1 || queries > keys
-            ? is_key.new_full({batch, queries}, true)
-            : is_key.slice(1, keys - queries, keys);
+    const at::Tensor is_query = queries == 1 || queries > keys
+                                    ? is_key.new_full({batch, queries}, true)
+                                    : is_key.slice(1, keys - queries, keys);
     const Unpadding q = unpad(is_query);
     const Unpadding k = unpad(is_key);
     const auto packed = [](const at::Tensor& tensor, const Unpadding& rows) {
       return tensor.flatten(0, 1).index_select(0, rows.rows);
     };
-    const PackedCall call{packed(padded.query, q), packed(padded.key, k), packed(padded.value, k),
-                          q.boundaries,            k.boundaries,          q.longest,
+    const PackedCall call{packed(padded.query, q),
+                          packed(padded.key, k),
+                          packed(padded.value, k),
+                          q.boundaries,
+                          k.boundaries,
+                          q.longest,
                           k.longest};
     const at::Tensor out = (*op)(call, arguments, dropout);
-    const at::Tensor all =
-        at::zeros({batch * queries, out.size(1), out.size(2)}, out.options());
+    const at::Tensor all = at::zeros({batch * queries, out.size(1), out.size(2)}, out.options());
     return all.index_copy(0, q.rows, out).view({batch, queries, out.size(1), out.size(2)});
   }
 
@@ -400,8 +401,9 @@ std::optional<AttentionPackage> parse_attention_package(
   const std::size_t slash = repo.find('/');
   const bool is_named = slash != repo.npos && slash > 0 && slash + 1 < repo.size() &&
                         repo.find('/', slash + 1) == repo.npos;
-  const bool has_bad_part = (colon != name.npos && (op.empty() || op.find_first_of("/:") != op.npos)) ||
-                            (at != path.npos && (revision.empty() || revision.find('/') != revision.npos));
+  const bool has_bad_part =
+      (colon != name.npos && (op.empty() || op.find_first_of("/:") != op.npos)) ||
+      (at != path.npos && (revision.empty() || revision.find('/') != revision.npos));
   if (!is_named || has_bad_part) return {};
   const KernelSpec spec = at == path.npos ? KernelSpec::of_version(version_of(repo))
                                           : KernelSpec::of_revision(std::string(revision));

@@ -29,8 +29,7 @@ inline const char* BindingPlan::tensor_refusal(const at::Tensor& tensor) const {
   }
   if (tensor.dim() > max_dims_) return "an argument has too many dims";
   if (needs_contiguous_ && !tensor.is_contiguous()) return "an argument is not contiguous";
-  if (last_dim_multiple_ != 1 &&
-      (tensor.dim() == 0 || tensor.size(-1) % last_dim_multiple_ != 0)) {
+  if (last_dim_multiple_ != 1 && (tensor.dim() == 0 || tensor.size(-1) % last_dim_multiple_ != 0)) {
     return "the last dim of an argument is not a multiple of what the kernel needs";
   }
   return nullptr;

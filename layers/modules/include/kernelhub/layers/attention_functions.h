@@ -19,8 +19,9 @@ class Module;
 
 /// How a model computes attention, chosen by name (`attn_implementation`).
 ///
-///   const kernelhub::AttentionFunction attend = kernelhub::attention_function("flash_attention_2");
-///   at::Tensor out = attend(*this, query, key, value, {}, {scale}).out;
+///   const kernelhub::AttentionFunction attend =
+///   kernelhub::attention_function("flash_attention_2"); at::Tensor out = attend(*this, query, key,
+///   value, {}, {scale}).out;
 namespace kernelhub {
 
 struct AttentionArguments {
