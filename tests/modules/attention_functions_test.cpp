@@ -142,20 +142,26 @@ TEST(AttentionFunctions, OneQueryWithAMaskIsFoldedIntoItsGroup) {
 }
 
 TEST(AttentionFunctions, PackagesNeverSeePadding) {
-  Problem problem;
-  problem.query = at::randn({2, 4, 9, 8});
-  problem.arguments.is_causal = true;
-  problem.mask = at::ones({2, 9}, at::kBool);
-  problem.mask->select(0, 1).slice(0, 0, 4).fill_(false);  // padded on the left
-  problem.value.select(0, 1).slice(1, 0, 4).fill_(std::numeric_limits<float>::quiet_NaN());
-  const at::Tensor out = run(packaged(), problem).out;
-  Problem short_one;
-  short_one.query = problem.query.slice(0, 1).slice(2, 4);
-  short_one.key = problem.key.slice(0, 1).slice(2, 4);
-  short_one.value = problem.value.slice(0, 1).slice(2, 4);
-  short_one.arguments = problem.arguments;
-  expect_close(out.slice(0, 1).slice(1, 4), run(attention_function("eager"), short_one).out);
-  expect_close(out.slice(0, 1).slice(1, 0, 4), at::zeros({1, 4, 4, 8}));
+  for (const std::int64_t first : {4, 0}) {  // padded on the left, on the right
+    Problem problem;
+    problem.query = at::randn({2, 4, 9, 8});
+    problem.arguments.is_causal = true;
+    problem.mask = at::zeros({2, 9}, at::kBool);
+    problem.mask->select(0, 0).fill_(true);
+    problem.mask->select(0, 1).slice(0, first, first + 5).fill_(true);
+    const std::int64_t padding = first == 0 ? 5 : 0;
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    problem.value.select(0, 1).slice(1, padding, padding + 4).fill_(nan);
+    const at::Tensor out = run(packaged(), problem).out;
+    Problem short_one;
+    short_one.query = problem.query.slice(0, 1).slice(2, first, first + 5);
+    short_one.key = problem.key.slice(0, 1).slice(2, first, first + 5);
+    short_one.value = problem.value.slice(0, 1).slice(2, first, first + 5);
+    short_one.arguments = problem.arguments;
+    expect_close(out.slice(0, 1).slice(1, first, first + 5),
+                 run(attention_function("eager"), short_one).out);
+    expect_close(out.slice(0, 1).slice(1, padding, padding + 4), at::zeros({1, 4, 4, 8}));
+  }
 }
 
 TEST(AttentionFunctions, SoftcapBoundsTheLogits) {
