@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "flash_attention_cpu/attention_cpu.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "flash_attention_cpu/row_source.h"
+#include "primitives/cpu_dispatch.h"
+
+namespace kernelhub::flash_attention::cpu {
+namespace {
+
+struct Free {
+  void operator()(float* memory) const { std::free(memory); }
+};
+using Floats = std::unique_ptr<float, Free>;
+
+/// Null when there is no memory.
+Floats allocate(std::int64_t count) {
+  const auto size = static_cast<std::size_t>(count) * sizeof(float);
+  return Floats(static_cast<float*>(std::aligned_alloc(64, (size + 63) / 64 * 64)));
+}
+
+Partial partial_at(float* memory) { return {memory, memory + kBlockRows, memory + 2 * kBlockRows}; }
+
+const Kernels& best_kernels() {
+  switch (primitives::select_cpu_isa("flash_attention")) {
+    case primitives::CpuIsa::kAvx512:
+      return kAvx512Kernels;
+    case primitives::CpuIsa::kAvx2:
+      return kAvx2Kernels;
+    case primitives::CpuIsa::kScalar:
+      break;
+  }
+  return kScalarKernels;
+}
+
+/// Adds the later splits of a block to the first, in order.
+void merge(const Params& params, const Piece& piece, float* first) {
+  const Partial total = partial_at(first);
+  const std::int64_t dim = params.head_dim_v;
+  for (std::int64_t split = 1; split < piece.splits; ++split) {
+    const Partial part = partial_at(first + split * partial_floats(params));
+    for (std::int64_t r = 0; r < piece.rows; ++r) {
+      if (part.largest[r] == -HUGE_VALF) continue;
+      const float largest = part.largest[r] > total.largest[r] ? part.largest[r] : total.largest[r];
+      const float old_weight = std::exp2(total.largest[r] - largest);
+      const float new_weight = std::exp2(part.largest[r] - largest);
+      total.largest[r] = largest;
+      total.sum[r] = total.sum[r] * old_weight + part.sum[r] * new_weight;
+      for (std::int64_t i = 0; i < dim; ++i) {
+        float& value = total.values[r * dim + i];
+        value = value * old_weight + part.values[r * dim + i] * new_weight;
+      }
+    }
+  }
+}
+
+/// Calls `work(number, scratch)` for all numbers below `count`. A thread that is done takes the
+/// next one, whatever the ranges are that the pool deals out: causal pieces differ in length.
+template <class Work>
+void share(std::int64_t count, std::int64_t grain, std::int64_t scratch_size,
+           const primitives::ParallelFor& parallel_for, const Work& work) {
+  std::atomic<std::int64_t> next{0};
+  std::atomic<bool> is_out_of_memory{false};
+  parallel_for(0, count, grain, [&](std::int64_t, std::int64_t) {
+    if (next.load() >= count) return;
+    const Floats scratch = allocate(scratch_size);
+    if (scratch == nullptr) {
+      is_out_of_memory = true;
+      return;
+    }
+    for (std::int64_t i = next++; i < count; i = next++) work(i, scratch.get());
+  });
+  if (is_out_of_memory) throw std::bad_alloc();
+}
+
+/// Rows of a varlen out that belong to no sequence.
+void clear_rest(const Params& params) {
+  if (params.lengths.cu_q == nullptr) return;
+  const std::int64_t size = primitives::size_of(params.dtype);
+  for (std::int64_t row = params.lengths.cu_q[params.batch]; row < params.total_q; ++row) {
+    for (std::int64_t head = 0; head < params.heads_q; ++head) {
+      char* const to = static_cast<char*>(params.out) +
+                       (row * params.out_strides.row + head * params.out_strides.head) * size;
+      std::fill(to, to + params.head_dim_v * size, char{0});
+      params.lse[head * params.lse_head_stride + row] = -HUGE_VALF;
+    }
+  }
+}
+
+}  // namespace
+
+std::int64_t partial_floats(const Params& params) { return kBlockRows * (2 + params.head_dim_v); }
+
+std::int64_t scratch_floats(const Params& params) {
+  const auto padded = [](std::int64_t dim) { return (dim + 15) / 16 * 16; };
+  return (kBlockRows + kTileKeys) * (padded(params.head_dim) + padded(params.head_dim_v)) +
+         kTileKeys * kBlockRows + 8 * kBlockRows;
+}
+
+void run(const Params& params, const primitives::ParallelFor& parallel_for) {
+  static const Kernels& kernels = best_kernels();
+  clear_rest(params);
+  const Schedule schedule(params);
+  if (schedule.pieces() == 0) return;
+  const std::int64_t work = std::max<std::int64_t>(schedule.work_per_piece(), 1);
+  // A multiplication costs about an eighth of what kElementsPerThread counts.
+  const std::int64_t grain = std::max<std::int64_t>(1, 8 * primitives::kElementsPerThread / work);
+  if (params.dtype == primitives::DType::kFloat64) {
+    share(schedule.pieces(), grain, 16, parallel_for, [&](std::int64_t number, float*) {
+      const Piece piece = schedule.piece(number);
+      if (piece.split == 0) attend_fp64(params, piece);
+    });
+    return;
+  }
+  const std::int64_t slot = partial_floats(params);
+  const std::int64_t block = schedule.max_splits() * slot;
+  const Floats workspace =
+      schedule.split_blocks() > 0 ? allocate(schedule.split_blocks() * block) : Floats();
+  if (schedule.split_blocks() > 0 && workspace == nullptr) throw std::bad_alloc();
+  const std::int64_t tiles = scratch_floats(params);
+  share(schedule.pieces(), grain, tiles + slot, parallel_for,
+        [&](std::int64_t number, float* scratch) {
+          const Piece piece = schedule.piece(number);
+          if (piece.splits > 1) {
+            float* const to = workspace.get() + piece.workspace * block + piece.split * slot;
+            kernels.attend(params, piece, scratch, partial_at(to));
+            return;
+          }
+          const Partial partial = partial_at(scratch + tiles);
+          kernels.attend(params, piece, scratch, partial);
+          kernels.finish(params, piece, partial);
+        });
+  const std::int64_t merges =
+      std::max<std::int64_t>(1, primitives::kElementsPerThread / (schedule.max_splits() * slot));
+  share(schedule.split_blocks(), merges, 16, parallel_for, [&](std::int64_t number, float*) {
+    const Piece piece = schedule.split_block(number);
+    float* const first = workspace.get() + number * block;
+    merge(params, piece, first);
+    kernels.finish(params, piece, partial_at(first));
+  });
+}
+
+}  // namespace kernelhub::flash_attention::cpu

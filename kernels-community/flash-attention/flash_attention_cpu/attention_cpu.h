@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "flash_attention/params.h"
+#include "flash_attention/schedule.h"
+#include "primitives/parallel_for.h"
+
+namespace kernelhub::flash_attention::cpu {
+
+/// Attention on host memory with the best instruction set of this CPU. Writes all of out and lse.
+/// Memory beyond that: a few tiles per thread, and for blocks of rows whose keys are split, their
+/// partial results. Thread-safe. Throws std::runtime_error for a bad `KERNELHUB_CPU_ISA` and
+/// std::bad_alloc.
+void run(const Params& params, const primitives::ParallelFor& parallel_for);
+
+/// Writes the new rows, k rotated, behind those that the cache has.
+void append(const AppendParams& params, const primitives::ParallelFor& parallel_for);
+
+/// What a block of rows has after some of its keys, in base 2: per row the largest score, the sum
+/// of 2^(score - largest) and the values weighted by the same, [rows, head_dim_v].
+struct Partial {
+  float* largest;
+  float* sum;
+  float* values;
+};
+
+/// One instruction set's kernels. None of them throws.
+struct Kernels {
+  /// Computes one piece. `scratch`: scratch_floats(params) floats, aligned to 64 bytes.
+  void (*attend)(const Params& params, const Piece& piece, float* scratch, const Partial& result);
+  /// Divides by the sum, sinks included, and writes the rows of out and lse.
+  void (*finish)(const Params& params, const Piece& piece, const Partial& result);
+};
+
+/// Scratch of one thread: about seven tiles, whatever the lengths are.
+std::int64_t scratch_floats(const Params& params);
+/// Floats of a Partial of kBlockRows rows.
+std::int64_t partial_floats(const Params& params);
+
+extern const Kernels kScalarKernels;
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+
+/// fp64 throughout, one row after the other: the piece covers all keys.
+void attend_fp64(const Params& params, const Piece& piece);
+
+}  // namespace kernelhub::flash_attention::cpu
