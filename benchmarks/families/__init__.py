@@ -40,7 +40,6 @@ def selected(names: list[str] | None, is_quick: bool) -> Iterator[tuple[Family, 
         )
     for family in ALL:
         for op in family.ops:
-            if names and ({op} | family.names) & set(names):
-                yield family, op
-            elif not names and (not is_quick or op in family.headline):
+            asked = {op, *family.names} & set(names or ())
+            if asked or (not names and (not is_quick or op in family.headline)):
                 yield family, op

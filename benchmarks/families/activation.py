@@ -234,7 +234,6 @@ def _halves(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> F
     return lambda x: function(*x.chunk(2, -1))
 
 
-
 _FORMULAS: dict[str, Formula] = {
     "silu": lambda x: x * torch.sigmoid(x),
     "gelu": lambda x: x * 0.5 * (1.0 + torch.erf(x / 1.4142135623730951)),

@@ -148,6 +148,7 @@ class Family(ABC):
         """What a model without kernels runs: a function of the inputs and then the shared tensors.
         None where it has no such form. The same op gives the same function, for torch.compile.
         """
+        return None
 
     def composed(self, problem: Problem) -> Callable[[Buffers], Call] | None:
         """The formula in eager mode; None where there is no formula."""
@@ -158,6 +159,7 @@ class Family(ABC):
 
     def fused(self, problem: Problem) -> Callable[[Buffers], Call] | None:
         """torch's own op of one pass, with `out=` where it has that; None where there is none."""
+        return None
 
     def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
         """Other projects' CUDA kernels and baselines of our own, absent ones included."""

@@ -114,7 +114,9 @@ def _check_layouts(
     for in_pad, out_pad, offset in ((0, 0, 0), (8, 16, 0), (3, 5, 1), (8, 8, 1), (1, 0, 0)):
         x = _slice_of(row.expand(rows, -1), in_pad, offset)
         width = expected.shape[-1]
-        buffer = torch.full((rows * (width + out_pad) + 64,), 77.0, device=context.device).to(row.dtype)
+        buffer = torch.full((rows * (width + out_pad) + 64,), 77.0, device=context.device).to(
+            row.dtype
+        )
         out = buffer[offset : offset + rows * (width + out_pad)]
         out = out.view(rows, width + out_pad)[:, :width]
         before = buffer.clone()
@@ -151,7 +153,12 @@ def in_place(context: Context) -> None:
     for op in context.ops:
         if op in reference.UNARY:
             for dtype in DTYPES:
-                x = torch.cat([torch.randn(100_003, device=context.device), torch.tensor([1e4]).to(context.device)])
+                x = torch.cat(
+                    [
+                        torch.randn(100_003, device=context.device),
+                        torch.tensor([1e4]).to(context.device),
+                    ]
+                )
                 x = x.to(dtype)
                 expected = forward(context, op, x)
                 call(context, op, x, x)
@@ -255,7 +262,10 @@ def bad_arguments(context: Context) -> None:
     """Bad arguments raise with the name of the op and the argument, and nothing is launched."""
     x = torch.randn(4, 8, device=context.device)
     for op in context.ops:
-        for out in (torch.empty(4, 5, device=context.device), torch.empty(4, 8, device=context.device).half()):
+        for out in (
+            torch.empty(4, 5, device=context.device),
+            torch.empty(4, 8, device=context.device).half(),
+        ):
             try:
                 call(context, op, out, x)
             except RuntimeError as error:

@@ -4,6 +4,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -17,9 +18,7 @@ from families.family import Buffers, Family, Problem, Scope, results
 from protocol import precision
 from protocol.rows import Row
 
-PAIRS = [
-    pytest.param(family, op, id=op) for family in families.ALL for op in family.ops
-]
+PAIRS = [pytest.param(family, op, id=op) for family in families.ALL for op in family.ops]
 # Ways of torch may round where they like.
 LENIENCE = 4
 
@@ -41,14 +40,14 @@ def worst(found: object, buffers: Buffers, expected: tuple[torch.Tensor, ...]) -
 def test_ours_and_the_ways_of_torch_compute_what_the_family_calls_exact(
     family: Family, op: str, load_package: Callable[[str], ModuleType]
 ) -> None:
+    module = load_package(family.package)
     for problem in small_problems(family, op):
         bound = family.bound(problem)
         candidates = {
-            "ours": (lambda buffers: family.ours(problem, module, buffers), bound),
+            "ours": (partial(family.ours, problem, module), bound),
             "composed": (family.composed(problem), LENIENCE * bound),
             "fused": (family.fused(problem), LENIENCE * bound),
         }
-        module = load_package(family.package)
         for name, (bind, most) in candidates.items():
             if bind is None:
                 continue

@@ -83,6 +83,23 @@ TEST_F(RecordedCall, WithoutGradientsNothingIsRecorded) {
   EXPECT_FALSE(affine_.forward(input()).requires_grad());
 }
 
+TEST_F(RecordedCall, AnOptionalOutputIsGivenOnlyWhereItsGradientIsAskedFor) {
+  Affine affine("AffineOut");
+  swap(affine, map_layers({"AffineOut"}));
+  const at::Tensor x = input();
+  const at::Tensor all = affine.forward(x);
+  EXPECT_TRUE(grads(all, {x, affine.weight, affine.bias}, at::ones_like(all))[0].equal(
+      at::full_like(x, 2.0)));
+  all.sum().backward();
+  EXPECT_TRUE(affine.weight.grad().equal(x.detach().sum(0) * 2));
+  EXPECT_TRUE(affine.bias.grad().equal(at::full({3}, 2.0)));
+  affine.bias.set_requires_grad(false);
+  const at::Tensor some = affine.forward(x);
+  EXPECT_TRUE(
+      grads(some, {x, affine.weight}, at::ones_like(some))[0].equal(at::full_like(x, 102.0)));
+  EXPECT_TRUE(grads(some, {x}, at::ones_like(some))[0].equal(at::full_like(x, 202.0)));
+}
+
 TEST_F(RecordedCall, TheBackwardReadsASavedResult) {
   swap(inverse_, map_layers({"Inverse"}));
   const at::Tensor x = input();

@@ -7,13 +7,12 @@ static_assert(HWY_TARGET == HWY_AVX3, "compile this file with the flags of build
 
 namespace kernelhub::activation::cpu {
 
-void apply_avx512(const Params& params, std::int64_t begin, std::int64_t end) {
-  HWY_NAMESPACE::apply(params, begin, end);
-}
-
-void apply_gated_avx512(const Params& params, const std::uint16_t* table, std::int64_t begin,
-                        std::int64_t end) {
-  HWY_NAMESPACE::apply_gated_table(params, table, begin, end);
+Level level_avx512(bool gathers) {
+  namespace simd = HWY_NAMESPACE;
+  if (gathers) {
+    return {simd::apply, simd::apply_table<simd::Gathers>, simd::apply_gated_table<simd::Gathers>};
+  }
+  return {simd::apply, simd::apply_table<simd::Loads>, simd::apply_gated_table<simd::Loads>};
 }
 
 }  // namespace kernelhub::activation::cpu

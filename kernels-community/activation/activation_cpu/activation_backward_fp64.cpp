@@ -50,26 +50,25 @@ Activation gelu(double x) {
 
 template <class F>
 void unary(const BackwardParams& params, std::int64_t begin, std::int64_t end, const F& function) {
-  for_each_backward_segment<double>(
-      params, begin, end,
-      [&](const double* grad, const double* in, double* grad_in, std::int64_t count) {
-        for (std::int64_t i = 0; i < count; ++i) grad_in[i] = grad[i] * function(in[i]).slope;
-      });
+  for_each_backward_segment<double>(params, begin, end, [&](const auto& segment) {
+    for (std::int64_t i = 0; i < segment.count; ++i) {
+      segment.grad_input[i] = segment.grad_out[i] * function(segment.input[i]).slope;
+    }
+  });
 }
 
 template <class F>
 void gated(const BackwardParams& params, std::int64_t begin, std::int64_t end, std::int64_t gate,
            std::int64_t factor, const F& function) {
-  for_each_backward_segment<double>(
-      params, begin, end,
-      [&](const double* grad, const double* in, double* grad_in, std::int64_t count) {
-        for (std::int64_t i = 0; i < count; ++i) {
-          const Activation act = function(in[gate + i]);
-          const double other = in[factor + i];
-          grad_in[gate + i] = grad[i] * act.slope * other;
-          grad_in[factor + i] = grad[i] * act.value;
-        }
-      });
+  for_each_backward_segment<double>(params, begin, end, [&](const auto& segment) {
+    for (std::int64_t i = 0; i < segment.count; ++i) {
+      const double grad = segment.grad_out[i];
+      const Activation act = function(segment.input[gate + i]);
+      const double other = segment.input[factor + i];
+      segment.grad_input[gate + i] = grad * act.slope * other;
+      segment.grad_input[factor + i] = grad * act.value;
+    }
+  });
 }
 
 }  // namespace

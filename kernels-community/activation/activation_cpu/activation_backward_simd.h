@@ -8,6 +8,7 @@
 
 #include "activation/params.h"
 #include "activation_cpu/backward_segments.h"
+#include "primitives/simd_loop.h"
 #include "primitives/simd_math.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -17,6 +18,7 @@ namespace simd = primitives::HWY_NAMESPACE;
 using cpu::for_each_backward_segment;
 using simd::constant;
 using simd::F32;
+using simd::for_each_vector;
 using simd::V;
 
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
@@ -91,20 +93,27 @@ template <class Format, class Function>
 inline void unary_range(const BackwardParams& params, std::int64_t begin, std::int64_t end,
                         const Function& function) {
   using T = typename Format::Storage;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
-  for_each_backward_segment<T>(
-      params, begin, end, [&](const T* grad, const T* in, T* grad_in, std::int64_t count) {
-        std::int64_t i = 0;
-        for (; i + lanes <= count; i += lanes) {
+  for_each_backward_segment<T>(params, begin, end, [&](const cpu::BackwardSegment<T>& segment) {
+    const T* grad = segment.grad_out;
+    const T* in = segment.input;
+    T* grad_in = segment.grad_input;
+    const std::int64_t done = for_each_vector<T>(
+        segment.count,
+        [&](std::int64_t i) {
+          primitives::fetch(grad + segment.grad_out_ahead + i);
+          primitives::fetch(in + segment.input_ahead + i);
+          primitives::fetch_to_write(grad_in + segment.grad_input_ahead + i);
+        },
+        [&](std::int64_t i) {
           const V slope = function(Format::load(in + i)).slope;
           Format::store(hn::Mul(Format::load(grad + i), slope), grad_in + i);
-        }
-        if (i == count) return;
-        const auto rest = static_cast<std::size_t>(count - i);
-        const V slope = function(simd::load_first<Format>(in + i, rest)).slope;
-        const V g = simd::load_first<Format>(grad + i, rest);
-        simd::store_first<Format>(hn::Mul(g, slope), grad_in + i, rest);
-      });
+        });
+    if (done == segment.count) return;
+    const auto rest = static_cast<std::size_t>(segment.count - done);
+    const V slope = function(simd::load_first<Format>(in + done, rest)).slope;
+    const V g = simd::load_first<Format>(grad + done, rest);
+    simd::store_first<Format>(hn::Mul(g, slope), grad_in + done, rest);
+  });
 }
 
 /// `function` acts on one half and `gate` points at it; the other half is its factor.
@@ -112,25 +121,34 @@ template <class Format, class Function>
 inline void gated_range(const BackwardParams& params, std::int64_t begin, std::int64_t end,
                         std::int64_t gate, std::int64_t factor, const Function& function) {
   using T = typename Format::Storage;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
-  for_each_backward_segment<T>(
-      params, begin, end, [&](const T* grad, const T* in, T* grad_in, std::int64_t count) {
-        std::int64_t i = 0;
-        for (; i + lanes <= count; i += lanes) {
+  for_each_backward_segment<T>(params, begin, end, [&](const cpu::BackwardSegment<T>& segment) {
+    const T* grad = segment.grad_out;
+    const T* in = segment.input;
+    T* grad_in = segment.grad_input;
+    const std::int64_t done = for_each_vector<T>(
+        segment.count,
+        [&](std::int64_t i) {
+          primitives::fetch(grad + segment.grad_out_ahead + i);
+          for (const std::int64_t half : {gate, factor}) {
+            primitives::fetch(in + half + segment.input_ahead + i);
+            primitives::fetch_to_write(grad_in + half + segment.grad_input_ahead + i);
+          }
+        },
+        [&](std::int64_t i) {
           const V g = Format::load(grad + i);
           const Activation act = function(Format::load(in + gate + i));
           const V other = Format::load(in + factor + i);
           Format::store(hn::Mul(hn::Mul(g, act.slope), other), grad_in + gate + i);
           Format::store(hn::Mul(g, act.value), grad_in + factor + i);
-        }
-        if (i == count) return;
-        const auto rest = static_cast<std::size_t>(count - i);
-        const V g = simd::load_first<Format>(grad + i, rest);
-        const Activation act = function(simd::load_first<Format>(in + gate + i, rest));
-        const V other = simd::load_first<Format>(in + factor + i, rest);
-        simd::store_first<Format>(hn::Mul(hn::Mul(g, act.slope), other), grad_in + gate + i, rest);
-        simd::store_first<Format>(hn::Mul(g, act.value), grad_in + factor + i, rest);
-      });
+        });
+    if (done == segment.count) return;
+    const auto rest = static_cast<std::size_t>(segment.count - done);
+    const V g = simd::load_first<Format>(grad + done, rest);
+    const Activation act = function(simd::load_first<Format>(in + gate + done, rest));
+    const V other = simd::load_first<Format>(in + factor + done, rest);
+    simd::store_first<Format>(hn::Mul(hn::Mul(g, act.slope), other), grad_in + gate + done, rest);
+    simd::store_first<Format>(hn::Mul(g, act.value), grad_in + factor + done, rest);
+  });
 }
 
 template <class Format>

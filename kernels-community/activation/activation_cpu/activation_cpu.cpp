@@ -11,23 +11,17 @@ namespace {
 
 using primitives::DType;
 
-using Apply = void (*)(const Params&, std::int64_t, std::int64_t);
-
-struct Level {
-  Apply apply;
-  decltype(&apply_gated_scalar) apply_gated;
-};
-
 Level best_level() {
+  const bool gathers = primitives::has_fast_gathers();
   switch (primitives::select_cpu_isa("activation")) {
     case primitives::CpuIsa::kAvx512:
-      return {apply_avx512, apply_gated_avx512};
+      return level_avx512(gathers);
     case primitives::CpuIsa::kAvx2:
-      return {apply_avx2, apply_gated_avx2};
+      return level_avx2(gathers);
     case primitives::CpuIsa::kScalar:
       break;
   }
-  return {apply_scalar, apply_gated_scalar};
+  return level_scalar();
 }
 
 /// The op of one tensor whose values an op of 16-bit tensors looks up; none for fatrelu_and_mul.
@@ -62,7 +56,7 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for) {
   if (params.dtype == DType::kFloat16 || params.dtype == DType::kBFloat16) {
     if (const std::optional<Op> op = tabulated(params.op)) {
       const std::uint16_t* table = value_table(*op, params.dtype);
-      const auto apply = is_gated(params.op) ? level.apply_gated : apply_table;
+      const auto apply = is_gated(params.op) ? level.apply_gated : level.apply_table;
       return split([&params, table, apply](std::int64_t begin, std::int64_t end) {
         apply(params, table, begin, end);
       });

@@ -15,21 +15,24 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for);
 void run_backward(const BackwardParams& params, const primitives::ParallelFor& parallel_for);
 
 /// Writes elements [begin, end) of the output, counted row by row: the same values whatever the
-/// split. One function per instruction set, for fp32 and all dtypes of fatrelu_and_mul, and one for
-/// fp64.
-void apply_scalar(const Params& params, std::int64_t begin, std::int64_t end);
-void apply_avx2(const Params& params, std::int64_t begin, std::int64_t end);
-void apply_avx512(const Params& params, std::int64_t begin, std::int64_t end);
-void apply_fp64(const Params& params, std::int64_t begin, std::int64_t end);
+/// split.
+using Apply = void (*)(const Params& params, std::int64_t begin, std::int64_t end);
+using ApplyTable = void (*)(const Params& params, const std::uint16_t* table, std::int64_t begin,
+                            std::int64_t end);
 
-/// The same for silu_and_mul, mul_and_silu and the gelu gates in fp16 and bf16, the activation
-/// taken from `table` (value_table.h).
-void apply_gated_scalar(const Params& params, const std::uint16_t* table, std::int64_t begin,
-                        std::int64_t end);
-void apply_gated_avx2(const Params& params, const std::uint16_t* table, std::int64_t begin,
-                      std::int64_t end);
-void apply_gated_avx512(const Params& params, const std::uint16_t* table, std::int64_t begin,
-                        std::int64_t end);
+/// What is compiled once per instruction set.
+struct Level {
+  Apply apply;             // fp32, and all dtypes of fatrelu_and_mul
+  ApplyTable apply_table;  // ops of one tensor in fp16 and bf16, looked up (value_table.h)
+  ApplyTable apply_gated;  // the other gated ops in fp16 and bf16, their activation looked up
+};
+
+/// `gathers`: look up with gathering loads, which not every CPU has fast.
+Level level_scalar();
+Level level_avx2(bool gathers);
+Level level_avx512(bool gathers);
+
+void apply_fp64(const Params& params, std::int64_t begin, std::int64_t end);
 
 /// The gradient of the input for elements [begin, end) of grad_out, counted row by row.
 void apply_backward_scalar(const BackwardParams& params, std::int64_t begin, std::int64_t end);

@@ -37,19 +37,19 @@ double gelu_new(double x) {
 
 template <class F>
 void unary(const Params& params, std::int64_t begin, std::int64_t end, const F& function) {
-  for_each_row_segment<double>(params, begin, end,
-                               [&](const double* in, double* out, std::int64_t count) {
-                                 for (std::int64_t i = 0; i < count; ++i) out[i] = function(in[i]);
-                               });
+  for_each_row_segment<double>(params, begin, end, [&](const Segment<double>& segment) {
+    for (std::int64_t i = 0; i < segment.count; ++i) segment.out[i] = function(segment.input[i]);
+  });
 }
 
 template <class F>
 void gated(const Params& params, std::int64_t begin, std::int64_t end, const F& function) {
-  for_each_row_segment<double>(params, begin, end,
-                               [&](const double* x, double* out, std::int64_t count) {
-                                 for (std::int64_t i = 0; i < count; ++i)
-                                   out[i] = function(x[i], x[params.cols + i]);
-                               });
+  for_each_row_segment<double>(params, begin, end, [&](const Segment<double>& segment) {
+    const double* y = segment.input + params.cols;
+    for (std::int64_t i = 0; i < segment.count; ++i) {
+      segment.out[i] = function(segment.input[i], y[i]);
+    }
+  });
 }
 
 }  // namespace

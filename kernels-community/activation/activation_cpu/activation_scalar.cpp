@@ -7,13 +7,9 @@ static_assert(HWY_TARGET == HWY_SCALAR, "compile this file with the flags of bui
 
 namespace kernelhub::activation::cpu {
 
-void apply_scalar(const Params& params, std::int64_t begin, std::int64_t end) {
-  HWY_NAMESPACE::apply(params, begin, end);
-}
-
-void apply_gated_scalar(const Params& params, const std::uint16_t* table, std::int64_t begin,
-                        std::int64_t end) {
-  HWY_NAMESPACE::apply_gated_table(params, table, begin, end);
+Level level_scalar() {
+  namespace simd = HWY_NAMESPACE;
+  return {simd::apply, simd::apply_table<simd::Loads>, simd::apply_gated_table<simd::Loads>};
 }
 
 }  // namespace kernelhub::activation::cpu

@@ -8,6 +8,7 @@
 #include "activation/params.h"
 #include "activation_cpu/look_up.h"
 #include "activation_cpu/row_segments.h"
+#include "primitives/simd_loop.h"
 #include "primitives/simd_math.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -17,6 +18,7 @@ namespace simd = primitives::HWY_NAMESPACE;
 using cpu::for_each_row_segment;
 using simd::constant;
 using simd::F32;
+using simd::for_each_vector;
 using simd::V;
 
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
@@ -60,36 +62,46 @@ template <class Function>
 inline void unary_range(const Params& params, std::int64_t begin, std::int64_t end,
                         const Function& function) {
   using Format = simd::Float32;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
-  for_each_row_segment<float>(params, begin, end,
-                              [&](const float* in, float* out, std::int64_t count) {
-                                std::int64_t i = 0;
-                                for (; i + lanes <= count; i += lanes) {
-                                  Format::store(function(Format::load(in + i)), out + i);
-                                }
-                                if (i == count) return;
-                                const auto rest = static_cast<std::size_t>(count - i);
-                                const V x = simd::load_first<Format>(in + i, rest);
-                                simd::store_first<Format>(function(x), out + i, rest);
-                              });
+  for_each_row_segment<float>(params, begin, end, [&](const cpu::Segment<float>& segment) {
+    const float* in = segment.input;
+    float* out = segment.out;
+    const std::int64_t done = for_each_vector<float>(
+        segment.count,
+        [&](std::int64_t i) {
+          primitives::fetch(in + segment.input_ahead + i);
+          primitives::fetch_to_write(out + segment.out_ahead + i);
+        },
+        [&](std::int64_t i) { Format::store(function(Format::load(in + i)), out + i); });
+    if (done == segment.count) return;
+    const auto rest = static_cast<std::size_t>(segment.count - done);
+    const V x = simd::load_first<Format>(in + done, rest);
+    simd::store_first<Format>(function(x), out + done, rest);
+  });
 }
 
 template <class Format, class Function>
 inline void gated_range(const Params& params, std::int64_t begin, std::int64_t end,
                         const Function& function) {
   using T = typename Format::Storage;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
-  for_each_row_segment<T>(params, begin, end, [&](const T* x, T* out, std::int64_t count) {
+  for_each_row_segment<T>(params, begin, end, [&](const cpu::Segment<T>& segment) {
+    const T* x = segment.input;
     const T* y = x + params.cols;
-    std::int64_t i = 0;
-    for (; i + lanes <= count; i += lanes) {
-      Format::store(function(Format::load(x + i), Format::load(y + i)), out + i);
-    }
-    if (i == count) return;
-    const auto rest = static_cast<std::size_t>(count - i);
-    const V last_x = simd::load_first<Format>(x + i, rest);
-    const V last_y = simd::load_first<Format>(y + i, rest);
-    simd::store_first<Format>(function(last_x, last_y), out + i, rest);
+    T* out = segment.out;
+    const std::int64_t done = for_each_vector<T>(
+        segment.count,
+        [&](std::int64_t i) {
+          primitives::fetch(x + segment.input_ahead + i);
+          primitives::fetch(y + segment.input_ahead + i);
+          primitives::fetch_to_write(out + segment.out_ahead + i);
+        },
+        [&](std::int64_t i) {
+          Format::store(function(Format::load(x + i), Format::load(y + i)), out + i);
+        });
+    if (done == segment.count) return;
+    const auto rest = static_cast<std::size_t>(segment.count - done);
+    const V last_x = simd::load_first<Format>(x + done, rest);
+    const V last_y = simd::load_first<Format>(y + done, rest);
+    simd::store_first<Format>(function(last_x, last_y), out + done, rest);
   });
 }
 
@@ -145,43 +157,109 @@ inline void apply(const Params& params, std::int64_t begin, std::int64_t end) {
   }
 }
 
+/// Looks up a line with one load after the other. The results meet in registers: a vector read from
+/// memory over narrow stores still in flight would wait for them.
+struct Loads {
+  static HWY_INLINE void line(const std::uint16_t* from, std::uint16_t* to,
+                              const std::uint16_t* table) {
+#if HWY_TARGET == HWY_SCALAR
+    cpu::look_up_line(from, to, table);
+#else
+    for (std::int64_t i = 0; i < cpu::kLine; i += 16) {
+      const auto four = [&](std::int64_t j) {
+        return static_cast<long long>(cpu::look_up_four(from + i + j, table));
+      };
+      const __m256i values = _mm256_set_epi64x(four(12), four(8), four(4), four(0));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), values);
+    }
+#endif
+  }
+};
+
+#if HWY_TARGET != HWY_SCALAR
+/// The same with gathers of 32 bits, of which the upper half belongs to the next value.
+struct Gathers {
+  static HWY_INLINE void line(const std::uint16_t* from, std::uint16_t* to,
+                              const std::uint16_t* table) {
+    const hn::ScalableTag<std::uint16_t> d;
+    const hn::RepartitionToWide<decltype(d)> wide;
+    const hn::RebindToSigned<decltype(wide)> offsets;
+    const auto* base = reinterpret_cast<const std::int32_t*>(table);
+    for (std::int64_t i = 0; i < cpu::kLine; i += static_cast<std::int64_t>(hn::Lanes(d))) {
+      const auto index = hn::BitCast(wide, hn::LoadU(d, from + i));
+      // In bytes, of the even and of the odd elements.
+      const auto even = hn::ShiftRight<15>(hn::ShiftLeft<16>(index));
+      const auto odd = hn::And(hn::ShiftRight<15>(index), hn::Set(wide, 0x1fffe));
+      const auto low = hn::GatherOffset(offsets, base, hn::BitCast(offsets, even));
+      const auto high = hn::GatherOffset(offsets, base, hn::BitCast(offsets, odd));
+      const auto values = hn::OddEven(hn::BitCast(d, hn::ShiftLeft<16>(high)), hn::BitCast(d, low));
+      hn::StoreU(values, d, to + i);
+    }
+  }
+};
+#endif
+
 /// T(table[gate] * factor) for fp16 or bf16: a gated op whose activation was tabulated.
-template <class Format>
+template <class Format, class LookUp>
 inline void gated_table_range(const Params& params, const std::uint16_t* table, std::int64_t begin,
                               std::int64_t end) {
-  // Far more than the stores that can be in flight: loading a vector over pending narrow stores
-  // would wait for them.
-  constexpr std::int64_t kBlock = 512;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
+  constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(F32()));
   const bool second = params.op == Op::kMulAndSilu;
   for_each_row_segment<std::uint16_t>(
-      params, begin, end, [&](const std::uint16_t* x, std::uint16_t* out, std::int64_t count) {
-        const std::uint16_t* gate = second ? x + params.cols : x;
-        const std::uint16_t* factor = second ? x : x + params.cols;
-        HWY_ALIGN std::uint16_t values[kBlock];
-        for (std::int64_t first = 0; first < count; first += kBlock) {
-          const std::int64_t size = count - first < kBlock ? count - first : kBlock;
-          cpu::look_up(gate + first, values, size, table);
-          std::int64_t i = 0;
-          for (; i + lanes <= size; i += lanes) {
-            const V y = Format::load(factor + first + i);
-            Format::store(hn::Mul(Format::load(values + i), y), out + first + i);
+      params, begin, end, [&](const cpu::Segment<std::uint16_t>& segment) {
+        const std::uint16_t* x = segment.input;
+        const std::uint16_t* y = x + params.cols;
+        const std::uint16_t* gate = second ? y : x;
+        const std::uint16_t* factor = second ? x : y;
+        std::uint16_t* out = segment.out;
+        HWY_ALIGN std::uint16_t values[cpu::kLine];
+        std::int64_t first = 0;
+        for (; first + cpu::kLine <= segment.count; first += cpu::kLine) {
+          primitives::fetch(x + segment.input_ahead + first);
+          primitives::fetch(y + segment.input_ahead + first);
+          primitives::fetch_to_write(out + segment.out_ahead + first);
+          LookUp::line(gate + first, values, table);
+          for (std::int64_t i = 0; i < cpu::kLine; i += kLanes) {
+            const V factors = Format::load(factor + first + i);
+            Format::store(hn::Mul(Format::load(values + i), factors), out + first + i);
           }
-          if (i == size) continue;
-          const auto rest = static_cast<std::size_t>(size - i);
-          const V act = simd::load_first<Format>(values + i, rest);
-          const V y = simd::load_first<Format>(factor + first + i, rest);
-          simd::store_first<Format>(hn::Mul(act, y), out + first + i, rest);
+        }
+        for (; first < segment.count; first += kLanes) {
+          const std::int64_t left = segment.count - first;
+          const auto rest = static_cast<std::size_t>(left < kLanes ? left : kLanes);
+          for (std::size_t i = 0; i < rest; ++i) values[i] = table[gate[first + i]];
+          const V act = simd::load_first<Format>(values, rest);
+          const V factors = simd::load_first<Format>(factor + first, rest);
+          simd::store_first<Format>(hn::Mul(act, factors), out + first, rest);
         }
       });
 }
 
+template <class LookUp>
 inline void apply_gated_table(const Params& params, const std::uint16_t* table, std::int64_t begin,
                               std::int64_t end) {
   if (params.dtype == primitives::DType::kFloat16) {
-    return gated_table_range<simd::Float16>(params, table, begin, end);
+    return gated_table_range<simd::Float16, LookUp>(params, table, begin, end);
   }
-  return gated_table_range<simd::BFloat16>(params, table, begin, end);
+  return gated_table_range<simd::BFloat16, LookUp>(params, table, begin, end);
+}
+
+/// table[x]: an op of one tensor in fp16 or bf16.
+template <class LookUp>
+inline void apply_table(const Params& params, const std::uint16_t* table, std::int64_t begin,
+                        std::int64_t end) {
+  for_each_row_segment<std::uint16_t>(params, begin, end,
+                                      [&](const cpu::Segment<std::uint16_t>& segment) {
+                                        const std::uint16_t* in = segment.input;
+                                        std::uint16_t* out = segment.out;
+                                        std::int64_t i = 0;
+                                        for (; i + cpu::kLine <= segment.count; i += cpu::kLine) {
+                                          primitives::fetch(in + segment.input_ahead + i);
+                                          primitives::fetch_to_write(out + segment.out_ahead + i);
+                                          LookUp::line(in + i, out + i, table);
+                                        }
+                                        for (; i < segment.count; ++i) out[i] = table[in[i]];
+                                      });
 }
 
 }  // namespace

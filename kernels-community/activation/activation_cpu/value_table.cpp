@@ -9,8 +9,6 @@
 #include <cmath>
 
 #include "activation_cpu/activation_cpu.h"
-#include "activation_cpu/look_up.h"
-#include "activation_cpu/row_segments.h"
 #include "primitives/simd_float.h"
 
 static_assert(HWY_TARGET == HWY_SCALAR, "compile this file with the flags of build.toml");
@@ -73,9 +71,10 @@ float value_of(Op op, float x) {
 
 template <class Format>
 struct ValueTable {
-  std::uint16_t values[kValues];
+  std::uint16_t values[kValues + 1];  // a gather of the last value reads one more
 
   explicit ValueTable(Op op) {
+    values[kValues] = 0;
     for (std::int64_t bits = 0; bits < kValues; ++bits) {
       const float x = widen<Format>(static_cast<std::uint16_t>(bits));
       values[bits] = narrow<Format>(value_of<Format>(op, x));
@@ -110,14 +109,6 @@ const std::uint16_t* value_table(Op op, primitives::DType dtype) {
     default:
       return table_of<Op::kSilu>(dtype);
   }
-}
-
-void apply_table(const Params& params, const std::uint16_t* table, std::int64_t begin,
-                 std::int64_t end) {
-  for_each_row_segment<std::uint16_t>(
-      params, begin, end, [table](const std::uint16_t* in, std::uint16_t* out, std::int64_t count) {
-        look_up(in, out, count, table);
-      });
 }
 
 }  // namespace kernelhub::activation::cpu

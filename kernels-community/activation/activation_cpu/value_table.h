@@ -7,13 +7,10 @@
 
 namespace kernelhub::activation::cpu {
 
-/// T(op(x)) for each of the 65536 values x of fp16 or bf16, indexed by the bits of x: 128 KiB, of
-/// which N(0, 1) inputs touch some 5 KiB (bf16) to 40 KiB (fp16). `op` is of one tensor. Filled
-/// once per process, when an op and dtype is used for the first time. Thread-safe.
+/// T(op(x)) for each of the 65536 values x of fp16 or bf16, indexed by the bits of x, and one value
+/// of padding: 128 KiB, of which N(0, 1) inputs touch some 5 KiB (bf16) to 40 KiB (fp16). `op` is
+/// of one tensor. Filled once per process, when an op and dtype is used for the first time.
+/// Thread-safe.
 const std::uint16_t* value_table(Op op, primitives::DType dtype);
-
-/// Writes table[x] for elements [begin, end) of a call of one tensor.
-void apply_table(const Params& params, const std::uint16_t* table, std::int64_t begin,
-                 std::int64_t end);
 
 }  // namespace kernelhub::activation::cpu

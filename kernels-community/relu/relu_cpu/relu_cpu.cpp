@@ -3,7 +3,7 @@
 // baseline's vectors do, and 16-bit values need no arithmetic at all.
 #include "relu_cpu/relu_cpu.h"
 
-#include <algorithm>
+#include "primitives/stretches.h"
 
 namespace kernelhub::relu::cpu {
 namespace {
@@ -25,23 +25,26 @@ struct Pattern {
 template <class Format>
 void select_range(const Params& params, std::int64_t begin, std::int64_t end) {
   using T = typename Format::Storage;
-  std::int64_t row = begin / params.cols;
-  std::int64_t col = begin - row * params.cols;
-  while (begin < end) {
-    const std::int64_t count = std::min(params.cols - col, end - begin);
-    const T* input = static_cast<const T*>(params.input) + row * params.input_stride + col;
-    const T* value = static_cast<const T*>(params.value) + row * params.value_stride + col;
-    T* out = static_cast<T*>(params.out) + row * params.out_stride + col;
+  const T* inputs = static_cast<const T*>(params.input);
+  const T* values = static_cast<const T*>(params.value);
+  T* outs = static_cast<T*>(params.out);
+  primitives::for_each_stretch<T>(params.cols, begin, end, [&](const primitives::Stretch& stretch) {
+    const T* input = inputs + stretch.row * params.input_stride + stretch.col;
+    const T* value = values + stretch.row * params.value_stride + stretch.col;
+    T* out = outs + stretch.row * params.out_stride + stretch.col;
+    constexpr auto kLine = primitives::kLineBytes / static_cast<std::int64_t>(sizeof(T));
+    for (std::int64_t i = 0; i < stretch.count; i += kLine) {
+      primitives::fetch(input + stretch.ahead(params.input_stride) + i);
+      primitives::fetch(value + stretch.ahead(params.value_stride) + i);
+      primitives::fetch_to_write(out + stretch.ahead(params.out_stride) + i);
+    }
     // The three are equal or disjoint, which the compiler cannot see.
 #pragma GCC ivdep
-    for (std::int64_t i = 0; i < count; ++i) {
+    for (std::int64_t i = 0; i < stretch.count; ++i) {
       const T kept = value[i];
       out[i] = Format::is_cut(input[i]) ? T{0} : kept;
     }
-    begin += count;
-    col = 0;
-    ++row;
-  }
+  });
 }
 
 using Select = void (*)(const Params&, std::int64_t, std::int64_t);

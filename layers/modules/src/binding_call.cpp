@@ -27,14 +27,9 @@ inline const char* BindingPlan::tensor_refusal(const at::Tensor& tensor) const {
   if ((dtypes_ >> static_cast<int>(tensor.scalar_type()) & 1) == 0) {
     return "the binding does not serve the dtype of an argument";
   }
-  return has_layout_guard_ ? layout_refusal(tensor) : nullptr;
-}
-
-const char* BindingPlan::layout_refusal(const at::Tensor& tensor) const {
-  if (guard_.contiguous && !tensor.is_contiguous()) return "an argument is not contiguous";
-  if (guard_.max_dims && tensor.dim() > *guard_.max_dims) return "an argument has too many dims";
-  if (guard_.last_dim_multiple &&
-      (tensor.dim() == 0 || tensor.size(-1) % *guard_.last_dim_multiple != 0)) {
+  if (tensor.dim() > max_dims_) return "an argument has too many dims";
+  if (needs_contiguous_ && !tensor.is_contiguous()) return "an argument is not contiguous";
+  if (last_dim_multiple_ != 1 && (tensor.dim() == 0 || tensor.size(-1) % last_dim_multiple_ != 0)) {
     return "the last dim of an argument is not a multiple of what the kernel needs";
   }
   return nullptr;
@@ -88,21 +83,18 @@ c10::IValue BindingPlan::argument(const Step& step, const ModuleInputs& inputs,
   return is_plain(step.layout) ? given : laid_out(given.toTensor(), step.layout);
 }
 
-inline const char* BindingPlan::unary_refusal(const at::Tensor& x) const {
-  if (!x.defined()) return "an argument is undefined";
-  if (const char* reason = tensor_refusal(x)) return reason;
-  return nullptr;
-}
-
 at::Tensor BindingPlan::run_unary(const ModuleInputs& inputs, const at::Tensor& x) const {
   if (!out_in_ && !out_in_parameters_) return run(inputs, c10::IValue(x));
-  if (const char* reason = unary_refusal(x)) return refuse(reason);
+  if (!x.defined()) return refuse("an argument is undefined");
+  if (const char* reason = tensor_refusal(x)) return refuse(reason);
   if (!x.is_contiguous()) return run(inputs, c10::IValue(x));
-  if (!op_records_gradients_ && at::GradMode::is_enabled() && needs_grad(inputs, c10::IValue(x))) {
-    return run(inputs, c10::IValue(x));
-  }
   // Each of these steps counts: floor of 20 ns over the op (benchmarks/layers).
   at::Tensor out = at::empty_like(x, {}, {}, {}, {}, c10::MemoryFormat::Contiguous);
+  // What inference mode allocates says so, and spares the question to the thread's grad mode.
+  if (!out.is_inference() && !op_records_gradients_ && at::GradMode::is_enabled() &&
+      needs_grad(inputs, c10::IValue(x))) {
+    return run(inputs, c10::IValue(x));
+  }
   if (out_in_) {
     out_in_->call(out, x);
   } else {

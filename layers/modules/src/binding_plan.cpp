@@ -72,9 +72,9 @@ class BindingPlan::Builder {
   }
 
   void read_guard() {
-    plan_.guard_ = binding_.when;
-    plan_.has_layout_guard_ =
-        binding_.when.contiguous || binding_.when.last_dim_multiple || binding_.when.max_dims;
+    plan_.needs_contiguous_ = binding_.when.contiguous;
+    plan_.last_dim_multiple_ = binding_.when.last_dim_multiple.value_or(1);
+    if (binding_.when.max_dims) plan_.max_dims_ = *binding_.when.max_dims;
     if (binding_.when.dtypes.empty()) return;
     plan_.dtypes_ = 0;
     for (const std::string& name : binding_.when.dtypes) {

@@ -11,6 +11,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -54,8 +55,6 @@ class BindingPlan final : public BoundForward, public std::enable_shared_from_th
   /// Null when the kernel may serve the call, else why not.
   const char* refusal(c10::ArrayRef<c10::IValue> arguments) const;
   const char* tensor_refusal(const at::Tensor& tensor) const;
-  const char* layout_refusal(const at::Tensor& tensor) const;
-  const char* unary_refusal(const at::Tensor& x) const;
   at::Tensor refuse(const char* reason) const;
   c10::IValue argument(const Step& step, const ModuleInputs& inputs,
                        c10::ArrayRef<c10::IValue> arguments) const;
@@ -79,8 +78,9 @@ class BindingPlan final : public BoundForward, public std::enable_shared_from_th
   std::optional<BackwardCall> backward_;
   bool op_records_gradients_ = false;
   std::uint64_t dtypes_ = ~std::uint64_t{0};  // bit per c10::ScalarType
-  BindingGuard guard_;
-  bool has_layout_guard_ = false;
+  std::int64_t max_dims_ = std::numeric_limits<std::int64_t>::max();
+  std::int64_t last_dim_multiple_ = 1;
+  bool needs_contiguous_ = false;
   // The two commonest shapes of an op, called without a stack (boxed: +30 to 80 ns); unset
   // otherwise.
   std::optional<c10::TypedOperatorHandle<OutIn>> out_in_;

@@ -107,4 +107,34 @@ LayerError guard_not_met(std::string_view source, std::string_view layer, std::s
       fmt::format("layer '{}' of {} cannot serve this call: {}", layer, source, reason));
 }
 
+LayerError unknown_attention(std::string_view name, const std::vector<std::string>& known) {
+  return LayerError(
+      ErrorCode::kInvalidArgument,
+      fmt::format("attention function '{}' is unknown; known: {}, and hub packages as "
+                  "owner/repo[@revision][:op]",
+                  name, listed(known)),
+      "register it with register_attention_function");
+}
+
+LayerError bad_attention_call(std::string_view function, std::string_view what,
+                              std::string_view expected, std::string_view found) {
+  return LayerError(ErrorCode::kInvalidArgument,
+                    fmt::format("attention function '{}': {}: expected {}, found {}", function,
+                                what, expected, found));
+}
+
+LayerError unusable_attention_op(std::string_view source, std::string_view schema,
+                                 std::string_view expected) {
+  return LayerError(ErrorCode::kSchemaMismatch,
+                    fmt::format("package {} cannot serve as attention function: expected {}, its "
+                                "op is {}",
+                                source, expected, schema));
+}
+
+LayerError attention_lacks(std::string_view function, std::string_view feature) {
+  return LayerError(ErrorCode::kInvalidArgument,
+                    fmt::format("attention function '{}' does not support {}", function, feature),
+                    "'eager' does");
+}
+
 }  // namespace kernelhub::layers::modules_errors

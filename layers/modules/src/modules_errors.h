@@ -32,5 +32,13 @@ LayerError wrong_attr_type(std::string_view source, std::string_view layer, std:
 /// Text of the error of autograd that a second derivative gets.
 std::string no_second_derivative(std::string_view source, std::string_view layer);
 LayerError guard_not_met(std::string_view source, std::string_view layer, std::string_view reason);
+LayerError unknown_attention(std::string_view name, const std::vector<std::string>& known);
+/// `what`: argument of the call of attention function `function`.
+LayerError bad_attention_call(std::string_view function, std::string_view what,
+                              std::string_view expected, std::string_view found);
+/// `schema` is that of an op in package `source`.
+LayerError unusable_attention_op(std::string_view source, std::string_view schema,
+                                 std::string_view expected);
+LayerError attention_lacks(std::string_view function, std::string_view feature);
 
 }  // namespace kernelhub::layers::modules_errors

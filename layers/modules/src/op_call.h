@@ -43,6 +43,7 @@ struct Step {
   std::int64_t last_dim_divisor = 1;
   std::int64_t last_dim_factor = 1;
   std::optional<c10::ScalarType> dtype;
+  std::optional<std::uint32_t> only_for;  // kOutput: nothing unless this gradient is asked for
   c10::IValue constant;
 };
 
@@ -121,6 +122,7 @@ class OpCallBuilder {
   c10::IValue constant(const BindingConstant& value, const c10::Argument& argument,
                        const std::string& path) const;
   ResultRef result(const OpCall& call, const BindingResult& wanted, const std::string& path) const;
+  void skip_where_not_asked(BackwardCall& made) const;
 
   Step step(const ForwardArgument& term, const c10::Argument& argument, const Scope& scope) const;
   Step step(const ModuleTensor& term, const c10::Argument& argument, const Scope& scope) const;

@@ -346,7 +346,23 @@ BackwardCall OpCallBuilder::backward_call(const c10::OperatorHandle& op,
     }
     made.grads.push_back(grad);
   }
+  skip_where_not_asked(made);
   return made;
+}
+
+/// An `out` that the op takes as optional is given where its gradient is asked for.
+void OpCallBuilder::skip_where_not_asked(BackwardCall& made) const {
+  std::uint32_t outputs = 0;
+  for (std::size_t i = 0; i < made.steps.size(); ++i) {
+    Step& step = made.steps[i];
+    if (step.kind != StepKind::kOutput) continue;
+    const std::uint32_t output = outputs++;
+    const auto grad = std::find_if(made.grads.begin(), made.grads.end(), [&](const auto& g) {
+      return g.result.is_out && g.result.index == output;
+    });
+    if (grad == made.grads.end() || !is_optional(made.op.schema().arguments()[i])) continue;
+    step.only_for = static_cast<std::uint32_t>(grad - made.grads.begin());
+  }
 }
 
 }  // namespace kernelhub::layers

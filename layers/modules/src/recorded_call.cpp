@@ -191,6 +191,7 @@ c10::IValue BindingPlan::GradientNode::argument(const Step& step, const Values& 
     case StepKind::kOutput: {
       const Shape& like = shape(step.of_module, step.index);
       if (!like.is_tensor) return {};
+      if (step.only_for && !task_should_compute_output(*step.only_for)) return {};
       return make_output(step, like.sizes, like.options, plan_->source_, plan_->layer_);
     }
     default:

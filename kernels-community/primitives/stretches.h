@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows cut into stretches, each with the place whose memory should be fetched meanwhile. A CPU's
+// own prefetcher stops at the end of a page and follows few streams: element-wise ops over two or
+// three tensors waited for memory half of the time without this (figures in activation's CARD.md).
+#pragma once
+
+#include <cstdint>
+
+namespace kernelhub::primitives {
+namespace {  // internal to each translation unit: they are compiled with different flags
+
+constexpr std::int64_t kLineBytes = 64;
+constexpr std::int64_t kStretchBytes = 1024;
+constexpr std::int64_t kAheadBytes = 2048;  // half of it is slower, twice as much no faster
+
+/// `count` elements of one row from column `col`. What lies kAheadBytes further in the order of use
+/// is `ahead_rows` rows down, in column `col + ahead_cols`.
+struct Stretch {
+  std::int64_t row, col, count;
+  std::int64_t ahead_rows, ahead_cols;
+
+  /// Elements from the stretch's beginning to what is used kAheadBytes later, in a tensor whose
+  /// rows lie `stride` elements apart. It may lie outside of the tensor: only for prefetching.
+  std::int64_t ahead(std::int64_t stride) const { return ahead_rows * stride + ahead_cols; }
+};
+
+/// Calls `visit(stretch)` for elements [begin, end) of rows of `cols` elements of T.
+template <class T, class F>
+inline void for_each_stretch(std::int64_t cols, std::int64_t begin, std::int64_t end,
+                             const F& visit) {
+  constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
+  constexpr std::int64_t kStretch = kStretchBytes / kSize, kAhead = kAheadBytes / kSize;
+  const std::int64_t ahead_rows = kAhead / cols, ahead_cols = kAhead % cols;
+  Stretch stretch{begin / cols, begin % cols, 0, 0, 0};
+  while (begin < end) {
+    const std::int64_t left = cols - stretch.col < end - begin ? cols - stretch.col : end - begin;
+    stretch.count = left < kStretch ? left : kStretch;
+    const bool wraps = stretch.col + ahead_cols >= cols;
+    stretch.ahead_rows = ahead_rows + (wraps ? 1 : 0);
+    stretch.ahead_cols = ahead_cols - (wraps ? cols : 0);
+    visit(stretch);
+    begin += stretch.count;
+    stretch.col += stretch.count;
+    if (stretch.col == cols) {
+      stretch.col = 0;
+      ++stretch.row;
+    }
+  }
+}
+
+/// Fetches the line of `address`, to be read, or to be written.
+inline void fetch(const void* address) { __builtin_prefetch(address, 0); }
+inline void fetch_to_write(const void* address) { __builtin_prefetch(address, 1); }
+
+}  // namespace
+}  // namespace kernelhub::primitives

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernelhub/layers/attention_functions.h"
+
+#include "kernelhub/core/error.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+#include <torch/nn/modules/linear.h>
+
+#include <cmath>
+#include <limits>
+
+namespace kernelhub {
+namespace {
+
+constexpr const char* kPackage = "test-org/attention-ops";
+
+/// What every call below needs and no attention of these tests looks at.
+torch::nn::Linear some_module() {
+  torch::nn::Linear module(2, 2);
+  module->eval();
+  return module;
+}
+
+struct Problem {
+  at::Tensor query = at::randn({2, 4, 5, 8});
+  at::Tensor key = at::randn({2, 2, 9, 8});
+  at::Tensor value = at::randn({2, 2, 9, 8});
+  std::optional<at::Tensor> mask;
+  AttentionArguments arguments{.scale = 0.3};
+};
+
+Attention run(const AttentionFunction& attend, const Problem& problem) {
+  return attend(*some_module(), problem.query, problem.key, problem.value, problem.mask,
+                problem.arguments);
+}
+
+LoadOptions fixture_options() {
+  LoadOptions options;
+  options.backend = "cpu";
+  options.config = Config::from_env();
+  options.config->local_kernels[kPackage] =
+      std::string(KERNELHUB_LAYER_PACKAGES) + "/attention_ops";
+  return options;
+}
+
+AttentionFunction packaged() { return attention_function(kPackage, fixture_options()); }
+
+void expect_close(const at::Tensor& found, const at::Tensor& expected) {
+  ASSERT_EQ(found.sizes(), expected.sizes());
+  EXPECT_TRUE(at::allclose(found.to(at::kDouble), expected.to(at::kDouble), 1e-5, 1e-6))
+      << (found - expected).abs().max();
+}
+
+ErrorCode code_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return {};
+}
+
+at::Tensor formula(const Problem& problem) {
+  const at::Tensor query = problem.query.to(at::kDouble);
+  const at::Tensor key = problem.key.to(at::kDouble).repeat_interleave(2, 1);
+  const at::Tensor value = problem.value.to(at::kDouble).repeat_interleave(2, 1);
+  const at::Tensor logits = at::matmul(query, key.transpose(2, 3)) * problem.arguments.scale;
+  return at::matmul(at::softmax(logits, -1), value).transpose(1, 2);
+}
+
+TEST(AttentionFunctions, AgreeWithTheFormulaInGroupsOfHeads) {
+  const Problem problem;
+  for (const AttentionFunction& attend :
+       {attention_function("eager"), attention_function("sdpa"), packaged()}) {
+    expect_close(run(attend, problem).out, formula(problem));
+  }
+}
+
+TEST(AttentionFunctions, EagerReturnsWeightsThatSumToOne) {
+  Problem problem;
+  problem.arguments.wants_weights = true;
+  const Attention attention = run(attention_function("eager"), problem);
+  ASSERT_TRUE(attention.weights.has_value());
+  expect_close(attention.weights->sum(-1), at::ones({2, 4, 5}));
+  EXPECT_FALSE(run(attention_function("sdpa"), problem).weights.has_value());
+}
+
+TEST(AttentionFunctions, CausalityIsAlignedToTheLastKey) {
+  Problem problem;
+  problem.arguments.is_causal = true;
+  const at::Tensor eager = run(attention_function("eager"), problem).out;
+  // The last query sees all keys, the first all but the last four.
+  expect_close(eager.select(1, 4), formula(problem).select(1, 4));
+  Problem first = problem;
+  first.query = problem.query.slice(2, 0, 1);
+  first.key = problem.key.slice(2, 0, 5);
+  first.value = problem.value.slice(2, 0, 5);
+  expect_close(eager.slice(1, 0, 1), formula(first));
+  expect_close(run(attention_function("sdpa"), problem).out, eager);
+  expect_close(run(packaged(), problem).out, eager);
+}
+
+TEST(AttentionFunctions, WindowsCountTheOwnPosition) {
+  for (const bool is_causal : {false, true}) {
+    Problem problem;
+    problem.arguments.is_causal = is_causal;
+    problem.arguments.sliding_window = 1;
+    const at::Tensor own = problem.value.slice(2, 4).repeat_interleave(2, 1).transpose(1, 2);
+    for (const AttentionFunction& attend :
+         {attention_function("eager"), attention_function("sdpa"), packaged()}) {
+      expect_close(run(attend, problem).out, own);
+    }
+    problem.arguments.sliding_window = 3;
+    const at::Tensor eager = run(attention_function("eager"), problem).out;
+    expect_close(run(attention_function("sdpa"), problem).out, eager);
+    expect_close(run(packaged(), problem).out, eager);
+  }
+}
+
+TEST(AttentionFunctions, OneQueryWithAMaskIsFoldedIntoItsGroup) {
+  Problem problem;
+  problem.query = at::randn({2, 4, 1, 8});
+  problem.mask = at::ones({2, 1, 1, 9}, at::kBool);
+  problem.mask->select(0, 1).slice(-1, 0, 6).fill_(false);
+  const at::Tensor eager = run(attention_function("eager"), problem).out;
+  Problem seen = problem;
+  seen.mask.reset();
+  seen.query = problem.query.slice(0, 1);
+  seen.key = problem.key.slice(0, 1).slice(2, 6);
+  seen.value = problem.value.slice(0, 1).slice(2, 6);
+  expect_close(eager.slice(0, 1), formula(seen));
+  expect_close(run(attention_function("sdpa"), problem).out, eager);
+}
+
+TEST(AttentionFunctions, PackagesNeverSeePadding) {
+  for (const std::int64_t first : {4, 0}) {  // padded on the left, on the right
+    Problem problem;
+    problem.query = at::randn({2, 4, 9, 8});
+    problem.arguments.is_causal = true;
+    problem.mask = at::zeros({2, 9}, at::kBool);
+    problem.mask->select(0, 0).fill_(true);
+    problem.mask->select(0, 1).slice(0, first, first + 5).fill_(true);
+    const std::int64_t padding = first == 0 ? 5 : 0;
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    problem.value.select(0, 1).slice(1, padding, padding + 4).fill_(nan);
+    const at::Tensor out = run(packaged(), problem).out;
+    Problem short_one;
+    short_one.query = problem.query.slice(0, 1).slice(2, first, first + 5);
+    short_one.key = problem.key.slice(0, 1).slice(2, first, first + 5);
+    short_one.value = problem.value.slice(0, 1).slice(2, first, first + 5);
+    short_one.arguments = problem.arguments;
+    expect_close(out.slice(0, 1).slice(1, first, first + 5),
+                 run(attention_function("eager"), short_one).out);
+    expect_close(out.slice(0, 1).slice(1, padding, padding + 4), at::zeros({1, 4, 4, 8}));
+  }
+}
+
+TEST(AttentionFunctions, SoftcapBoundsTheLogits) {
+  Problem problem;
+  problem.arguments.scale = 50.0;
+  problem.arguments.softcap = 2.0;
+  expect_close(run(packaged(), problem).out, run(attention_function("eager"), problem).out);
+  EXPECT_EQ(code_of([&] { run(attention_function("sdpa"), problem); }),
+            ErrorCode::kInvalidArgument);
+}
+
+TEST(AttentionFunctions, SinksJoinTheDenominatorOnly) {
+  Problem problem;
+  problem.arguments.sinks = at::full({4}, -std::numeric_limits<double>::infinity());
+  expect_close(run(attention_function("eager"), problem).out, formula(problem));
+  problem.arguments.sinks = at::full({4}, 1e4);
+  expect_close(run(attention_function("eager"), problem).out, at::zeros({2, 5, 4, 8}));
+  EXPECT_EQ(code_of([&] { run(packaged(), problem); }), ErrorCode::kInvalidArgument);
+}
+
+TEST(AttentionFunctions, AQueryThatSeesNoKeyGivesZeros) {
+  Problem problem;
+  problem.mask = at::zeros({2, 1, 5, 9}, at::kBool);
+  expect_close(run(attention_function("eager"), problem).out, at::zeros({2, 5, 4, 8}));
+}
+
+TEST(AttentionFunctions, EagerDifferentiatesAndPackagesRefuseTo) {
+  Problem problem;
+  problem.query.requires_grad_();
+  run(attention_function("eager"), problem).out.sum().backward();
+  EXPECT_TRUE(problem.query.grad().defined());
+  EXPECT_EQ(code_of([&] { run(packaged(), problem); }), ErrorCode::kInvalidArgument);
+}
+
+TEST(AttentionFunctions, UnknownNamesListTheKnownOnes) {
+  for (const char* name : {"flash", "", "a/b/c", "a/b@", "a/b:", "/b", "a/", "a/b@x/y"}) {
+    try {
+      attention_function(name);
+      ADD_FAILURE() << name;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument) << name;
+      EXPECT_NE(std::string(error.what()).find("flash_attention_2"), std::string::npos);
+    }
+  }
+}
+
+TEST(AttentionFunctions, AnOpOfAnotherShapeIsRefusedWhenItIsChosen) {
+  const std::string name = std::string(kPackage) + ":lonely";
+  EXPECT_EQ(code_of([&] { attention_function(name, fixture_options()); }),
+            ErrorCode::kSchemaMismatch);
+  EXPECT_EQ(code_of([&] { attention_function(std::string(kPackage) + ":absent",
+                                             fixture_options()); }),
+            ErrorCode::kOpNotFound);
+}
+
+TEST(AttentionFunctions, RegisteredOnesAreFoundByName) {
+  register_attention_function(
+      "first_value", [](const torch::nn::Module&, const at::Tensor&, const at::Tensor&,
+                        const at::Tensor& value, const std::optional<at::Tensor>&,
+                        const AttentionArguments&) { return Attention{value, {}}; });
+  const Problem problem;
+  EXPECT_TRUE(run(attention_function("first_value"), problem).out.is_same(problem.value));
+  EXPECT_EQ(code_of([] { register_attention_function("a/b", attention_function("eager")); }),
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code_of([] { register_attention_function("none", {}); }), ErrorCode::kInvalidArgument);
+}
+
+TEST(AttentionFunctions, WrongShapesAreNamed) {
+  Problem problem;
+  problem.key = at::randn({2, 3, 9, 8});
+  problem.value = at::randn({2, 3, 9, 8});
+  EXPECT_EQ(code_of([&] { run(attention_function("eager"), problem); }),
+            ErrorCode::kInvalidArgument);
+  problem = Problem();
+  problem.key = at::randn({2, 2, 9, 4});
+  EXPECT_EQ(code_of([&] { run(attention_function("sdpa"), problem); }),
+            ErrorCode::kInvalidArgument);
+  problem = Problem();
+  problem.mask = at::ones({2, 1, 5, 9}, at::kBool);
+  EXPECT_EQ(code_of([&] { run(packaged(), problem); }), ErrorCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace kernelhub
