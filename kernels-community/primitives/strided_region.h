@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which memory a strided tensor touches, for ops whose tensors are no plain rows. No allocation.
+#pragma once
+
+#include <cstdint>
+
+#include "primitives/tensor_check.h"
+
+namespace kernelhub::primitives {
+
+/// The bytes that a tensor's elements occupy: every sum of multiples `i * step`, 0 <= i < count.
+class StridedRegion {
+ public:
+  /// Largest rank of a tensor that has a region.
+  static constexpr int kMaxRank = 8;
+
+  /// `tensor` has at most kMaxRank dimensions and no negative stride.
+  explicit StridedRegion(const TensorArg& tensor);
+
+  bool is_empty() const { return is_empty_; }
+
+  /// True where every element has bytes of its own: each step reaches over everything inside it.
+  /// Layouts that are disjoint in a less regular way count as shared.
+  bool is_injective() const;
+
+  /// True where the two share a byte. Exact for regions whose steps, taken together, reach over
+  /// everything inside them; of others any two with overlapping address ranges count as sharing.
+  bool intersects(const StridedRegion& other) const;
+
+  /// True for the same elements in the same order.
+  bool is_same(const StridedRegion& other) const;
+
+ private:
+  struct Dim {
+    std::int64_t step;   // bytes, > 0
+    std::int64_t count;  // > 1
+  };
+
+  std::uintptr_t end() const { return begin_ + static_cast<std::uintptr_t>(span_); }
+
+  std::uintptr_t begin_;
+  std::int64_t span_ = 1;     // bytes from the first to behind the last
+  Dim dims_[kMaxRank + 1]{};  // widest step first; the innermost one is the bytes of an element
+  int rank_ = 0;
+  bool is_empty_;
+  bool has_repeats_ = false;  // a dimension of stride 0
+};
+
+}  // namespace kernelhub::primitives
