@@ -8,6 +8,7 @@ FP32, FP16, BF16 = torch.float32, torch.float16, torch.bfloat16
 # Relative error in the 2-norm for inputs N(0, 1), by dtype.
 SINGLE_ROUNDING = {FP32: 3e-7, BF16: 1.9e-3, FP16: 2.4e-4}
 STEPWISE_OR_GATED = {FP32: 3e-7, BF16: 2.7e-3, FP16: 3.5e-4}
+ROTARY = {FP32: 2e-7, BF16: 1.9e-3, FP16: 2.4e-4}
 LAYER_NORM = {FP32: 2e-7, BF16: 1.9e-3, FP16: 2.4e-4}
 
 # (absolute, relative) bounds of the upstream test suite against the composed eager formula.

@@ -76,6 +76,35 @@ def test_layer_norm_gives_the_bits_of_the_torch_build(
     assert torch.equal(out, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_rotary_gives_the_bits_of_the_torch_build(
+    load_package: Callable[[str], ModuleType], dtype: torch.dtype
+) -> None:
+    module = tvm_ffi.load_module(str(library("rotary")))
+    ops = load_package("rotary").ops
+    q, k = torch.randn(2, 9, 4, 12).to(dtype), torch.randn(2, 9, 1, 12).to(dtype)
+    cos, sin = torch.randn(2, 20, 6)
+    positions = torch.randint(0, 20, (2, 9))
+    options = (cos, sin, positions, 12, True, False, 2)
+    expected = torch.empty_like(q), torch.empty_like(k)
+    results = torch.empty_like(q), torch.empty_like(k)
+    ops.rotary_embedding_out(*expected, q, k, *options)
+    module.rotary_embedding_out(*results, q, k, *options)
+    assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
+    tables = (cos[:9], sin[:9], True, 1)
+    ops.apply_rotary_transformers(*expected, q, k, *tables)
+    module.apply_rotary_transformers(*results, q, k, *tables)
+    assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
+    ops.rotary_embedding(q, None, *options)
+    module.rotary_embedding(results[0].copy_(q), None, *options[:5], True, 2)
+    halves = [x.clone() for x in q.chunk(2, dim=-1)]
+    module.apply_rotary(*halves, cos[0], sin[0], *halves, False)
+    ops.apply_rotary(*q.chunk(2, dim=-1), cos[0], sin[0], *q.chunk(2, dim=-1), False)
+    assert torch.equal(torch.cat(halves, dim=-1), q)
+    with pytest.raises(RuntimeError, match=r"rotary\.rotary_embedding: positions value: expected"):
+        module.rotary_embedding(q, None, cos, sin, positions + 20, 12, False, False, 2)
+
+
 @pytest.mark.parametrize(
     ("op", "shape", "text"),
     [
@@ -96,7 +125,7 @@ def test_a_wrong_argument_count_is_a_type_error() -> None:
         module.silu(torch.empty(4))
 
 
-@pytest.mark.parametrize("package", ["activation", "layer-norm", "relu"])
+@pytest.mark.parametrize("package", ["activation", "layer-norm", "relu", "rotary"])
 def test_the_library_needs_the_c_and_cxx_runtime_only(package: str) -> None:
     listing = subprocess.run(
         ["readelf", "-d", str(library(package))], capture_output=True, text=True, check=True

@@ -14,6 +14,7 @@ NUMERIC = (
     "test_activation_numerics.py",
     "test_gradient_numerics.py",
     "test_layer_norm_numerics.py",
+    "test_rotary_numerics.py",
 )
 
 
@@ -28,7 +29,7 @@ def cpu_flags() -> set[str]:
 def test_each_isa_keeps_the_tolerances(level: str) -> None:
     if not LEVELS[level] <= cpu_flags():
         pytest.skip(f"this CPU has no {level}")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
     command += [str(HERE / name) for name in NUMERIC]
     child = subprocess.run(
         command, env=os.environ | {"KERNELHUB_CPU_ISA": level}, capture_output=True, text=True
@@ -41,6 +42,7 @@ def test_each_isa_keeps_the_tolerances(level: str) -> None:
     [
         ("activation", "kernel.gelu(torch.empty(4), torch.empty(4))"),
         ("layer-norm", "kernel.layer_norm(torch.empty(4), torch.empty(4))"),
+        ("rotary", "kernel.rotary_embedding(*torch.zeros(4, 1, 1, 2))"),
     ],
 )
 @pytest.mark.usefixtures("load_package")
