@@ -12,11 +12,13 @@ from families.activation import Activation
 from families.family import Family
 from families.layer_norm import LayerNorm
 from families.relu import Relu
+from families.rotary import Rotary
 
 ALL: tuple[Family, ...] = (
     Activation(),
     Relu(),
     LayerNorm(),
+    Rotary(),
 )
 PACKAGES = tuple(dict.fromkeys(family.package for family in ALL))
 

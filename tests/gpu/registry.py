@@ -6,12 +6,14 @@ from __future__ import annotations
 import activation_checks
 import layer_norm_checks
 import relu_checks
+import rotary_checks
 from checks import Family
 
 FAMILIES: tuple[Family, ...] = (
     activation_checks.FAMILY,
     relu_checks.FAMILY,
     layer_norm_checks.FAMILY,
+    rotary_checks.FAMILY,
 )
 PACKAGES = tuple(dict.fromkeys(name for family in FAMILIES for name in family.packages))
 OPS = tuple(op for family in FAMILIES for op in family.ops)
