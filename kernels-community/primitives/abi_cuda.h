@@ -35,6 +35,31 @@ class DeviceGuard {
   int previous_ = 0;
 };
 
+/// Device memory for the work that is launched on a stream before this ends; null for no bytes.
+/// Stream-ordered: no synchronisation, and a graph that captures the stream holds it too.
+class StreamMemory {
+ public:
+  StreamMemory(std::int64_t bytes, cudaStream_t stream) : stream_(stream) {
+    if (bytes == 0) return;
+    const cudaError_t status = cudaMallocAsync(&data_, static_cast<std::size_t>(bytes), stream);
+    if (status != cudaSuccess) {
+      throw std::runtime_error("device: expected " + std::to_string(bytes) +
+                               " bytes of workspace, got " + cudaGetErrorString(status));
+    }
+  }
+  ~StreamMemory() {
+    if (data_ != nullptr) cudaFreeAsync(data_, stream_);
+  }
+  StreamMemory(const StreamMemory&) = delete;
+  StreamMemory& operator=(const StreamMemory&) = delete;
+
+  void* get() const { return data_; }
+
+ private:
+  void* data_ = nullptr;
+  cudaStream_t stream_;
+};
+
 /// The host's current stream, else tvm-ffi's, else the default stream.
 inline cudaStream_t current_stream(const DLDevice& device) {
   const kh_host* host = abi::host();

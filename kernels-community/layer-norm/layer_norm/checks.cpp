@@ -7,11 +7,21 @@ namespace kernelhub::layer_norm {
 namespace {
 
 using primitives::ArgumentCheck;
+using primitives::DType;
+using primitives::DTypeCode;
 using primitives::RowLayout;
 using primitives::TensorArg;
 
-const void* checked_parameter(const ArgumentCheck& check, const TensorArg* parameter,
-                              const TensorArg& x, const TensorArg& out, const RowLayout& out_rows) {
+using Sizes = std::vector<std::int64_t>;
+
+void check_eps(const ArgumentCheck& check, const char* name, double eps) {
+  if (!(eps >= 0.0) || std::isinf(eps)) {
+    check.fail(name, "value", "a finite number of at least 0", std::to_string(eps));
+  }
+}
+
+const void* checked_parameter(const ArgumentCheck& check, OptionalArg parameter, const TensorArg& x,
+                              const TensorArg& out, const RowLayout& out_rows) {
   if (parameter == nullptr) return nullptr;
   check.same_device(*parameter, x);
   check.same_dtype(*parameter, x);
@@ -21,25 +31,176 @@ const void* checked_parameter(const ArgumentCheck& check, const TensorArg* param
   return parameter->data;
 }
 
+/// Checks the tensors of one fused call one after the other and keeps what is written and read
+/// apart.
+class FusedChecks {
+ public:
+  FusedChecks(const char* op, const TensorArg& reference)
+      : check_("layer_norm", op),
+        reference_(reference),
+        dtype_(check_.supported_dtype(reference)) {}
+
+  const ArgumentCheck& check() const { return check_; }
+  DType dtype() const { return dtype_; }
+
+  In in(OptionalArg arg, const Sizes& shape, DTypeCode dtype) {
+    return read<In>(arg, shape, dtype);
+  }
+  MaskIn mask_in(OptionalArg arg, const Sizes& shape) { return read<MaskIn>(arg, shape, kMask); }
+  Out out(OptionalArg arg, const Sizes& shape, DTypeCode dtype) {
+    return write<Out>(arg, shape, dtype);
+  }
+  MaskOut mask_out(OptionalArg arg, const Sizes& shape) {
+    return write<MaskOut>(arg, shape, kMask);
+  }
+
+  /// A vector of unit stride.
+  const void* vector_in(OptionalArg arg, std::int64_t size, DTypeCode dtype) {
+    return in(arg, {size}, dtype).data;
+  }
+  void* vector_out(OptionalArg arg, std::int64_t size, DTypeCode dtype) {
+    return out(arg, {size}, dtype).data;
+  }
+  const std::int32_t* subset(OptionalArg arg, std::int64_t rows) {
+    return static_cast<const std::int32_t*>(vector_in(arg, rows, {DTypeCode::kInt, 32, 1}));
+  }
+
+  /// The dtype that `args` share: that of the reference, or float32 beside 16-bit tensors.
+  DTypeCode shared_dtype(std::initializer_list<OptionalArg> args) const {
+    OptionalArg first = nullptr;
+    for (OptionalArg arg : args) {
+      if (arg == nullptr) continue;
+      if (first != nullptr) {
+        check_.same_dtype(*arg, *first);
+      } else if (arg->dtype != reference_.dtype && (arg->dtype != kFloat || dtype_ == kDouble)) {
+        check_.fail(arg->name, "dtype",
+                    primitives::dtype_name(reference_.dtype) + " as " + reference_.name +
+                        (dtype_ == kDouble ? "" : ", or float32"),
+                    primitives::dtype_name(arg->dtype));
+      }
+      first = first == nullptr ? arg : first;
+    }
+    return first == nullptr ? reference_.dtype : first->dtype;
+  }
+
+  DTypeCode statistics_dtype() const { return dtype_ == kDouble ? reference_.dtype : kFloat; }
+  static DType storage(const ArgumentCheck& check, DTypeCode code, const TensorArg& like) {
+    TensorArg arg = like;
+    arg.dtype = code;
+    return check.supported_dtype(arg);
+  }
+  DType storage(DTypeCode code) const { return storage(check_, code, reference_); }
+
+  /// No two written tensors, and no written and read one, share memory.
+  void check_overlaps() const {
+    for (std::size_t i = 0; i < written_.size(); ++i) {
+      for (const TensorArg* input : read_) disjoint(*written_[i], *input);
+      for (std::size_t j = i + 1; j < written_.size(); ++j) disjoint(*written_[i], *written_[j]);
+    }
+  }
+
+ private:
+  static constexpr DTypeCode kMask{DTypeCode::kUInt, 8, 1};
+  static constexpr DTypeCode kFloat{DTypeCode::kFloat, 32, 1};
+  static constexpr DType kDouble = DType::kFloat64;
+
+  void check_tensor(const TensorArg& arg, const Sizes& shape, DTypeCode dtype) const {
+    check_.same_device(arg, reference_);
+    if (arg.dtype != dtype) {
+      check_.fail(arg.name, "dtype", primitives::dtype_name(dtype),
+                  primitives::dtype_name(arg.dtype));
+    }
+    check_.shape(arg, shape);
+  }
+
+  template <class M>
+  M read(OptionalArg arg, const Sizes& shape, DTypeCode dtype) {
+    if (arg == nullptr) return {};
+    check_tensor(*arg, shape, dtype);
+    read_.push_back(arg);
+    return {static_cast<decltype(M::data)>(arg->data), check_.rows(*arg).row_stride};
+  }
+  template <class M>
+  M write(OptionalArg arg, const Sizes& shape, DTypeCode dtype) {
+    if (arg == nullptr) return {};
+    check_tensor(*arg, shape, dtype);
+    written_.push_back(arg);
+    return {static_cast<decltype(M::data)>(arg->data), check_.writable_rows(*arg).row_stride};
+  }
+
+  void disjoint(const TensorArg& out, const TensorArg& other) const {
+    const RowLayout out_rows = check_.rows(out);
+    const RowLayout other_rows = check_.rows(other);
+    if (out.dtype.bits == other.dtype.bits) {
+      check_.overlap(out, out_rows, other, other_rows, ArgumentCheck::Alias::kForbidden);
+      return;
+    }
+    const auto end = [](const TensorArg& arg, const RowLayout& rows) {
+      return static_cast<const char*>(arg.data) +
+             ((rows.rows - 1) * rows.row_stride + rows.cols) * (arg.dtype.bits / 8);
+    };
+    if (out.numel() == 0 || other.numel() == 0 || end(out, out_rows) <= other.data ||
+        end(other, other_rows) <= out.data) {
+      return;
+    }
+    check_.fail(out.name, "memory", std::string("disjoint from ") + other.name, "partial overlap");
+  }
+
+  ArgumentCheck check_;
+  const TensorArg& reference_;
+  DType dtype_;
+  std::vector<OptionalArg> written_;
+  std::vector<OptionalArg> read_;
+};
+
+std::int64_t row_count(const Sizes& sizes) {
+  std::int64_t rows = 1;
+  for (std::size_t i = 0; i + 1 < sizes.size(); ++i) rows *= sizes[i];
+  return rows;
+}
+
+/// Shape of a tensor that subsets may cut: [n, cols] of any n where there is one, else `like`.
+Sizes subset_shape(const ArgumentCheck& check, OptionalArg tensor, OptionalArg subset,
+                   const Sizes& like) {
+  if (subset == nullptr || tensor == nullptr) return like;
+  if (tensor->sizes.size() != 2) {
+    check.fail(tensor->name, "rank", "2 beside subsets", std::to_string(tensor->sizes.size()));
+  }
+  return {tensor->sizes[0], like.back()};
+}
+
+void check_probability(const ArgumentCheck& check, double dropout_p) {
+  if (!(dropout_p >= 0.0 && dropout_p < 1.0)) {
+    check.fail("dropout_p", "value", "a number of at least 0 and below 1",
+               std::to_string(dropout_p));
+  }
+}
+
+void check_given(const ArgumentCheck& check, const char* name, const char* why, bool is_wanted,
+                 OptionalArg arg) {
+  if (is_wanted == (arg != nullptr)) return;
+  check.fail(name, "presence", std::string(is_wanted ? "a tensor " : "none ") + why,
+             arg != nullptr ? "one" : "none");
+}
+
 }  // namespace
 
-Params checked_params(const TensorArg& out, const TensorArg& x, const TensorArg* weight,
-                      const TensorArg* bias, double eps) {
-  const ArgumentCheck check("layer_norm", "layer_norm");
+Params checked_params(Norm norm, const TensorArg& out, const TensorArg& x, OptionalArg weight,
+                      OptionalArg bias, double eps) {
+  const ArgumentCheck check("layer_norm", norm == Norm::kRms ? "rms_norm" : "layer_norm");
   check.same_device(out, x);
-  const primitives::DType dtype = check.supported_dtype(x);
+  const DType dtype = check.supported_dtype(x);
   check.same_dtype(out, x);
   if (x.sizes.empty()) check.fail("x", "rank", "at least 1", "0");
   check.shape(out, x.sizes);
-  if (!(eps >= 0.0) || std::isinf(eps)) {
-    check.fail("eps", "value", "a finite number of at least 0", std::to_string(eps));
-  }
+  check_eps(check, "eps", eps);
   const RowLayout x_rows = check.rows(x);
   const RowLayout out_rows = check.writable_rows(out);
   check.overlap(out, out_rows, x, x_rows, ArgumentCheck::Alias::kExact);
   const void* weight_data = checked_parameter(check, weight, x, out, out_rows);
   const void* bias_data = checked_parameter(check, bias, x, out, out_rows);
-  return {dtype,
+  return {norm,
+          dtype,
           out.data,
           x.data,
           weight_data,
@@ -49,6 +210,168 @@ Params checked_params(const TensorArg& out, const TensorArg& x, const TensorArg*
           out_rows.row_stride,
           x_rows.row_stride,
           eps};
+}
+
+FusedBackwardParams checked_backward_params(Norm norm, OptionalArg grad_x, OptionalArg grad_weight,
+                                            OptionalArg grad_bias, const TensorArg& grad_out,
+                                            const TensorArg& x, OptionalArg weight, double eps) {
+  FusedChecks checks(norm == Norm::kRms ? "rms_norm_backward" : "layer_norm_backward", x);
+  const ArgumentCheck& check = checks.check();
+  if (x.sizes.empty()) check.fail("x", "rank", "at least 1", "0");
+  check_eps(check, "eps", eps);
+  const std::int64_t cols = x.sizes.back();
+  const DTypeCode dtype = x.dtype;
+  FusedBackwardParams params{};
+  params.norm = norm;
+  params.dtype = params.residual_dtype = params.weight_dtype = checks.dtype();
+  params.rows = params.x0_rows = params.z_rows = row_count(x.sizes);
+  params.cols = cols;
+  params.rowscale_const = 1.0;
+  params.eps = eps;
+  params.x = checks.in(&x, x.sizes, dtype);
+  params.dz0 = checks.in(&grad_out, x.sizes, dtype);
+  params.gamma0 = checks.vector_in(weight, cols, dtype);
+  params.dx0 = checks.out(grad_x, x.sizes, dtype);
+  params.dgamma0 = checks.vector_out(grad_weight, cols, dtype);
+  params.dbeta0 = checks.vector_out(grad_bias, cols, dtype);
+  checks.check_overlaps();
+  return params;
+}
+
+FusedParams checked_params(const FusedArgs& args) {
+  const TensorArg& x0 = *args.x0;
+  FusedChecks checks("dropout_add_norm", x0);
+  const ArgumentCheck& check = checks.check();
+  if (x0.sizes.empty()) check.fail("x0", "rank", "at least 1", "0");
+  check_eps(check, "epsilon", args.epsilon);
+  check_probability(check, args.dropout_p);
+  const std::int64_t cols = x0.sizes.back();
+  subset_shape(check, &x0, args.x0_subset, x0.sizes);
+  const Sizes shape = args.x0_subset == nullptr ? x0.sizes : Sizes{args.x0_subset->numel(), cols};
+  const Sizes z_shape = subset_shape(check, args.z0, args.z_subset, shape);
+  const bool has_dropout = args.dropout_p > 0.0;
+  check_given(check, "seed", "where dropout_p is above 0, else none", has_dropout, args.seed);
+  check_given(check, "dmask0", "where dropout_p is above 0, else none", has_dropout, args.dmask0);
+  check_given(check, "dmask1", "where there are x1 and dropout, else none",
+              has_dropout && args.x1 != nullptr, args.dmask1);
+  if (args.z1 == nullptr) {
+    check_given(check, "gamma1", "without z1", false, args.gamma1);
+    check_given(check, "beta1", "without z1", false, args.beta1);
+  }
+  const DTypeCode dtype = x0.dtype;
+  const DTypeCode residual_dtype = checks.shared_dtype({args.residual, args.x});
+  const DTypeCode weight_dtype =
+      checks.shared_dtype({args.gamma0, args.beta0, args.gamma1, args.beta1, args.colscale});
+
+  FusedParams params{};
+  params.norm = args.is_rms_norm ? Norm::kRms : Norm::kLayer;
+  params.dtype = checks.dtype();
+  params.residual_dtype = checks.storage(residual_dtype);
+  params.weight_dtype = checks.storage(weight_dtype);
+  params.rows = row_count(shape);
+  params.cols = cols;
+  params.x0_rows = row_count(x0.sizes);
+  params.z_rows = row_count(z_shape);
+  params.rowscale = checks.vector_in(args.rowscale, params.rows, dtype);
+  params.colscale = checks.vector_in(args.colscale, cols, weight_dtype);
+  params.x0_subset = checks.subset(args.x0_subset, params.rows);
+  params.z_subset = checks.subset(args.z_subset, params.rows);
+  params.rowscale_const = args.rowscale_const;
+  params.dropout_p = args.dropout_p;
+  params.eps = args.epsilon;
+  params.x0 = checks.in(&x0, x0.sizes, dtype);
+  params.x1 = checks.in(args.x1, shape, dtype);
+  params.residual = checks.in(args.residual, shape, residual_dtype);
+  params.gamma0 = checks.vector_in(args.gamma0, cols, weight_dtype);
+  params.beta0 = checks.vector_in(args.beta0, cols, weight_dtype);
+  params.gamma1 = checks.vector_in(args.gamma1, cols, weight_dtype);
+  params.beta1 = checks.vector_in(args.beta1, cols, weight_dtype);
+  params.seed =
+      static_cast<const std::int64_t*>(checks.vector_in(args.seed, 1, {DTypeCode::kInt, 64, 1}));
+  params.z0 = checks.out(args.z0, z_shape, dtype);
+  params.z1 = checks.out(args.z1, z_shape, dtype);
+  params.x = checks.out(args.x, shape, residual_dtype);
+  params.dmask0 = checks.mask_out(args.dmask0, x0.sizes);
+  params.dmask1 = checks.mask_out(args.dmask1, shape);
+  params.mu = checks.vector_out(args.mu, params.rows, checks.statistics_dtype());
+  params.rsigma = checks.vector_out(args.rsigma, params.rows, checks.statistics_dtype());
+  checks.check_overlaps();
+  return params;
+}
+
+FusedBackwardParams checked_params(const FusedBackwardArgs& args) {
+  const TensorArg& dz0 = *args.dz0;
+  const TensorArg& x = *args.x;
+  FusedChecks checks("dropout_add_norm_backward", dz0);
+  const ArgumentCheck& check = checks.check();
+  if (x.sizes.empty()) check.fail("x", "rank", "at least 1", "0");
+  check_eps(check, "epsilon", args.epsilon);
+  check_probability(check, args.dropout_p);
+  const Sizes& shape = x.sizes;
+  const std::int64_t cols = shape.back();
+  if (args.x0_subset != nullptr || args.z_subset != nullptr) {
+    subset_shape(check, &x, &x, shape);
+  }
+  const Sizes z_shape = subset_shape(check, &dz0, args.z_subset, shape);
+  OptionalArg any_x0 = args.dx0 != nullptr ? args.dx0 : args.x0;
+  any_x0 = any_x0 != nullptr ? any_x0 : args.dmask0;
+  const Sizes x0_shape = subset_shape(check, any_x0, args.x0_subset, shape);
+  const bool has_dropout = args.dropout_p > 0.0;
+  check_given(check, "dmask0", "where dropout_p is above 0, else none", has_dropout, args.dmask0);
+  check_given(check, "dmask1", "where there are dx1 and dropout, else none",
+              has_dropout && args.dx1 != nullptr, args.dmask1);
+  check_given(check, "rsigma", "beside mu, else none", args.mu != nullptr, args.rsigma);
+  if (args.dcolscale != nullptr) {
+    check_given(check, "x0", "where there is dcolscale", true, args.x0);
+    check_given(check, "colscale", "where there is dcolscale", true, args.colscale);
+  }
+  if (args.dz1 == nullptr) {
+    check_given(check, "dgamma1", "without dz1", false, args.dgamma1);
+    check_given(check, "dbeta1", "without dz1", false, args.dbeta1);
+  }
+  const DTypeCode dtype = dz0.dtype;
+  const DTypeCode residual_dtype = checks.shared_dtype({args.x, args.dx, args.dresidual});
+  const DTypeCode weight_dtype =
+      checks.shared_dtype({args.gamma0, args.gamma1, args.colscale, args.dgamma0, args.dbeta0,
+                           args.dgamma1, args.dbeta1, args.dcolscale});
+
+  FusedBackwardParams params{};
+  params.norm = args.is_rms_norm ? Norm::kRms : Norm::kLayer;
+  params.dtype = checks.dtype();
+  params.residual_dtype = checks.storage(residual_dtype);
+  params.weight_dtype = checks.storage(weight_dtype);
+  params.rows = row_count(shape);
+  params.cols = cols;
+  params.x0_rows = row_count(x0_shape);
+  params.z_rows = row_count(z_shape);
+  params.rowscale = checks.vector_in(args.rowscale, params.rows, dtype);
+  params.colscale = checks.vector_in(args.colscale, cols, weight_dtype);
+  params.x0_subset = checks.subset(args.x0_subset, params.rows);
+  params.z_subset = checks.subset(args.z_subset, params.rows);
+  params.rowscale_const = args.rowscale_const;
+  params.dropout_p = args.dropout_p;
+  params.eps = args.epsilon;
+  params.dz0 = checks.in(&dz0, z_shape, dtype);
+  params.dz1 = checks.in(args.dz1, z_shape, dtype);
+  params.dx = checks.in(args.dx, shape, residual_dtype);
+  params.x = checks.in(&x, shape, residual_dtype);
+  params.x0 = checks.in(args.x0, x0_shape, dtype);
+  params.dmask0 = checks.mask_in(args.dmask0, x0_shape);
+  params.dmask1 = checks.mask_in(args.dmask1, shape);
+  params.mu = checks.vector_in(args.mu, params.rows, checks.statistics_dtype());
+  params.rsigma = checks.vector_in(args.rsigma, params.rows, checks.statistics_dtype());
+  params.gamma0 = checks.vector_in(args.gamma0, cols, weight_dtype);
+  params.gamma1 = checks.vector_in(args.gamma1, cols, weight_dtype);
+  params.dx0 = checks.out(args.dx0, x0_shape, dtype);
+  params.dx1 = checks.out(args.dx1, shape, dtype);
+  params.dresidual = checks.out(args.dresidual, shape, residual_dtype);
+  params.dgamma0 = checks.vector_out(args.dgamma0, cols, weight_dtype);
+  params.dbeta0 = checks.vector_out(args.dbeta0, cols, weight_dtype);
+  params.dgamma1 = checks.vector_out(args.dgamma1, cols, weight_dtype);
+  params.dbeta1 = checks.vector_out(args.dbeta1, cols, weight_dtype);
+  params.dcolscale = checks.vector_out(args.dcolscale, cols, weight_dtype);
+  checks.check_overlaps();
+  return params;
 }
 
 }  // namespace kernelhub::layer_norm

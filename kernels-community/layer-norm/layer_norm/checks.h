@@ -6,12 +6,44 @@
 
 namespace kernelhub::layer_norm {
 
+using OptionalArg = const primitives::TensorArg*;  // null: not given
+
 /// Checks one call's tensors (device, dtype, shape, strides, overlap, eps) and describes it to
 /// compute code; `weight` and `bias` may be null. Throws std::runtime_error
-/// "layer_norm.layer_norm: ..." on bad arguments. The result has zero rows or columns when there is
-/// nothing to compute.
-Params checked_params(const primitives::TensorArg& out, const primitives::TensorArg& x,
-                      const primitives::TensorArg* weight, const primitives::TensorArg* bias,
-                      double eps);
+/// "layer_norm.layer_norm: ..." or "layer_norm.rms_norm: ..." on bad arguments. The result has zero
+/// rows or columns when there is nothing to compute.
+Params checked_params(Norm norm, const primitives::TensorArg& out, const primitives::TensorArg& x,
+                      OptionalArg weight, OptionalArg bias, double eps);
+
+/// As above for layer_norm_backward and rms_norm_backward. The result has zero columns when there
+/// is nothing to compute; with zero rows the gradients of weight and bias are zeros.
+FusedBackwardParams checked_backward_params(Norm norm, OptionalArg grad_x, OptionalArg grad_weight,
+                                            OptionalArg grad_bias,
+                                            const primitives::TensorArg& grad_out,
+                                            const primitives::TensorArg& x, OptionalArg weight,
+                                            double eps);
+
+/// Arguments of dropout_add_norm, named as in its schema.
+struct FusedArgs {
+  OptionalArg z0, z1, x, dmask0, dmask1, mu, rsigma;  // written; z0 is always there
+  OptionalArg x0, x1, residual;                       // x0 is always there
+  OptionalArg gamma0, beta0, gamma1, beta1, rowscale, colscale, x0_subset, z_subset, seed;
+  double dropout_p, epsilon, rowscale_const;
+  bool is_rms_norm;
+};
+
+/// Arguments of dropout_add_norm_backward, named as in its schema.
+struct FusedBackwardArgs {
+  OptionalArg dx0, dx1, dresidual, dgamma0, dbeta0, dgamma1, dbeta1, dcolscale;  // written
+  OptionalArg dz0, dz1, dx, x, x0, dmask0, dmask1, mu, rsigma;  // dz0 and x are always there
+  OptionalArg gamma0, gamma1, rowscale, colscale, x0_subset, z_subset;
+  double dropout_p, epsilon, rowscale_const;
+  bool is_rms_norm;
+};
+
+/// Checks as above. x0, x1 and z have one dtype; residual, x and their gradients, and likewise
+/// gammas, betas and colscale, have that one or float32. Values of subsets are not looked at.
+FusedParams checked_params(const FusedArgs& args);
+FusedBackwardParams checked_params(const FusedBackwardArgs& args);
 
 }  // namespace kernelhub::layer_norm

@@ -7,8 +7,12 @@
 
 namespace kernelhub::layer_norm {
 
-/// One call, already checked. Strides count elements; rows are unit-stride inside.
+enum class Norm { kLayer, kRms };  // kRms: no mean is taken off
+
+/// One call of layer_norm or rms_norm, already checked. Strides count elements; rows are
+/// unit-stride inside.
 struct Params {
+  Norm norm;
   primitives::DType dtype;  // of all tensors
   void* out;                // [rows, cols], may equal x
   const void* x;            // [rows, cols]
@@ -18,7 +22,68 @@ struct Params {
   std::int64_t cols;        // >= 1
   std::int64_t out_stride;  // elements from one row of out to the next
   std::int64_t x_stride;
-  double eps;  // added to the variance
+  double eps;  // added to the variance or to the mean square
 };
+
+/// Rows of one matrix; null data: the call has no such tensor.
+template <class Pointer>
+struct Matrix {
+  Pointer data = nullptr;
+  std::int64_t stride = 0;  // elements from one row to the next
+};
+using In = Matrix<const void*>;
+using Out = Matrix<void*>;
+using MaskIn = Matrix<const std::uint8_t*>;
+using MaskOut = Matrix<std::uint8_t*>;
+
+/// What forward and backward of the fused op share. Of `rows` rows, row r takes row x0_subset[r] -
+/// 1 of x0 and writes row z_subset[r] - 1 of z; 0 means none. Without subsets both are r.
+struct FusedShape {
+  Norm norm;
+  primitives::DType dtype;           // of x0, x1, rowscale, z and their gradients
+  primitives::DType residual_dtype;  // of residual, x and their gradients
+  primitives::DType weight_dtype;    // of gammas, betas, colscale and their gradients
+  std::int64_t rows;                 // of x
+  std::int64_t cols;
+  std::int64_t x0_rows;
+  std::int64_t z_rows;
+  const void* rowscale;           // [rows] or null
+  const void* colscale;           // [cols] or null
+  const std::int32_t* x0_subset;  // [rows] or null, as z_subset
+  const std::int32_t* z_subset;
+  double rowscale_const;
+  double dropout_p;  // in [0, 1)
+  double eps;
+};
+
+/// x = dropout(x0 * rowscale * rowscale_const * colscale) + dropout(x1) + residual
+/// z_i = norm(x) * gamma_i + beta_i, from the unrounded x
+struct FusedParams : FusedShape {
+  In x0, x1, residual;
+  const void *gamma0, *beta0, *gamma1, *beta1;  // [cols] or null
+  const std::int64_t* seed;                     // one number in the tensors' memory; null: p is 0
+  Out z0, z1, x;
+  MaskOut dmask0, dmask1;  // 1: kept; shaped as x0 and x1
+  void *mu, *rsigma;       // [rows] or null; fp32, for fp64 tensors fp64
+};
+
+/// Gradients of FusedParams' call with respect to x0, x1, residual, gammas, betas and colscale.
+struct FusedBackwardParams : FusedShape {
+  In dz0, dz1, dx;  // dx: gradient that reached x itself
+  In x, x0;         // x0 is read for dcolscale only
+  MaskIn dmask0, dmask1;
+  const void *mu, *rsigma;  // [rows]; null: computed again from x and eps
+  const void *gamma0, *gamma1;
+  Out dx0, dx1, dresidual;
+  void *dgamma0, *dbeta0, *dgamma1, *dbeta1, *dcolscale;  // [cols] or null
+};
+
+/// Nothing to compute: no element is read or written.
+inline bool is_empty(const Params& params) { return params.rows == 0 || params.cols == 0; }
+/// Nothing to compute; with columns and no rows, sums over rows and rows outside subsets are zeros.
+inline bool is_empty(const FusedShape& shape) { return shape.cols == 0; }
+
+/// Sums over all rows that a backward call makes, in this order where they are asked for.
+constexpr int kMaxColumnSums = 5;
 
 }  // namespace kernelhub::layer_norm

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layer normalisation in fp64, for gradient checks: two passes, every step in fp64.
+// layer_norm and rms_norm in fp64, for gradient checks: two passes, every step in fp64.
 #include <cmath>
 
 #include "layer_norm_cpu/layer_norm_cpu.h"
@@ -11,13 +11,16 @@ void normalize_row(const Params& params, const double* x, double* out) {
   const double* weight = static_cast<const double*>(params.weight);
   const double* bias = static_cast<const double*>(params.bias);
   const double share = 1.0 / static_cast<double>(params.cols);
+  const bool is_centered = params.norm == Norm::kLayer;
   double center = 0.0;
-  for (std::int64_t i = 0; i < params.cols; ++i) center += x[i] * share;
+  if (is_centered) {
+    for (std::int64_t i = 0; i < params.cols; ++i) center += x[i] * share;
+  }
   double mean = 0.0;
   double squares = 0.0;
   for (std::int64_t i = 0; i < params.cols; ++i) {
     const double d = x[i] - center;
-    mean += d * share;
+    mean += is_centered ? d * share : 0.0;
     squares += d * d;
   }
   const double variance = squares * share - mean * mean;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Layer normalisation of rows on Highway lanes; the includer's flags choose the instruction set.
 //   out = (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(variance + eps), one rounding to dtype
+//   rms_norm: mean = 0, and the mean square in place of the variance
 // Corrected two-pass moments (T. F. Chan, G. H. Golub, R. J. LeVeque, The American Statistician 37
 // (1983), 242-247): deviations from a rounded mean m are exact where the mean dwarfs the spread,
 // and their own mean is what m lacks. Lanes are fp32, totals fp64. Every mean is summed over
@@ -54,12 +55,23 @@ HWY_INLINE Deviations deviations_from(float center, const typename Format::Stora
   return {mean, variance < 0.0 ? 0.0 : variance};
 }
 
+template <class Format>
+HWY_INLINE double mean_square(const typename Format::Storage* x, std::int64_t cols) {
+  const auto add = [&](auto part, V(&sums)[1]) {
+    const V v = part.template load<Format>(x);
+    sums[0] = hn::MulAdd(v, v, sums[0]);
+  };
+  return simd::folded_sums<1>(cols, add).of[0] / static_cast<double>(cols);
+}
+
 template <class Format, bool kHasWeight, bool kHasBias>
 inline void normalize_row(const typename Format::Storage* x, const typename Format::Storage* weight,
                           const typename Format::Storage* bias, typename Format::Storage* out,
-                          std::int64_t cols, double eps) {
-  const float center = static_cast<float>(mean_of<Format>(x, cols));
-  const Deviations row = deviations_from<Format>(center, x, cols);
+                          std::int64_t cols, Norm norm, double eps) {
+  const bool is_centered = norm == Norm::kLayer;
+  const float center = is_centered ? static_cast<float>(mean_of<Format>(x, cols)) : 0.0f;
+  const Deviations row = is_centered ? deviations_from<Format>(center, x, cols)
+                                     : Deviations{0.0, mean_square<Format>(x, cols)};
   const double rstd = 1.0 / std::sqrt(row.variance + eps);
   const V m = hn::Set(F32(), center);
   const V scale = hn::Set(F32(), static_cast<float>(rstd));
@@ -87,7 +99,8 @@ inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_
   for (std::int64_t row = begin; row < end; ++row) {
     normalize_row<Format, kHasWeight, kHasBias>(
         static_cast<const T*>(params.x) + row * params.x_stride, weight, bias,
-        static_cast<T*>(params.out) + row * params.out_stride, params.cols, params.eps);
+        static_cast<T*>(params.out) + row * params.out_stride, params.cols, params.norm,
+        params.eps);
   }
 }
 

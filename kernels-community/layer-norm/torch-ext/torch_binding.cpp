@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "layer_norm/checks.h"
+#include "layer_norm/schemas.h"
 #include "primitives/torch_args.h"
 
 #if defined(CPU_KERNEL)
@@ -19,49 +20,172 @@ namespace kernelhub::layer_norm {
 namespace {
 
 using torch::stable::Tensor;
+using MaybeTensor = std::optional<Tensor>;
 
-std::optional<primitives::TensorArg> optional_arg(const char* name,
-                                                  const std::optional<Tensor>& tensor) {
-  if (!tensor.has_value()) return std::nullopt;
-  return primitives::tensor_arg(name, *tensor);
-}
+/// A tensor argument described for the checks; converts to null where the caller gave none.
+class Argument {
+ public:
+  Argument(const char* name, const Tensor& tensor) : arg_(primitives::tensor_arg(name, tensor)) {}
+  Argument(const char* name, const MaybeTensor& tensor) {
+    if (tensor.has_value()) arg_ = primitives::tensor_arg(name, *tensor);
+  }
+  operator OptionalArg() const { return arg_.has_value() ? &*arg_ : nullptr; }
+  const primitives::TensorArg& operator*() const { return *arg_; }
 
-void compute(const Params& params, [[maybe_unused]] const Tensor& x) {
-  if (params.rows == 0 || params.cols == 0) return;
+ private:
+  std::optional<primitives::TensorArg> arg_;
+};
+
+template <class Call>
+void compute(const char* op, const Call& params, [[maybe_unused]] const Tensor& x) {
+  if (is_empty(params)) return;
 #if defined(CPU_KERNEL)
+  static_cast<void>(op);
   cpu::run(params, primitives::torch_parallel_for());
 #elif defined(CUDA_KERNEL)
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  primitives::check_launch("layer_norm", "layer_norm", params.rows, params.cols,
-                           cuda::launch(params, primitives::current_stream(x)));
+  // torch's allocator keeps the memory for this stream until the kernels are done with it.
+  std::optional<Tensor> workspace;
+  void* memory = nullptr;
+  if (const std::int64_t bytes = cuda::workspace_bytes(params); bytes > 0) {
+    workspace = torch::stable::new_empty(x, {bytes}, torch::headeronly::ScalarType::Byte);
+    memory = workspace->data_ptr();
+  }
+  primitives::check_launch("layer_norm", op, params.rows, params.cols,
+                           cuda::launch(params, memory, primitives::current_stream(x)));
 #endif
 }
 
-void layer_norm(Tensor out, Tensor x, std::optional<Tensor> weight, std::optional<Tensor> bias,
-                double eps) {
-  const auto weight_arg = optional_arg("weight", weight);
-  const auto bias_arg = optional_arg("bias", bias);
-  const Params params =
-      checked_params(primitives::tensor_arg("out", out), primitives::tensor_arg("x", x),
-                     weight_arg ? &*weight_arg : nullptr, bias_arg ? &*bias_arg : nullptr, eps);
-  compute(params, x);
+void layer_norm(Tensor out, Tensor x, MaybeTensor weight, MaybeTensor bias, double eps) {
+  compute("layer_norm",
+          checked_params(Norm::kLayer, *Argument("out", out), *Argument("x", x),
+                         Argument("weight", weight), Argument("bias", bias), eps),
+          x);
+}
+
+void rms_norm(Tensor out, Tensor x, MaybeTensor weight, double eps) {
+  compute("rms_norm",
+          checked_params(Norm::kRms, *Argument("out", out), *Argument("x", x),
+                         Argument("weight", weight), nullptr, eps),
+          x);
+}
+
+void layer_norm_backward(MaybeTensor grad_x, MaybeTensor grad_weight, MaybeTensor grad_bias,
+                         Tensor grad_out, Tensor x, MaybeTensor weight, double eps) {
+  compute("layer_norm_backward",
+          checked_backward_params(Norm::kLayer, Argument("grad_x", grad_x),
+                                  Argument("grad_weight", grad_weight),
+                                  Argument("grad_bias", grad_bias), *Argument("grad_out", grad_out),
+                                  *Argument("x", x), Argument("weight", weight), eps),
+          x);
+}
+
+void rms_norm_backward(MaybeTensor grad_x, MaybeTensor grad_weight, Tensor grad_out, Tensor x,
+                       MaybeTensor weight, double eps) {
+  compute("rms_norm_backward",
+          checked_backward_params(
+              Norm::kRms, Argument("grad_x", grad_x), Argument("grad_weight", grad_weight), nullptr,
+              *Argument("grad_out", grad_out), *Argument("x", x), Argument("weight", weight), eps),
+          x);
+}
+
+void dropout_add_norm(Tensor z0, MaybeTensor z1, MaybeTensor x, MaybeTensor dmask0,
+                      MaybeTensor dmask1, MaybeTensor mu, MaybeTensor rsigma, Tensor x0,
+                      MaybeTensor x1, MaybeTensor residual, MaybeTensor gamma0, MaybeTensor beta0,
+                      MaybeTensor gamma1, MaybeTensor beta1, MaybeTensor rowscale,
+                      MaybeTensor colscale, MaybeTensor x0_subset, MaybeTensor z_subset,
+                      MaybeTensor seed, double dropout_p, double epsilon, double rowscale_const,
+                      bool is_rms_norm) {
+  const FusedParams params = checked_params(FusedArgs{Argument("z0", z0),
+                                                      Argument("z1", z1),
+                                                      Argument("x", x),
+                                                      Argument("dmask0", dmask0),
+                                                      Argument("dmask1", dmask1),
+                                                      Argument("mu", mu),
+                                                      Argument("rsigma", rsigma),
+                                                      Argument("x0", x0),
+                                                      Argument("x1", x1),
+                                                      Argument("residual", residual),
+                                                      Argument("gamma0", gamma0),
+                                                      Argument("beta0", beta0),
+                                                      Argument("gamma1", gamma1),
+                                                      Argument("beta1", beta1),
+                                                      Argument("rowscale", rowscale),
+                                                      Argument("colscale", colscale),
+                                                      Argument("x0_subset", x0_subset),
+                                                      Argument("z_subset", z_subset),
+                                                      Argument("seed", seed),
+                                                      dropout_p,
+                                                      epsilon,
+                                                      rowscale_const,
+                                                      is_rms_norm});
+  compute("dropout_add_norm", params, x0);
+}
+
+void dropout_add_norm_backward(MaybeTensor dx0, MaybeTensor dx1, MaybeTensor dresidual,
+                               MaybeTensor dgamma0, MaybeTensor dbeta0, MaybeTensor dgamma1,
+                               MaybeTensor dbeta1, MaybeTensor dcolscale, Tensor dz0,
+                               MaybeTensor dz1, MaybeTensor dx, Tensor x, MaybeTensor x0,
+                               MaybeTensor dmask0, MaybeTensor dmask1, MaybeTensor mu,
+                               MaybeTensor rsigma, MaybeTensor gamma0, MaybeTensor gamma1,
+                               MaybeTensor rowscale, MaybeTensor colscale, MaybeTensor x0_subset,
+                               MaybeTensor z_subset, double dropout_p, double epsilon,
+                               double rowscale_const, bool is_rms_norm) {
+  const FusedBackwardParams params =
+      checked_params(FusedBackwardArgs{Argument("dx0", dx0),
+                                       Argument("dx1", dx1),
+                                       Argument("dresidual", dresidual),
+                                       Argument("dgamma0", dgamma0),
+                                       Argument("dbeta0", dbeta0),
+                                       Argument("dgamma1", dgamma1),
+                                       Argument("dbeta1", dbeta1),
+                                       Argument("dcolscale", dcolscale),
+                                       Argument("dz0", dz0),
+                                       Argument("dz1", dz1),
+                                       Argument("dx", dx),
+                                       Argument("x", x),
+                                       Argument("x0", x0),
+                                       Argument("dmask0", dmask0),
+                                       Argument("dmask1", dmask1),
+                                       Argument("mu", mu),
+                                       Argument("rsigma", rsigma),
+                                       Argument("gamma0", gamma0),
+                                       Argument("gamma1", gamma1),
+                                       Argument("rowscale", rowscale),
+                                       Argument("colscale", colscale),
+                                       Argument("x0_subset", x0_subset),
+                                       Argument("z_subset", z_subset),
+                                       dropout_p,
+                                       epsilon,
+                                       rowscale_const,
+                                       is_rms_norm});
+  compute("dropout_add_norm_backward", params, x);
 }
 
 }  // namespace
 }  // namespace kernelhub::layer_norm
 
 STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, m) {
-  m.def("layer_norm(Tensor! out, Tensor x, Tensor? weight, Tensor? bias, float eps) -> ()");
+  using namespace kernelhub::layer_norm;  // NOLINT: schemas only
+  m.def(kLayerNorm);
+  m.def(kRmsNorm);
+  m.def(kLayerNormBackward);
+  m.def(kRmsNormBackward);
+  m.def(kDropoutAddNorm);
+  m.def(kDropoutAddNormBackward);
 }
 
 #if defined(CPU_KERNEL)
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CPU, m) {
-  m.impl("layer_norm", TORCH_BOX(&kernelhub::layer_norm::layer_norm));
-}
 #elif defined(CUDA_KERNEL)
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CUDA, m) {
-  m.impl("layer_norm", TORCH_BOX(&kernelhub::layer_norm::layer_norm));
-}
 #endif
+  m.impl("layer_norm", TORCH_BOX(&kernelhub::layer_norm::layer_norm));
+  m.impl("rms_norm", TORCH_BOX(&kernelhub::layer_norm::rms_norm));
+  m.impl("layer_norm_backward", TORCH_BOX(&kernelhub::layer_norm::layer_norm_backward));
+  m.impl("rms_norm_backward", TORCH_BOX(&kernelhub::layer_norm::rms_norm_backward));
+  m.impl("dropout_add_norm", TORCH_BOX(&kernelhub::layer_norm::dropout_add_norm));
+  m.impl("dropout_add_norm_backward", TORCH_BOX(&kernelhub::layer_norm::dropout_add_norm_backward));
+}
 
 REGISTER_EXTENSION(TORCH_EXTENSION_NAME)

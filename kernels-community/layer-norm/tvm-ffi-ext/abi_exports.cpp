@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "layer_norm/checks.h"
+#include "layer_norm/schemas.h"
 #include "primitives/abi_args.h"
 
 #if defined(CPU_KERNEL)
@@ -24,40 +25,96 @@ constexpr std::uint64_t kPackageFlags =
     KH_THREAD_SAFE | KH_STREAM_AWARE | KH_GRAPH_SAFE | KH_NO_GLOBAL_STATE;
 #endif
 
-using OptionalTensor = std::optional<const DLTensor*>;
+using MaybeIn = std::optional<const DLTensor*>;
+using MaybeOut = std::optional<DLTensor*>;
 
-std::optional<primitives::TensorArg> optional_arg(const char* name, const OptionalTensor& tensor) {
-  if (!tensor.has_value()) return std::nullopt;
-  return primitives::tensor_arg(name, **tensor);
+/// A tensor argument described for the checks; converts to null where the caller gave none.
+class Argument {
+ public:
+  Argument(const char* name, const DLTensor* tensor)
+      : arg_(primitives::tensor_arg(name, *tensor)) {}
+  template <class T>
+  Argument(const char* name, const std::optional<T*>& tensor) {
+    if (tensor.has_value()) arg_ = primitives::tensor_arg(name, **tensor);
+  }
+  operator OptionalArg() const { return arg_.has_value() ? &*arg_ : nullptr; }
+  const primitives::TensorArg& operator*() const { return *arg_; }
+
+ private:
+  std::optional<primitives::TensorArg> arg_;
+};
+
+void check_device(const char* op, const DLTensor* x) {
+  primitives::ArgumentCheck("layer_norm", op)
+      .on_backend(*Argument("x", x), kDeviceType, KERNELHUB_PACKAGE_BACKEND);
 }
 
-void layer_norm(DLTensor* out, const DLTensor* x, OptionalTensor weight, OptionalTensor bias,
-                double eps) {
-  const primitives::TensorArg x_arg = primitives::tensor_arg("x", *x);
-  primitives::ArgumentCheck("layer_norm", "layer_norm")
-      .on_backend(x_arg, kDeviceType, KERNELHUB_PACKAGE_BACKEND);
-  const auto weight_arg = optional_arg("weight", weight);
-  const auto bias_arg = optional_arg("bias", bias);
-  const Params params =
-      checked_params(primitives::tensor_arg("out", *out), x_arg,
-                     weight_arg ? &*weight_arg : nullptr, bias_arg ? &*bias_arg : nullptr, eps);
-  if (params.rows == 0 || params.cols == 0) return;
+template <class Call>
+void compute(const char* op, const Call& params, const DLTensor* x) {
+  if (is_empty(params)) return;
 #if defined(CPU_KERNEL)
+  static_cast<void>(op);
+  static_cast<void>(x);
   cpu::run(params, primitives::host_parallel_for());
 #elif defined(CUDA_KERNEL)
   const primitives::DeviceGuard guard(x->device.device_id);
-  primitives::check_launch("layer_norm", "layer_norm", params.rows, params.cols,
-                           cuda::launch(params, primitives::current_stream(x->device)));
+  const cudaStream_t stream = primitives::current_stream(x->device);
+  const primitives::StreamMemory workspace(cuda::workspace_bytes(params), stream);
+  primitives::check_launch("layer_norm", op, params.rows, params.cols,
+                           cuda::launch(params, workspace.get(), stream));
 #endif
+}
+
+void layer_norm(DLTensor* out, const DLTensor* x, MaybeIn weight, MaybeIn bias, double eps) {
+  check_device("layer_norm", x);
+  compute("layer_norm",
+          checked_params(Norm::kLayer, *Argument("out", out), *Argument("x", x),
+                         Argument("weight", weight), Argument("bias", bias), eps),
+          x);
+}
+
+void rms_norm(DLTensor* out, const DLTensor* x, MaybeIn weight, double eps) {
+  check_device("rms_norm", x);
+  compute("rms_norm",
+          checked_params(Norm::kRms, *Argument("out", out), *Argument("x", x),
+                         Argument("weight", weight), nullptr, eps),
+          x);
+}
+
+void layer_norm_backward(MaybeOut grad_x, MaybeOut grad_weight, MaybeOut grad_bias,
+                         const DLTensor* grad_out, const DLTensor* x, MaybeIn weight, double eps) {
+  check_device("layer_norm_backward", x);
+  compute("layer_norm_backward",
+          checked_backward_params(Norm::kLayer, Argument("grad_x", grad_x),
+                                  Argument("grad_weight", grad_weight),
+                                  Argument("grad_bias", grad_bias), *Argument("grad_out", grad_out),
+                                  *Argument("x", x), Argument("weight", weight), eps),
+          x);
+}
+
+void rms_norm_backward(MaybeOut grad_x, MaybeOut grad_weight, const DLTensor* grad_out,
+                       const DLTensor* x, MaybeIn weight, double eps) {
+  check_device("rms_norm_backward", x);
+  compute("rms_norm_backward",
+          checked_backward_params(
+              Norm::kRms, Argument("grad_x", grad_x), Argument("grad_weight", grad_weight), nullptr,
+              *Argument("grad_out", grad_out), *Argument("x", x), Argument("weight", weight), eps),
+          x);
 }
 
 }  // namespace
 }  // namespace kernelhub::layer_norm
 
-KERNELHUB_FUNCTION(
-    layer_norm, &kernelhub::layer_norm::layer_norm,
-    "layer_norm(Tensor! out, Tensor x, Tensor? weight, Tensor? bias, float eps) -> ()")
+KERNELHUB_FUNCTION(layer_norm, &kernelhub::layer_norm::layer_norm,
+                   kernelhub::layer_norm::kLayerNorm)
+KERNELHUB_FUNCTION(rms_norm, &kernelhub::layer_norm::rms_norm, kernelhub::layer_norm::kRmsNorm)
+KERNELHUB_FUNCTION(layer_norm_backward, &kernelhub::layer_norm::layer_norm_backward,
+                   kernelhub::layer_norm::kLayerNormBackward)
+KERNELHUB_FUNCTION(rms_norm_backward, &kernelhub::layer_norm::rms_norm_backward,
+                   kernelhub::layer_norm::kRmsNormBackward)
 
 KERNELHUB_PACKAGE(KERNELHUB_STRING(TVM_FFI_EXTENSION_NAME), KERNELHUB_PACKAGE_NAME,
                   KERNELHUB_PACKAGE_VERSION, KERNELHUB_PACKAGE_BACKEND,
-                  kernelhub::layer_norm::kPackageFlags, KERNELHUB_ROW(layer_norm))
+                  kernelhub::layer_norm::kPackageFlags, KERNELHUB_ROW(layer_norm),
+                  KERNELHUB_ROW(rms_norm), KERNELHUB_ROW(layer_norm_backward),
+                  KERNELHUB_ROW(rms_norm_backward))

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Enough of CUDA to run row kernels on a CPU, so that their index arithmetic and barriers are tested
-// where no GPU is. The threads of a block are fibers of one OS thread, which swap at barriers and
-// shuffles only; the blocks of a cluster are OS threads; clusters run one after the other.
+// Enough of CUDA to run row kernels on a CPU, so that their index arithmetic and barriers are
+// tested where no GPU is. The threads of a block are fibers of one OS thread, which swap at
+// barriers and shuffles only; the blocks of a cluster are OS threads; clusters run one after the
+// other.
 //
 // Says nothing about speed, memory ordering, or the rounding of the device's approximate units.
 #pragma once
-
-#include <setjmp.h>
-#include <ucontext.h>
 
 #include <barrier>
 #include <cmath>
@@ -15,12 +13,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <setjmp.h>
 #include <thread>
+#include <ucontext.h>
 #include <vector>
 
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __noinline__
 #define __launch_bounds__(...)
 #define __shared__ static thread_local
 
@@ -276,6 +277,17 @@ inline cudaError_t cudaGetDevice(int* device) {
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   *value = attribute == cudaDevAttrComputeCapabilityMajor ? cuda_on_host::device.capability_major
                                                           : cuda_on_host::device.multiprocessors;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemset2DAsync(void* to, std::size_t pitch, int value, std::size_t width,
+                                     std::size_t height, cudaStream_t) {
+  for (std::size_t row = 0; row < height; ++row) {
+    std::memset(static_cast<char*>(to) + row * pitch, value, width);
+  }
   return cudaSuccess;
 }
 inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }

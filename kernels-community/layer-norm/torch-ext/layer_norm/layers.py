@@ -1,15 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers that replace a model's normalisation modules. They keep no state of their own."""
+"""Layers that replace a model's normalisation modules, and the functions they call.
+
+The functions take `x` of any layout and return a new contiguous tensor of its dtype; they and the
+layers are differentiable (once) and trace into one graph. Layers keep no state of their own.
+"""
 
 import torch
 from torch import nn
 
+from ._autograd import contiguous, empty_like, register
 from ._ops import ops
+
+register()
 
 
 def _epsilon(module: nn.Module) -> float:
     eps = getattr(module, "eps", None)
     return module.variance_epsilon if eps is None else eps
+
+
+def _needs_graph(*tensors: torch.Tensor | None) -> bool:
+    # The functional op costs a passage through Python's dispatcher: only a graph needs it.
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _mixed(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    eps: float,
+    is_rms_norm: bool,
+) -> torch.Tensor:
+    """The norm with weights of another dtype than `x`."""
+    nothing = (None,) * 2
+    return ops.dropout_add_norm_functional(
+        x, *nothing, weight, bias, *nothing, *nothing, *nothing, None, 0.0, eps, 1.0, 0, False,
+        is_rms_norm,
+    )[0]  # fmt: skip
+
+
+def layer_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the last dimension.
+
+    `weight` and `bias` `[d]` or None, of x's dtype; beside 16-bit x also float32.
+    """
+    if weight is not None and weight.dtype != x.dtype:
+        return _mixed(x, weight, bias, eps, is_rms_norm=False)
+    if _needs_graph(x, weight, bias):
+        return ops.layer_norm_functional(x, weight, bias, eps)
+    out = empty_like(x)
+    ops.layer_norm(out, x.contiguous(), contiguous(weight), contiguous(bias), eps)
+    return out
+
+
+def rms_norm(
+    x: torch.Tensor, weight: torch.Tensor | None = None, eps: float = 1e-6
+) -> torch.Tensor:
+    """x / sqrt(mean of squares + eps) * weight over the last dimension, rounded once.
+
+    `weight` `[d]` or None, of x's dtype; beside 16-bit x also float32.
+    """
+    if weight is not None and weight.dtype != x.dtype:
+        return _mixed(x, weight, None, eps, is_rms_norm=True)
+    if _needs_graph(x, weight):
+        return ops.rms_norm_functional(x, weight, eps)
+    out = empty_like(x)
+    ops.rms_norm(out, x.contiguous(), contiguous(weight), eps)
+    return out
 
 
 class LayerNorm(nn.Module):
@@ -20,17 +82,31 @@ class LayerNorm(nn.Module):
     """
 
     can_torch_compile = True
-    has_backward = False
+    has_backward = True
 
     weight: torch.Tensor
     bias: torch.Tensor
     eps: float
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        x = input.contiguous()
-        out = torch.empty_like(x)
-        ops.layer_norm(out, x, self.weight, self.bias, _epsilon(self))
-        return out
+        return layer_norm(input, self.weight, getattr(self, "bias", None), _epsilon(self))
 
 
-__all__ = ["LayerNorm"]
+class LlamaRMSNorm(nn.Module):
+    """Root mean square normalisation over the last dimension, in float32 and rounded once.
+
+    Reads `weight` (`[d]`) and `variance_epsilon`, or `eps`, from the module that it replaces. The
+    result has the dtype of `hidden_states`.
+    """
+
+    can_torch_compile = True
+    has_backward = True
+
+    weight: torch.Tensor
+    variance_epsilon: float
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return rms_norm(hidden_states, self.weight, _epsilon(self))
+
+
+__all__ = ["LayerNorm", "LlamaRMSNorm", "layer_norm", "rms_norm"]

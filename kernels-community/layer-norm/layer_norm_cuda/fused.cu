@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dropout, scaling, residual addition and normalisation in one pass.
+//   x = dropout(x0 * rowscale * rowscale_const * colscale) + dropout(x1) + residual
+//   z_i = (x - mean) * rstd * gamma_i + beta_i, from the unrounded x
+// x0, x1, z [rows, cols] of T; residual, x of T or fp32; gammas, betas, colscale [cols] of T or
+// fp32; masks uint8. Each element is read and written once; rows too wide for the registers are
+// composed again in each of three passes, from L2. Dropout: dropout.h.
+// Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
+#include "layer_norm/dropout.h"
+#include "layer_norm_cuda/layer_norm_cuda.h"
+#include "layer_norm_cuda/moments.cuh"
+#include "layer_norm_cuda/row_lanes.cuh"
+#include "primitives/dtype_switch.cuh"
+#include "primitives/rows.cuh"
+
+namespace kernelhub::layer_norm::cuda {
+namespace {
+
+using primitives::RowLaunch;
+using primitives::RowPlace;
+
+constexpr int kHeldGroups = 4;
+
+/// Bit i: whether element i of a unit of kLanes columns is kept. Not inlined: its code is long, and
+/// a row has many units.
+template <int kLanes>
+__device__ __noinline__ unsigned kept_columns(std::uint64_t seed, std::uint64_t limit,
+                                              std::uint32_t stream, std::int64_t row,
+                                              unsigned unit) {
+  unsigned bits = 0;
+#pragma unroll
+  for (int first = 0; first < kLanes; first += 4) {
+    const Random4 random = random_words(seed, stream, static_cast<std::uint64_t>(row),
+                                        unit * (kLanes / 4) + static_cast<unsigned>(first / 4));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) bits |= (random.word[i] < limit ? 1u : 0u) << (first + i);
+  }
+  return bits;
+}
+
+/// Draws the mask of one unit, stores it and drops what it does not keep.
+template <int kLanes>
+__device__ __forceinline__ void drop(const FusedParams& p, std::uint32_t stream,
+                                     const MaskOut& masks, std::int64_t row, unsigned unit,
+                                     float (&x)[kLanes]) {
+  const std::uint64_t limit = keep_below(p.dropout_p);
+  const auto scale = static_cast<float>(1.0 / (1.0 - p.dropout_p));
+  const auto seed = static_cast<std::uint64_t>(*p.seed);
+  const std::int64_t col = std::int64_t{unit} * kLanes;
+  std::uint8_t* mask = masks.data + row * masks.stride + col;
+  const unsigned bits = kept_columns<kLanes>(seed, limit, stream, row, unit);
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) x[i] = bits >> i & 1 ? x[i] * scale : 0.0f;
+  if (col + kLanes <= p.cols && reinterpret_cast<std::uintptr_t>(mask) % 4 == 0) {
+#pragma unroll
+    for (int first = 0; first < kLanes; first += 4) {
+      // Four bits -> the lowest bits of four bytes.
+      const unsigned nibble = bits >> first & 0xf;
+      *reinterpret_cast<unsigned*>(mask + first) = nibble * 0x00204081u & 0x01010101u;
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) {
+    if (col + i < p.cols) mask[i] = bits >> i & 1;
+  }
+}
+
+/// What a thread knows of its row.
+struct Row {
+  std::int64_t row;
+  SubsetRow x0;
+  SubsetRow z;
+  float scale;
+};
+
+/// One unit of x.
+template <class T>
+__device__ __forceinline__ void compose(const FusedParams& p, const Row& at, unsigned unit,
+                                        float (&x)[kLanesOf<T>]) {
+  constexpr int kLanes = kLanesOf<T>;
+  float more[kLanes];
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) x[i] = at.x0.is_outside || at.z.is_outside ? NAN : 0.0f;
+  if (at.x0.row >= 0 && !at.z.is_outside) {
+    const T* x0 = static_cast<const T*>(p.x0.data) + at.x0.row * p.x0.stride;
+    load_words<T>(x0, unit, p.cols, x);
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) x[i] *= at.scale;
+    if (p.colscale != nullptr) {
+      load_lanes<T>(p.weight_dtype, p.colscale, unit, p.cols, more);
+#pragma unroll
+      for (int i = 0; i < kLanes; ++i) x[i] *= more[i];
+    }
+    if (p.dmask0.data != nullptr) drop(p, 0, p.dmask0, at.x0.row, unit, x);
+  }
+  if (p.x1.data != nullptr) {
+    load_words<T>(static_cast<const T*>(p.x1.data) + at.row * p.x1.stride, unit, p.cols, more);
+    if (p.dmask1.data != nullptr) drop(p, 1, p.dmask1, at.row, unit, more);
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) x[i] += more[i];
+  }
+  if (p.residual.data != nullptr) {
+    load_lanes<T>(p.residual_dtype,
+                  element<T>(p.residual_dtype, p.residual.data, at.row * p.residual.stride), unit,
+                  p.cols, more);
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) x[i] += more[i];
+  }
+}
+
+/// One unit of z.
+template <class T>
+__device__ __forceinline__ void store_z(const FusedParams& p, const Row& at, const Moments& found,
+                                        const float (&x)[kLanesOf<T>], unsigned unit, const Out& z,
+                                        const void* gamma, const void* beta) {
+  constexpr int kLanes = kLanesOf<T>;
+  if (z.data == nullptr || at.z.row < 0) return;
+  float n[kLanes];
+  float weight[kLanes];
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) n[i] = fmaf(x[i] - found.center, found.rstd, found.shift);
+  if (gamma != nullptr) {
+    load_lanes<T>(p.weight_dtype, gamma, unit, p.cols, weight);
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) n[i] *= weight[i];
+  }
+  if (beta != nullptr) {
+    load_lanes<T>(p.weight_dtype, beta, unit, p.cols, weight);
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) n[i] += weight[i];
+  }
+  store_words<T>(n, static_cast<T*>(z.data) + at.z.row * z.stride, unit, p.cols);
+}
+
+template <class T, int kGroups>
+__global__ void __launch_bounds__(kGroups == 1 ? primitives::kNarrowRowThreads
+                                               : primitives::kMaxRowThreads)
+    fused_rows(FusedParams p, int threads_per_row) {
+  constexpr int kLanes = kLanesOf<T>;
+  constexpr bool kIsHeld = kGroups > 0;
+  __shared__ MomentsMemory memory;
+  RowPlace place = RowPlace::here<false>(threads_per_row);
+  RowMoments<false> moments(memory, place.threads_per_row);
+  const unsigned row_units = static_cast<unsigned>((p.cols + kLanes - 1) / kLanes);
+  for (; place.block_row < p.rows; place.next_row()) {
+    Row at{place.row, {-1, false}, {-1, false}, 1.0f};
+    const bool has_row = at.row < p.rows;
+    const unsigned units = has_row ? row_units : 0;
+    if (has_row) {
+      at.x0 = subset_row(p.x0_subset, at.row, p.x0_rows);
+      at.z = subset_row(p.z_subset, at.row, p.z_rows);
+      at.scale = row_scale<T>(p, at.row);
+    }
+
+    // Compose and store x.
+    float held[kIsHeld ? kGroups : 1][kLanes] = {};
+    each_unit<kGroups>(place, units, [&](unsigned unit, int k) {
+      compose<T>(p, at, unit, held[k]);
+      if (p.x.data == nullptr) return;
+      void* x = element<T>(p.residual_dtype, p.x.data, at.row * p.x.stride);
+      store_lanes<T>(p.residual_dtype, held[k], x, unit, p.cols);
+    });
+
+    // Reduce.
+    const Moments found = moments.template of<kLanes>(p.norm, p.cols, p.eps, [&](const auto& f) {
+      each_unit<kGroups>(place, units, [&](unsigned unit, int k) {
+        if constexpr (!kIsHeld) compose<T>(p, at, unit, held[0]);
+        f(unit, held[k]);
+      });
+    });
+    if (has_row && place.unit == 0) {
+      if (p.mu != nullptr) static_cast<float*>(p.mu)[at.row] = found.center + found.lack;
+      if (p.rsigma != nullptr) static_cast<float*>(p.rsigma)[at.row] = found.rstd;
+    }
+
+    // Normalise and store z.
+    each_unit<kGroups>(place, units, [&](unsigned unit, int k) {
+      if constexpr (!kIsHeld) compose<T>(p, at, unit, held[0]);
+      store_z<T>(p, at, found, held[k], unit, p.z0, p.gamma0, p.beta0);
+      store_z<T>(p, at, found, held[k], unit, p.z1, p.gamma1, p.beta1);
+    });
+  }
+}
+
+template <class T>
+cudaError_t launch_dtype(const FusedParams& params, cudaStream_t stream) {
+  const RowLaunch launch = primitives::row_launch(params.cols, sizeof(T), {kHeldGroups, 1});
+  const unsigned blocks = primitives::row_blocks(launch, params.rows, primitives::kMaxRowBlocks);
+  auto* kernel = launch.groups == 0   ? &fused_rows<T, 0>
+                 : launch.groups == 1 ? &fused_rows<T, 1>
+                                      : &fused_rows<T, kHeldGroups>;
+  return primitives::launch_rows(kernel, launch, blocks, 0, stream, params, launch.threads_per_row);
+}
+
+}  // namespace
+
+cudaError_t launch(const FusedParams& params, void*, cudaStream_t stream) {
+  const auto size = static_cast<std::size_t>(primitives::size_of(params.dtype));
+  const auto clear = [&](auto& matrix, std::size_t element_size, std::int64_t rows) {
+    if (matrix.data == nullptr || rows == 0) return cudaSuccess;
+    return cudaMemset2DAsync(matrix.data, static_cast<std::size_t>(matrix.stride) * element_size, 0,
+                             static_cast<std::size_t>(params.cols) * element_size,
+                             static_cast<std::size_t>(rows), stream);
+  };
+  cudaError_t status = cudaSuccess;
+  if (params.x0_subset != nullptr) status = clear(params.dmask0, 1, params.x0_rows);
+  if (status == cudaSuccess && params.z_subset != nullptr) {
+    status = clear(params.z0, size, params.z_rows);
+    if (status == cudaSuccess) status = clear(params.z1, size, params.z_rows);
+  }
+  if (status != cudaSuccess || params.rows == 0) return status;
+  return primitives::with_device_type(
+      params.dtype, [&](auto type) { return launch_dtype<decltype(type)>(params, stream); });
+}
+
+}  // namespace kernelhub::layer_norm::cuda

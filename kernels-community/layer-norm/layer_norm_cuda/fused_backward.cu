@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gradients of the fused op, and of plain norms whose rows are too wide for layer_norm_backward.cu.
+//   g = sum_i dz_i * gamma_i, h = (x - mean) * rstd
+//   dx = (g - mean(g) - h * mean(g * h)) * rstd + the gradient that reached x itself
+//   dresidual = dx, dx1 = dropout(dx), dx0 = dropout(dx) * rowscale * rowscale_const * colscale
+//   dgamma_i = sum dz_i * h, dbeta_i = sum dz_i, dcolscale = sum dropout(dx) * rowscale * x0
+// The mean that a forward call stored is rounded; the mean of h, which it lacks, is taken off
+// again. Two kernels: one walks rows, writes what has rows and leaves five numbers a row behind;
+// the other walks columns, with as many sums as are asked for, and reads x and dz once more. No
+// atomics: the same bits every time. Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with
+// --use_fast_math.
+#include "layer_norm_cuda/layer_norm_cuda.h"
+#include "layer_norm_cuda/moments.cuh"
+#include "layer_norm_cuda/row_lanes.cuh"
+#include "primitives/column_sums.cuh"
+#include "primitives/dtype_switch.cuh"
+#include "primitives/rows.cuh"
+
+namespace kernelhub::layer_norm::cuda {
+namespace {
+
+using primitives::RowLaunch;
+using primitives::RowPlace;
+
+constexpr int kHeldGroups = 4;
+constexpr int kColumnThreads = 32;  // units side by side
+constexpr int kColumnRows = 8;      // rows that a block of the column kernel reads at a time
+constexpr std::int64_t kMaxRowsPerPartial = 2048;
+
+/// What the row kernel leaves behind for the column kernel.
+struct RowTerms {
+  float center, rstd, shift, mean_g, mean_gh;
+};
+
+/// One unit of h and g, from memory.
+template <class T>
+__device__ __forceinline__ void load_terms(const FusedBackwardParams& p, std::int64_t row,
+                                           std::int64_t z_row, unsigned unit, float center,
+                                           float rstd, float shift, float (&h)[kLanesOf<T>],
+                                           float (&g)[kLanesOf<T>]) {
+  constexpr int kLanes = kLanesOf<T>;
+  float weight[kLanes];
+  load_lanes<T>(p.residual_dtype, element<T>(p.residual_dtype, p.x.data, row * p.x.stride), unit,
+                p.cols, h);
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) h[i] = fmaf(h[i] - center, rstd, shift);
+  load_words<T>(static_cast<const T*>(p.dz0.data) + z_row * p.dz0.stride, unit, p.cols, g);
+  if (p.gamma0 != nullptr) {
+    load_lanes<T>(p.weight_dtype, p.gamma0, unit, p.cols, weight);
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) g[i] *= weight[i];
+  }
+  if (p.dz1.data == nullptr) return;
+  float second[kLanes];
+  load_words<T>(static_cast<const T*>(p.dz1.data) + z_row * p.dz1.stride, unit, p.cols, second);
+  if (p.gamma1 != nullptr) {
+    load_lanes<T>(p.weight_dtype, p.gamma1, unit, p.cols, weight);
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) second[i] *= weight[i];
+  }
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) g[i] += second[i];
+}
+
+/// One unit of dx into `dx`; `h` and `g` as load_terms gave them, nothing of both without z.
+template <class T>
+__device__ __forceinline__ void gradient_of_x(const FusedBackwardParams& p, std::int64_t row,
+                                              const SubsetRow& z, unsigned unit,
+                                              const RowTerms& terms, const float (&h)[kLanesOf<T>],
+                                              const float (&g)[kLanesOf<T>],
+                                              float (&dx)[kLanesOf<T>]) {
+  constexpr int kLanes = kLanesOf<T>;
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) {
+    dx[i] = z.is_outside ? NAN : 0.0f;
+    if (z.row >= 0) dx[i] = (g[i] - terms.mean_g - h[i] * terms.mean_gh) * terms.rstd;
+  }
+  if (p.dx.data == nullptr) return;
+  float more[kLanes];
+  load_lanes<T>(p.residual_dtype, element<T>(p.residual_dtype, p.dx.data, row * p.dx.stride), unit,
+                p.cols, more);
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) dx[i] += more[i];
+}
+
+/// Writes what follows from one unit of dx.
+template <class T>
+__device__ __forceinline__ void store_gradients(const FusedBackwardParams& p, std::int64_t row,
+                                                std::int64_t x0_row, float scale, unsigned unit,
+                                                const float (&dx)[kLanesOf<T>]) {
+  constexpr int kLanes = kLanesOf<T>;
+  const auto keep_scale = static_cast<float>(1.0 / (1.0 - p.dropout_p));
+  if (p.dresidual.data != nullptr) {
+    void* to = element<T>(p.residual_dtype, p.dresidual.data, row * p.dresidual.stride);
+    store_lanes<T>(p.residual_dtype, dx, to, unit, p.cols);
+  }
+  float part[kLanes];
+  if (p.dx1.data != nullptr) {
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) part[i] = dx[i];
+    if (p.dmask1.data != nullptr) {
+      apply_mask(p.dmask1.data + row * p.dmask1.stride, unit, p.cols, keep_scale, part);
+    }
+    store_words<T>(part, static_cast<T*>(p.dx1.data) + row * p.dx1.stride, unit, p.cols);
+  }
+  if (p.dx0.data == nullptr || x0_row < 0) return;
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) part[i] = dx[i] * scale;
+  if (p.dmask0.data != nullptr) {
+    apply_mask(p.dmask0.data + x0_row * p.dmask0.stride, unit, p.cols, keep_scale, part);
+  }
+  if (p.colscale != nullptr) {
+    float weight[kLanes];
+    load_lanes<T>(p.weight_dtype, p.colscale, unit, p.cols, weight);
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) part[i] *= weight[i];
+  }
+  store_words<T>(part, static_cast<T*>(p.dx0.data) + x0_row * p.dx0.stride, unit, p.cols);
+}
+
+template <class T, int kGroups>
+__global__ void __launch_bounds__(kGroups == 1 ? primitives::kNarrowRowThreads
+                                               : primitives::kMaxRowThreads)
+    fused_backward_rows(FusedBackwardParams p, RowTerms* all_terms, int threads_per_row) {
+  constexpr int kLanes = kLanesOf<T>;
+  constexpr bool kIsHeld = kGroups > 0;
+  __shared__ MomentsMemory memory;
+  __shared__ primitives::RowSumsMemory<double, 3> products_memory;
+  RowPlace place = RowPlace::here<false>(threads_per_row);
+  RowMoments<false> moments(memory, place.threads_per_row);
+  primitives::RowSums<double, 3, false> products(products_memory, place.threads_per_row);
+  const unsigned row_units = static_cast<unsigned>((p.cols + kLanes - 1) / kLanes);
+  const float share = static_cast<float>(1.0 / static_cast<double>(p.cols));
+  const bool is_centered = p.norm == Norm::kLayer;
+  for (; place.block_row < p.rows; place.next_row()) {
+    const std::int64_t row = place.row;
+    const bool has_row = row < p.rows;
+    const SubsetRow z = has_row ? subset_row(p.z_subset, row, p.z_rows) : SubsetRow{-1, false};
+    const bool has_z = z.row >= 0;
+    const unsigned units = has_row ? row_units : 0;
+    const unsigned z_units = has_z ? row_units : 0;
+
+    // Statistics.
+    RowTerms terms{};
+    if (p.rsigma != nullptr) {
+      if (has_row) terms.rstd = static_cast<const float*>(p.rsigma)[row];
+      if (has_row && is_centered) terms.center = static_cast<const float*>(p.mu)[row];
+    } else {
+      const Moments found = moments.template of<kLanes>(p.norm, p.cols, p.eps, [&](const auto& f) {
+        each_unit<kGroups>(place, units, [&](unsigned unit, int) {
+          float x[kLanes];
+          load_lanes<T>(p.residual_dtype, element<T>(p.residual_dtype, p.x.data, row * p.x.stride),
+                        unit, p.cols, x);
+          f(unit, x);
+        });
+      });
+      terms.center = found.center;
+      terms.rstd = found.rstd;
+    }
+
+    // Load and reduce.
+    float h[kIsHeld ? kGroups : 1][kLanes];
+    float g[kIsHeld ? kGroups : 1][kLanes];
+    double sums[3] = {0.0, 0.0, 0.0};
+    each_unit<kGroups>(place, z_units, [&](unsigned unit, int k) {
+      load_terms<T>(p, row, z.row, unit, terms.center, terms.rstd, 0.0f, h[k], g[k]);
+      const int columns = columns_of_unit<kLanes>(unit, p.cols);
+      float partial[3] = {0.0f, 0.0f, 0.0f};
+#pragma unroll
+      for (int i = 0; i < kLanes; ++i) {
+        const float one = i < columns ? h[k][i] : 0.0f;
+        partial[0] = fmaf(one, share, partial[0]);
+        partial[1] = fmaf(g[k][i], share, partial[1]);
+        partial[2] = fmaf(g[k][i] * share, one, partial[2]);
+      }
+#pragma unroll
+      for (int i = 0; i < 3; ++i) sums[i] += static_cast<double>(partial[i]);
+    });
+    products.add_up(sums);
+    const double lack = is_centered ? sums[0] : 0.0;
+    terms.shift = static_cast<float>(-lack);
+    terms.mean_g = is_centered ? static_cast<float>(sums[1]) : 0.0f;
+    terms.mean_gh = static_cast<float>(sums[2] - lack * (is_centered ? sums[1] : 0.0));
+
+    // Store.
+    const SubsetRow x0 = has_row ? subset_row(p.x0_subset, row, p.x0_rows) : SubsetRow{-1, false};
+    const float scale = has_row ? row_scale<T>(p, row) : 0.0f;
+    if (has_row && place.unit == 0 && all_terms != nullptr) all_terms[row] = terms;
+    each_unit<kGroups>(place, units, [&](unsigned unit, int k) {
+      if constexpr (!kIsHeld) {
+        if (has_z) load_terms<T>(p, row, z.row, unit, terms.center, terms.rstd, 0.0f, h[0], g[0]);
+      }
+#pragma unroll
+      for (int i = 0; i < kLanes; ++i) h[k][i] += terms.shift;
+      float dx[kLanes];
+      gradient_of_x<T>(p, row, z, unit, terms, h[k], g[k], dx);
+      store_gradients<T>(p, row, x0.row, scale, unit, dx);
+    });
+  }
+}
+
+/// Partial sums of the column kernel, each [partials, cols]; null where none is asked for.
+struct PartialSums {
+  float *dgamma0, *dbeta0, *dgamma1, *dbeta1, *dcolscale;
+};
+
+/// Adds up the threads that share columns and writes the partial row of this block.
+template <int kLanes>
+__device__ __forceinline__ void store_partial(float* partial, const float (&sum)[kLanes],
+                                              float (&shared)[kColumnRows][kColumnThreads][kLanes],
+                                              std::int64_t index, unsigned unit,
+                                              std::int64_t cols) {
+  if (partial == nullptr) return;
+#pragma unroll
+  for (int i = 0; i < kLanes; ++i) shared[threadIdx.y][threadIdx.x][i] = sum[i];
+  __syncthreads();
+  if (threadIdx.y == 0) {
+    const std::int64_t col = std::int64_t{unit} * kLanes;
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) {
+      float total = shared[0][threadIdx.x][i];
+      for (int row = 1; row < kColumnRows; ++row) total += shared[row][threadIdx.x][i];
+      if (col + i < cols) partial[index * cols + col + i] = total;
+    }
+  }
+  __syncthreads();
+}
+
+template <class T>
+__global__ void __launch_bounds__(kColumnThreads* kColumnRows)
+    fused_backward_columns(FusedBackwardParams p, const RowTerms* all_terms, PartialSums partial,
+                           unsigned blocks) {
+  constexpr int kLanes = kLanesOf<T>;
+  __shared__ float shared[kColumnRows][kColumnThreads][kLanes];
+  // `blocks` side by side share the rows of one partial row.
+  const unsigned unit = blockIdx.x % blocks * kColumnThreads + threadIdx.x;
+  const std::int64_t index = blockIdx.x / blocks;
+  const std::int64_t partials = gridDim.x / blocks;
+  const std::int64_t begin = p.rows * index / partials;
+  const std::int64_t end = p.rows * (index + 1) / partials;
+  float dgamma0[kLanes] = {};
+  float dbeta0[kLanes] = {};
+  float dgamma1[kLanes] = {};
+  float dbeta1[kLanes] = {};
+  float dcolscale[kLanes] = {};
+  const bool has_columns = std::int64_t{unit} * kLanes < p.cols;
+  for (std::int64_t row = begin + threadIdx.y; has_columns && row < end; row += kColumnRows) {
+    const RowTerms terms = all_terms[row];
+    const SubsetRow z = subset_row(p.z_subset, row, p.z_rows);
+    float h[kLanes];
+    float g[kLanes];
+    if (z.row >= 0) {
+      load_terms<T>(p, row, z.row, unit, terms.center, terms.rstd, terms.shift, h, g);
+      float dz[kLanes];
+      load_words<T>(static_cast<const T*>(p.dz0.data) + z.row * p.dz0.stride, unit, p.cols, dz);
+#pragma unroll
+      for (int i = 0; i < kLanes; ++i) {
+        dgamma0[i] = fmaf(dz[i], h[i], dgamma0[i]);
+        dbeta0[i] += dz[i];
+      }
+      if (p.dz1.data != nullptr) {
+        load_words<T>(static_cast<const T*>(p.dz1.data) + z.row * p.dz1.stride, unit, p.cols, dz);
+#pragma unroll
+        for (int i = 0; i < kLanes; ++i) {
+          dgamma1[i] = fmaf(dz[i], h[i], dgamma1[i]);
+          dbeta1[i] += dz[i];
+        }
+      }
+    }
+    if (partial.dcolscale == nullptr) continue;
+    const SubsetRow x0_row = subset_row(p.x0_subset, row, p.x0_rows);
+    if (x0_row.row < 0) continue;
+    float dx[kLanes];
+    gradient_of_x<T>(p, row, z, unit, terms, h, g, dx);
+    if (p.dmask0.data != nullptr) {
+      apply_mask(p.dmask0.data + x0_row.row * p.dmask0.stride, unit, p.cols,
+                 static_cast<float>(1.0 / (1.0 - p.dropout_p)), dx);
+    }
+    float x0[kLanes];
+    load_words<T>(static_cast<const T*>(p.x0.data) + x0_row.row * p.x0.stride, unit, p.cols, x0);
+    const float scale = row_scale<T>(p, row);
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) dcolscale[i] = fmaf(dx[i] * scale, x0[i], dcolscale[i]);
+  }
+  store_partial(partial.dgamma0, dgamma0, shared, index, unit, p.cols);
+  store_partial(partial.dbeta0, dbeta0, shared, index, unit, p.cols);
+  store_partial(partial.dgamma1, dgamma1, shared, index, unit, p.cols);
+  store_partial(partial.dbeta1, dbeta1, shared, index, unit, p.cols);
+  store_partial(partial.dcolscale, dcolscale, shared, index, unit, p.cols);
+}
+
+/// How the sums over rows are cut on the current device.
+struct ColumnPlan {
+  std::int64_t sums = 0;  // that are asked for
+  unsigned blocks = 0;    // side by side
+  unsigned partials = 0;
+  std::int64_t terms_bytes = 0;
+
+  std::int64_t bytes(std::int64_t cols) const {
+    return terms_bytes + sums * partials * cols * static_cast<std::int64_t>(sizeof(float));
+  }
+};
+
+cudaError_t plan_columns(const FusedBackwardParams& params, ColumnPlan* plan) {
+  for (const void* sum :
+       {params.dgamma0, params.dbeta0, params.dgamma1, params.dbeta1, params.dcolscale}) {
+    plan->sums += sum != nullptr ? 1 : 0;
+  }
+  if (plan->sums == 0) return cudaSuccess;
+  int device = 0;
+  int multiprocessors = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
+  const std::int64_t lanes = 16 / primitives::size_of(params.dtype);
+  const std::int64_t blocks = (params.cols + lanes * kColumnThreads - 1) / (lanes * kColumnThreads);
+  std::int64_t partials = std::int64_t{8} * multiprocessors / blocks;
+  const std::int64_t least = (params.rows + kMaxRowsPerPartial - 1) / kMaxRowsPerPartial;
+  const std::int64_t most = (params.rows + kColumnRows - 1) / kColumnRows;
+  partials = partials < least ? least : partials > most ? most : partials;
+  partials = partials < 1 ? 1 : partials;
+  plan->blocks = static_cast<unsigned>(blocks);
+  plan->partials = static_cast<unsigned>(partials);
+  constexpr std::int64_t kTerms = sizeof(RowTerms);
+  plan->terms_bytes = (params.rows * kTerms + 15) / 16 * 16;
+  return status;
+}
+
+template <class T>
+cudaError_t launch_dtype(const FusedBackwardParams& params, void* workspace, cudaStream_t stream) {
+  ColumnPlan plan;
+  cudaError_t status = plan_columns(params, &plan);
+  if (status != cudaSuccess) return status;
+  auto* terms = plan.sums > 0 ? static_cast<RowTerms*>(workspace) : nullptr;
+
+  // The launch shape of wider rows is that of fp32 for every dtype: h and g fill the registers.
+  RowLaunch launch = primitives::row_launch(params.cols, sizeof(T), {kHeldGroups, 1});
+  if (launch.groups != 1) launch = primitives::row_launch(params.cols, 4, {kHeldGroups, 1});
+  constexpr int kGroups = kHeldGroups * kLanesOf<float> / kLanesOf<T>;
+  auto* kernel = launch.groups == 0   ? &fused_backward_rows<T, 0>
+                 : launch.groups == 1 ? &fused_backward_rows<T, 1>
+                                      : &fused_backward_rows<T, kGroups>;
+  const unsigned blocks = primitives::row_blocks(launch, params.rows, primitives::kMaxRowBlocks);
+  status = primitives::launch_rows(kernel, launch, blocks, 0, stream, params, terms,
+                                   launch.threads_per_row);
+  if (status != cudaSuccess || plan.sums == 0) return status;
+
+  auto* next = reinterpret_cast<float*>(static_cast<char*>(workspace) + plan.terms_bytes);
+  const auto partial = [&](const void* wanted) {
+    float* taken = wanted != nullptr ? next : nullptr;
+    if (wanted != nullptr) next += plan.partials * params.cols;
+    return taken;
+  };
+  PartialSums sums;
+  sums.dgamma0 = partial(params.dgamma0);
+  sums.dbeta0 = partial(params.dbeta0);
+  sums.dgamma1 = partial(params.dgamma1);
+  sums.dbeta1 = partial(params.dbeta1);
+  sums.dcolscale = partial(params.dcolscale);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(plan.blocks * plan.partials);
+  config.blockDim = dim3(kColumnThreads, kColumnRows);
+  config.stream = stream;
+  const RowTerms* read_terms = terms;
+  status = cudaLaunchKernelEx(&config, &fused_backward_columns<T>, params, read_terms, sums,
+                              plan.blocks);
+  const auto add_up = [&](void* out, const float* from) {
+    if (status != cudaSuccess || out == nullptr) return;
+    status = primitives::launch_column_sums(out, params.weight_dtype, from, plan.partials,
+                                            params.cols, stream);
+  };
+  add_up(params.dgamma0, sums.dgamma0);
+  add_up(params.dbeta0, sums.dbeta0);
+  add_up(params.dgamma1, sums.dgamma1);
+  add_up(params.dbeta1, sums.dbeta1);
+  add_up(params.dcolscale, sums.dcolscale);
+  return status;
+}
+
+}  // namespace
+
+std::int64_t workspace_bytes(const FusedBackwardParams& params) {
+  if (params.rows == 0) return 0;
+  if (is_plain(params)) return plain_workspace_bytes(params);
+  ColumnPlan plan;
+  return plan_columns(params, &plan) == cudaSuccess ? plan.bytes(params.cols) : 0;
+}
+
+cudaError_t launch(const FusedBackwardParams& params, void* workspace, cudaStream_t stream) {
+  const auto size = static_cast<std::size_t>(primitives::size_of(params.dtype));
+  const auto cols = static_cast<std::size_t>(params.cols);
+  cudaError_t status = cudaSuccess;
+  if (params.x0_subset != nullptr && params.dx0.data != nullptr && params.x0_rows > 0) {
+    status = cudaMemset2DAsync(params.dx0.data, static_cast<std::size_t>(params.dx0.stride) * size,
+                               0, cols * size, static_cast<std::size_t>(params.x0_rows), stream);
+  }
+  if (params.rows == 0) {
+    const auto weight_size = static_cast<std::size_t>(primitives::size_of(params.weight_dtype));
+    for (void* sum :
+         {params.dgamma0, params.dbeta0, params.dgamma1, params.dbeta1, params.dcolscale}) {
+      if (status == cudaSuccess && sum != nullptr) {
+        status = cudaMemsetAsync(sum, 0, cols * weight_size, stream);
+      }
+    }
+    return status;
+  }
+  if (status != cudaSuccess) return status;
+  if (is_plain(params)) return launch_plain(params, workspace, stream);
+  return primitives::with_device_type(params.dtype, [&](auto type) {
+    return launch_dtype<decltype(type)>(params, workspace, stream);
+  });
+}
+
+}  // namespace kernelhub::layer_norm::cuda

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gradients of layer and root mean square normalisation in one pass.
+//   g = dz * weight, h = (x - mean) * rstd (computed again), dweight = sum dz * h, dbias = sum dz
+//   dx = (g - mean(g) - h * mean(g * h)) * rstd; rms_norm: no mean(g)
+// dx, dz, x [rows, cols]; weight, dweight, dbias [cols]; fp32, fp16, bf16; sums in fp32 and fp64.
+// x and dz lie in registers (rows.h): each is read once, dx is written once. The sums over rows are
+// added up block by block, then over blocks (column_sums.cuh): no atomics, the same bits every
+// time. Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
+#include "layer_norm_cuda/layer_norm_cuda.h"
+#include "layer_norm_cuda/moments.cuh"
+#include "primitives/column_sums.cuh"
+#include "primitives/dtype_switch.cuh"
+#include "primitives/rows.cuh"
+
+namespace kernelhub::layer_norm::cuda {
+namespace {
+
+using primitives::ColumnPartials;
+using primitives::narrow;
+using primitives::RowLaunch;
+using primitives::RowPlace;
+using primitives::Vec128;
+using primitives::widen;
+
+// Columns of a thread in rows of several warps: with x, dz and both sums more would not fit into
+// the registers. The launch shape is that of fp32 rows for every dtype.
+constexpr int kMaxColumns = 16;
+constexpr int kLaunchGroups = 4;
+template <class T>
+constexpr int kMaxGroups = kMaxColumns / Vec128<T>::kLanes;
+static_assert(kMaxColumns == kLaunchGroups * Vec128<float>::kLanes);
+
+template <class T>
+struct Tensors {
+  T* dx;            // [rows, cols] or null
+  const T* dz;      // [rows, cols]
+  const T* x;       // [rows, cols]
+  const T* weight;  // [cols] or null
+  float* dweight;   // [partials, cols]
+  float* dbias;     // [partials, cols]
+  std::int64_t rows, cols, dx_stride, dz_stride, x_stride;
+  double eps;
+  Norm norm;
+};
+
+template <class T, int kGroups, bool kIsClustered>
+__global__ void __launch_bounds__(kGroups == 1 ? primitives::kNarrowRowThreads
+                                               : primitives::kMaxRowThreads)
+    differentiate_held_rows(Tensors<T> t, int threads_per_row) {
+  constexpr int kLanes = Vec128<T>::kLanes;
+  __shared__ MomentsMemory memory;
+  __shared__ primitives::RowSumsMemory<float, 2> products_memory;
+  RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
+  RowMoments<kIsClustered> moments(memory, place.threads_per_row);
+  primitives::RowSums<float, 2, kIsClustered> products(products_memory, place.threads_per_row);
+  ColumnPartials<T, kGroups> dweight(t.dweight + place.cluster * t.cols, t.cols);
+  ColumnPartials<T, kGroups> dbias(t.dbias + place.cluster * t.cols, t.cols);
+  const float share = static_cast<float>(1.0 / static_cast<double>(t.cols));
+  for (; place.block_row < t.rows; place.next_row()) {
+    const std::int64_t row = place.row;
+    const bool has_row = row < t.rows;
+
+    // Load.
+    Vec128<T> x[kGroups];
+    Vec128<T> dz[kGroups];
+    primitives::load_slice(x, t.x + row * t.x_stride, t.cols, place, has_row);
+    primitives::load_slice(dz, t.dz + row * t.dz_stride, t.cols, place, has_row);
+
+    // Reduce: moments, then mean(g) and mean(g * h); and the sums over rows.
+    const Moments found = moments.template of<kLanes>(
+        t.norm, t.cols, t.eps, [&](const auto& f) { visit_held(x, place, f); });
+    float means[2] = {0.0f, 0.0f};
+    const unsigned units = has_row ? static_cast<unsigned>((t.cols + kLanes - 1) / kLanes) : 0;
+    forget(place.unit);
+    forget(x);
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const unsigned unit = place.unit + k * place.unit_step;
+      if (unit >= units) continue;
+      const int columns = columns_of_unit<kLanes>(unit, t.cols);
+      Vec128<T> w{};
+      if (t.weight != nullptr) w = load_parameter(t.weight, unit, t.cols);
+#pragma unroll
+      for (int i = 0; i < kLanes; ++i) {
+        const float d = widen(dz[k].lane[i]);
+        const float h = fmaf(widen(x[k].lane[i]) - found.center, found.rstd, found.shift);
+        const float g = (t.weight != nullptr ? d * widen(w.lane[i]) : d) * share;
+        dweight.at(k, i) = fmaf(d, h, dweight.at(k, i));
+        dbias.at(k, i) += d;
+        means[0] += g;
+        // Behind the row g is zero, but h may be infinite.
+        means[1] = fmaf(g, i < columns ? h : 0.0f, means[1]);
+      }
+    }
+    products.add_up(means);
+    const float mean_g = t.norm == Norm::kLayer ? means[0] : 0.0f;
+
+    // Store.
+    forget(place.unit);
+    forget(x);
+    forget(dz);
+    if (t.dx != nullptr) {
+#pragma unroll
+      for (int k = 0; k < kGroups; ++k) {
+        const unsigned unit = place.unit + k * place.unit_step;
+        if (unit >= units) continue;
+        Vec128<T> w{};
+        if (t.weight != nullptr) w = load_parameter(t.weight, unit, t.cols);
+#pragma unroll
+        for (int i = 0; i < kLanes; ++i) {
+          const float d = widen(dz[k].lane[i]);
+          const float h = fmaf(widen(x[k].lane[i]) - found.center, found.rstd, found.shift);
+          const float g = t.weight != nullptr ? d * widen(w.lane[i]) : d;
+          x[k].lane[i] = narrow<T>((g - mean_g - h * means[1]) * found.rstd);
+        }
+      }
+      forget(place.unit);
+      primitives::store_slice(x, t.dx + row * t.dx_stride, t.cols, place, has_row);
+    }
+    dweight.end_turn(place);
+    dbias.end_turn(place);
+  }
+  dweight.fold(place);
+  dbias.fold(place);
+}
+
+/// How a call is launched on the current device.
+struct Plan {
+  RowLaunch launch;
+  std::int64_t partials;
+};
+
+template <class T>
+cudaError_t plan_for(const FusedBackwardParams& params, Plan* plan) {
+  const primitives::RowLimits narrow_limits{kLaunchGroups, 1};
+  plan->launch = primitives::row_launch(params.cols, sizeof(T), narrow_limits);
+  cudaError_t status = cudaSuccess;
+  if (plan->launch.groups != 1) {
+    status = primitives::device_row_launch(&plan->launch, params.cols, sizeof(float), kLaunchGroups,
+                                           &differentiate_held_rows<T, kMaxGroups<T>, true>);
+  }
+  int device = 0;
+  int multiprocessors = 0;
+  if (status == cudaSuccess) status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
+  if (status == cudaSuccess) {
+    plan->partials = primitives::partial_rows(plan->launch, params.rows, multiprocessors);
+  }
+  return status;
+}
+
+template <class T>
+cudaError_t launch_dtype(const FusedBackwardParams& params, void* workspace, cudaStream_t stream) {
+  Plan plan;
+  cudaError_t status = plan_for<T>(params, &plan);
+  if (status != cudaSuccess) return status;
+  auto* partial = static_cast<float*>(workspace);
+  const Tensors<T> tensors{static_cast<T*>(params.dx0.data),
+                           static_cast<const T*>(params.dz0.data),
+                           static_cast<const T*>(params.x.data),
+                           static_cast<const T*>(params.gamma0),
+                           partial,
+                           partial + plan.partials * params.cols,
+                           params.rows,
+                           params.cols,
+                           params.dx0.stride,
+                           params.dz0.stride,
+                           params.x.stride,
+                           params.eps,
+                           params.norm};
+  auto* kernel = plan.launch.groups == 1   ? &differentiate_held_rows<T, 1, false>
+                 : plan.launch.cluster > 1 ? &differentiate_held_rows<T, kMaxGroups<T>, true>
+                                           : &differentiate_held_rows<T, kMaxGroups<T>, false>;
+  const std::size_t shared = plan.launch.groups == 1
+                                 ? ColumnPartials<T, 1>::shared_bytes(plan.launch)
+                                 : ColumnPartials<T, kMaxGroups<T>>::shared_bytes(plan.launch);
+  status = primitives::launch_rows(kernel, plan.launch,
+                                   static_cast<unsigned>(plan.partials * plan.launch.cluster),
+                                   shared, stream, tensors, plan.launch.threads_per_row);
+  if (status == cudaSuccess && params.dgamma0 != nullptr) {
+    status = primitives::launch_column_sums(params.dgamma0, params.weight_dtype, tensors.dweight,
+                                            plan.partials, params.cols, stream);
+  }
+  if (status == cudaSuccess && params.dbeta0 != nullptr) {
+    status = primitives::launch_column_sums(params.dbeta0, params.weight_dtype, tensors.dbias,
+                                            plan.partials, params.cols, stream);
+  }
+  return status;
+}
+
+}  // namespace
+
+bool is_plain(const FusedBackwardParams& params) {
+  const bool has_more = params.mu != nullptr || params.dz1.data != nullptr ||
+                        params.dx.data != nullptr || params.dmask0.data != nullptr ||
+                        params.dx1.data != nullptr || params.dresidual.data != nullptr ||
+                        params.rowscale != nullptr || params.colscale != nullptr ||
+                        params.x0_subset != nullptr || params.z_subset != nullptr ||
+                        params.rowscale_const != 1.0;
+  if (has_more || params.rows == 0 || params.residual_dtype != params.dtype ||
+      params.weight_dtype != params.dtype) {
+    return false;
+  }
+  Plan plan{};
+  const cudaError_t status = primitives::with_device_type(
+      params.dtype, [&](auto type) { return plan_for<decltype(type)>(params, &plan); });
+  return status == cudaSuccess && plan.launch.groups != 0;
+}
+
+std::int64_t plain_workspace_bytes(const FusedBackwardParams& params) {
+  Plan plan{};
+  const cudaError_t status = primitives::with_device_type(
+      params.dtype, [&](auto type) { return plan_for<decltype(type)>(params, &plan); });
+  if (status != cudaSuccess) return 0;
+  return primitives::partial_elements(plan.partials, params.cols, 2) *
+         static_cast<std::int64_t>(sizeof(float));
+}
+
+cudaError_t launch_plain(const FusedBackwardParams& params, void* workspace, cudaStream_t stream) {
+  return primitives::with_device_type(params.dtype, [&](auto type) {
+    return launch_dtype<decltype(type)>(params, workspace, stream);
+  });
+}
+
+}  // namespace kernelhub::layer_norm::cuda

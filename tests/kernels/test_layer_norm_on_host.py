@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA kernels of layer-norm, run on a CPU (cuda_on_host), against the CPU kernels: the same
+masks, and values as near as two orders of additions are."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import grid
+import pytest
+import torch
+import tvm_ffi
+from precision import BF16, FP16, FP32
+
+HERE = Path(__file__).parent
+PACKAGES = HERE.parent.parent / "kernels-community"
+SOURCES = PACKAGES / "layer-norm"
+EPS = 1e-5
+# Two results that were rounded once each, in the 2-norm.
+BOUNDS = {FP32: 1e-6, BF16: 3e-3, FP16: 4e-4}
+
+
+@pytest.fixture(scope="module")
+def package(load_package: Callable[[str], ModuleType]) -> ModuleType:
+    return load_package("layer-norm")
+
+
+@pytest.fixture(scope="module")
+def on_host(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+    library = tmp_path_factory.mktemp("on_host") / "layer_norm_on_host.so"
+    dlpack = Path(os.path.dirname(tvm_ffi.__file__)) / "3rdparty" / "dlpack" / "include"
+    includes = [HERE / "cuda_on_host", SOURCES, PACKAGES, HERE.parent.parent / "abi" / "include"]
+    command = ["c++", "-std=c++20", "-O1", "-shared", "-fPIC", "-pthread"]
+    command += [f"-I{folder}" for folder in (*includes, dlpack, dlpack / "dlpack")]
+    command += ["-x", "c++", str(HERE / "layer_norm_on_host.cpp")]
+    command += [str(SOURCES / "layer_norm" / "checks.cpp")]
+    command += [str(PACKAGES / "primitives" / "tensor_check.cpp")]
+    command += [str(source) for source in sorted((SOURCES / "layer_norm_cuda").glob("*.cu"))]
+    subprocess.run([*command, "-o", str(library)], check=True)
+    return tvm_ffi.load_module(str(library))
+
+
+def assert_close(result: torch.Tensor, expected: torch.Tensor, slack: float = 1.0) -> None:
+    assert not result.isnan().any()
+    distance = (result.double() - expected.double()).norm()
+    assert distance <= slack * BOUNDS[expected.dtype] * expected.double().norm() + 1e-9
+
+
+WIDTHS = (1, 7, 8, 63, 257, 1023, 4097)
+NORMS = ("layer_norm", "rms_norm")
+
+
+@pytest.mark.parametrize(
+    ("norm", "cols", "layout", "dtype", "has_weight"),
+    [
+        *grid.pairwise(NORMS, WIDTHS, grid.LAYOUTS, (FP32, BF16, FP16), (True, False)),
+        ("layer_norm", 33_001, "offset_by_one", BF16, True),
+    ],
+)
+def test_plain_norms_and_their_gradients(
+    package: ModuleType,
+    on_host: Any,
+    norm: str,
+    cols: int,
+    layout: str,
+    dtype: torch.dtype,
+    has_weight: bool,
+) -> None:
+    rows = 7 if cols < 1000 else 3 if cols < 9000 else 1
+    is_rms = norm == "rms_norm"
+    x, grad = (grid.random_rows(rows, cols, layout, dtype) for _ in range(2))
+    x += 30.0
+    weight = torch.randn(cols).to(dtype) if has_weight else None
+    bias = torch.randn(cols).to(dtype) if has_weight and not is_rms else None
+    # Rows that blocks share, on sm_90, and rows that are too wide for one block, on sm_80.
+    for capability in (9, 8) if cols > 8000 else (9,):
+        on_host.set_device(capability)
+        out, buffer = grid.placed(rows, cols, layout, dtype)
+        on_host.layer_norm(out, x, weight, bias, EPS, is_rms)
+        parameters = (weight,) if is_rms else (weight, bias)
+        assert_close(out, getattr(package.layers, norm)(x, *parameters, EPS))
+        out.fill_(grid.CANARY)
+        assert (buffer == grid.CANARY).all(), "memory outside the output was written"
+
+        results = [out, torch.full((cols,), float("nan")).to(dtype)]
+        results += [] if is_rms else [torch.full((cols,), float("nan")).to(dtype)]
+        expected = [torch.empty(t.shape, dtype=dtype) for t in results]
+        getattr(package.ops, f"{norm}_backward")(*expected, grad, x, weight, EPS)
+        on_host.layer_norm_backward(*([*results, None])[:3], grad, x, weight, EPS, is_rms)
+        for result, exact in zip(results, expected, strict=True):
+            assert_close(result, exact, slack=4.0)
+        out.fill_(grid.CANARY)
+        assert (buffer == grid.CANARY).all(), "memory outside the gradient was written"
+
+
+# Which tensors a fused call has.
+CASES = grid.pairwise(
+    (1, 63, 1023),
+    (FP32, BF16),
+    ("none", "same", "fp32"),
+    ("same", "fp32"),
+    (False, True),
+    (False, True),
+    (False, True),
+    (0.0, 0.3),
+    (False, True),
+)
+
+
+# Rows too wide for the registers: composed again in every pass.
+CASES += [(17_001, BF16, "fp32", "same", True, True, True, 0.3, False)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_fused_op_and_its_gradients(
+    package: ModuleType, on_host: Any, case: tuple[Any, ...]
+) -> None:
+    cols, dtype, residual_kind, weights, is_rms, is_parallel, has_scales, dropout_p, subsets = case
+    on_host.set_device(9)
+    rows = 5 if subsets or cols < 9000 else 1
+    residual_dtype = FP32 if residual_kind == "fp32" else dtype
+    weight_dtype = FP32 if weights == "fp32" else dtype
+    has_residual = residual_kind != "none"
+
+    def make(wanted: bool, *shape: int, dtype: torch.dtype = dtype) -> torch.Tensor | None:
+        return torch.randn(*shape).to(dtype) if wanted else None
+
+    def same(dtype: torch.dtype) -> torch.Tensor:
+        return torch.full((rows, cols), float("nan"), dtype=dtype)
+
+    x0_rows = z_rows = 6 if subsets else rows
+    x0_subset = torch.tensor([3, 0, 6, 1, 2], dtype=torch.int32) if subsets else None
+    z_subset = torch.tensor([0, 6, 2, 4, 1], dtype=torch.int32) if subsets else None
+    x0 = make(True, x0_rows, cols)
+    x1 = make(is_parallel, rows, cols)
+    residual = make(has_residual, rows, cols, dtype=residual_dtype)
+    gamma0, beta0 = (make(True, cols, dtype=weight_dtype) for _ in range(2))
+    gamma1, beta1 = (make(is_parallel, cols, dtype=weight_dtype) for _ in range(2))
+    rowscale, colscale = make(has_scales, rows), make(has_scales, cols, dtype=weight_dtype)
+    seed = torch.tensor([-5]) if dropout_p else None
+    scalars = (dropout_p, EPS, 1.25, is_rms)
+    inputs = (x0, x1, residual, gamma0, beta0, gamma1, beta1, rowscale, colscale, x0_subset)
+    inputs += (z_subset, seed)
+
+    outputs = []
+    for module in (package.ops, on_host):
+        z0 = torch.full((z_rows, cols), float("nan"), dtype=dtype)
+        z1 = z0.clone() if is_parallel else None
+        dmask0 = torch.full((x0_rows, cols), 7, dtype=torch.uint8) if dropout_p else None
+        dmask1 = same(FP32).to(torch.uint8) if dropout_p and is_parallel else None
+        statistics = [torch.full((rows,), float("nan")) for _ in range(2)]
+        made = [z0, z1, same(residual_dtype), dmask0, dmask1, *statistics]
+        module.dropout_add_norm(*made, *inputs, *scalars)
+        outputs.append(made)
+    for expected, result in zip(outputs[0][:5], outputs[1][:5], strict=True):
+        if expected is not None and expected.dtype == torch.uint8:
+            assert torch.equal(result, expected)
+        elif expected is not None and cols > 1:
+            assert_close(result, expected)
+    _, _, x, dmask0, dmask1, mu, rsigma = outputs[0]
+    torch.testing.assert_close(outputs[1][5], mu, atol=1e-6, rtol=1e-6)
+    if cols > 1:
+        torch.testing.assert_close(outputs[1][6], rsigma, atol=1e-6, rtol=1e-6)
+
+    dz0 = make(True, z_rows, cols)
+    dz1, dx = make(is_parallel, z_rows, cols), make(has_residual, rows, cols, dtype=residual_dtype)
+    wanted = (True, True, is_parallel, is_parallel, has_scales)
+    given = (dz0, dz1, dx, x, x0, dmask0, dmask1, mu, rsigma, gamma0, gamma1, rowscale, colscale)
+    given += (x0_subset, z_subset)
+    outputs = []
+    for module in (package.ops, on_host):
+        made = [torch.full((x0_rows, cols), float("nan"), dtype=dtype)]
+        made += [same(dtype) if is_parallel else None]
+        made += [same(residual_dtype) if has_residual else None]
+        made += [torch.full((cols,), float("nan")).to(weight_dtype) if w else None for w in wanted]
+        module.dropout_add_norm_backward(*made, *given, *scalars)
+        outputs.append(made)
+    for expected, result in zip(*outputs, strict=True):
+        if expected is not None and cols > 1:
+            assert_close(result, expected, slack=4.0)
+
+
+def test_numbers_outside_a_subset_poison_their_rows_and_nothing_else(on_host: Any) -> None:
+    x0 = torch.randn(4, 16)
+    z, x = torch.empty(4, 16), torch.empty(4, 16)
+    subset = torch.tensor([1, 5, 2, -1], dtype=torch.int32)
+    on_host.dropout_add_norm(
+        z, None, x, None, None, None, None, x0, None, None, None, None, None, None, None, None,
+        subset, None, None, 0.0, EPS, 1.0, False,
+    )  # fmt: skip
+    assert torch.equal(x[[0, 2]], x0[:2])
+    assert x[[1, 3]].isnan().all()
+    assert z[[1, 3]].isnan().all()
+    assert z[[0, 2]].isfinite().all()
