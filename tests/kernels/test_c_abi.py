@@ -105,6 +105,29 @@ def test_rotary_gives_the_bits_of_the_torch_build(
         module.rotary_embedding(q, None, cos, sin, positions + 20, 12, False, False, 2)
 
 
+def test_norms_and_their_gradients_are_those_of_the_torch_build(
+    load_package: Callable[[str], ModuleType],
+) -> None:
+    module = tvm_ffi.load_module(str(library("layer-norm")))
+    ops = load_package("layer-norm").ops
+    x, grad = torch.randn(2, 64, 386)[:, :, 1:385]
+    weight = torch.randn(384)
+    calls = {
+        "rms_norm": ([(64, 384)], (x, weight)),
+        "layer_norm_backward": ([(64, 384), (384,), (384,)], (grad, x, weight)),
+        "rms_norm_backward": ([(64, 384), (384,)], (grad, x, None)),
+    }
+    for op, (shapes, inputs) in calls.items():
+        results = [[torch.full(shape, float("nan")) for shape in shapes] for _ in range(2)]
+        getattr(ops, op)(*results[0], *inputs, 1e-6)
+        getattr(module, op)(*results[1], *inputs, 1e-6)
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    module.layer_norm_backward(None, None, results[0][1], grad, x, None, 1e-6)
+    torch.testing.assert_close(results[0][1], grad.sum(0))
+    with pytest.raises(RuntimeError, match=r"layer_norm_backward: grad_out shape: expected \["):
+        module.layer_norm_backward(None, None, None, grad[:3], x, None, 1e-6)
+
+
 @pytest.mark.parametrize(
     ("op", "shape", "text"),
     [

@@ -13,6 +13,7 @@ LEVELS = {"scalar": set(), "avx2": {"avx2", "fma", "f16c"}, "avx512": {"avx512bw
 NUMERIC = (
     "test_activation_numerics.py",
     "test_gradient_numerics.py",
+    "test_layer_norm_gradient_numerics.py",
     "test_layer_norm_numerics.py",
     "test_rotary_numerics.py",
 )
