@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "primitives/dtype.h"
 
@@ -24,6 +25,56 @@ enum class Op : std::int32_t {
 
 /// Gated ops read `[rows, 2 * cols]`; row r holds x in its first half and y in its second.
 constexpr bool is_gated(Op op) { return op >= Op::kSiluAndMul; }
+
+/// The unary op inside a gated one, a unary op itself. fatrelu is no op of its own: it stands for
+/// its gated form.
+constexpr Op activation_of(Op op) {
+  switch (op) {
+    case Op::kSiluAndMul:
+    case Op::kMulAndSilu:
+      return Op::kSilu;
+    case Op::kGeluAndMul:
+      return Op::kGelu;
+    case Op::kGeluTanhAndMul:
+      return Op::kGeluTanh;
+    default:
+      return op;
+  }
+}
+
+template <Op op>
+using OpConstant = std::integral_constant<Op, op>;
+
+/// Returns `visitor(OpConstant<op>{})`: the op of a call as a constant, for code that is compiled
+/// for each.
+template <class Visitor>
+auto with_op(Op op, const Visitor& visitor) {
+  switch (op) {
+    case Op::kSilu:
+      return visitor(OpConstant<Op::kSilu>{});
+    case Op::kGelu:
+      return visitor(OpConstant<Op::kGelu>{});
+    case Op::kGeluTanh:
+      return visitor(OpConstant<Op::kGeluTanh>{});
+    case Op::kGeluQuick:
+      return visitor(OpConstant<Op::kGeluQuick>{});
+    case Op::kGeluFast:
+      return visitor(OpConstant<Op::kGeluFast>{});
+    case Op::kGeluNew:
+      return visitor(OpConstant<Op::kGeluNew>{});
+    case Op::kSiluAndMul:
+      return visitor(OpConstant<Op::kSiluAndMul>{});
+    case Op::kMulAndSilu:
+      return visitor(OpConstant<Op::kMulAndSilu>{});
+    case Op::kGeluAndMul:
+      return visitor(OpConstant<Op::kGeluAndMul>{});
+    case Op::kGeluTanhAndMul:
+      return visitor(OpConstant<Op::kGeluTanhAndMul>{});
+    case Op::kFatreluAndMul:
+      break;
+  }
+  return visitor(OpConstant<Op::kFatreluAndMul>{});
+}
 
 /// One call, already checked. Strides count elements; rows are unit-stride inside.
 struct Params {

@@ -48,59 +48,41 @@ Activation gelu(double x) {
   return {x * distribution, phi == 0.0 ? distribution : distribution + x * phi};
 }
 
-template <class F>
-void unary(const BackwardParams& params, std::int64_t begin, std::int64_t end, const F& function) {
-  for_each_backward_segment<double>(params, begin, end, [&](const auto& segment) {
-    for (std::int64_t i = 0; i < segment.count; ++i) {
-      segment.grad_input[i] = segment.grad_out[i] * function(segment.input[i]).slope;
-    }
-  });
-}
-
-template <class F>
-void gated(const BackwardParams& params, std::int64_t begin, std::int64_t end, std::int64_t gate,
-           std::int64_t factor, const F& function) {
-  for_each_backward_segment<double>(params, begin, end, [&](const auto& segment) {
-    for (std::int64_t i = 0; i < segment.count; ++i) {
-      const double grad = segment.grad_out[i];
-      const Activation act = function(segment.input[gate + i]);
-      const double other = segment.input[factor + i];
-      segment.grad_input[gate + i] = grad * act.slope * other;
-      segment.grad_input[factor + i] = grad * act.value;
-    }
-  });
+template <Op op>
+Activation activate(double x, double threshold) {
+  constexpr Op kAct = activation_of(op);
+  if constexpr (kAct == Op::kSilu) return silu(x);
+  if constexpr (kAct == Op::kGelu) return gelu(x);
+  if constexpr (kAct == Op::kGeluTanh) return gelu_tanh(x);
+  if constexpr (kAct == Op::kGeluQuick) return gelu_quick(x);
+  if constexpr (kAct == Op::kGeluFast || kAct == Op::kGeluNew) return gelu_short_root(x);
+  if constexpr (kAct == Op::kFatreluAndMul) {
+    return x <= threshold ? Activation{0.0, 0.0} : Activation{x, 1.0};
+  }
 }
 
 }  // namespace
 
 void apply_backward_fp64(const BackwardParams& params, std::int64_t begin, std::int64_t end) {
-  const double threshold = params.threshold;
-  const std::int64_t cols = params.cols;
-  switch (params.op) {
-    case Op::kSilu:
-      return unary(params, begin, end, silu);
-    case Op::kGelu:
-      return unary(params, begin, end, gelu);
-    case Op::kGeluTanh:
-      return unary(params, begin, end, gelu_tanh);
-    case Op::kGeluQuick:
-      return unary(params, begin, end, gelu_quick);
-    case Op::kGeluFast:
-    case Op::kGeluNew:
-      return unary(params, begin, end, gelu_short_root);
-    case Op::kSiluAndMul:
-      return gated(params, begin, end, 0, cols, silu);
-    case Op::kMulAndSilu:
-      return gated(params, begin, end, cols, 0, silu);
-    case Op::kGeluAndMul:
-      return gated(params, begin, end, 0, cols, gelu);
-    case Op::kGeluTanhAndMul:
-      return gated(params, begin, end, 0, cols, gelu_tanh);
-    case Op::kFatreluAndMul:
-      return gated(params, begin, end, 0, cols, [threshold](double x) {
-        return x <= threshold ? Activation{0.0, 0.0} : Activation{x, 1.0};
-      });
-  }
+  with_op(params.op, [&](auto constant) {
+    constexpr Op op = decltype(constant)::value;
+    const std::int64_t gate = op == Op::kMulAndSilu ? params.cols : 0;
+    const std::int64_t other = params.cols - gate;
+    for_each_backward_segment<double>(params, begin, end, [&](const auto& segment) {
+      const double* in = segment.input;
+      for (std::int64_t i = 0; i < segment.count; ++i) {
+        const double grad = segment.grad_out[i];
+        const Activation act = activate<op>(in[gate + i], params.threshold);
+        if constexpr (is_gated(op)) {
+          const double factor = in[other + i];
+          segment.grad_input[other + i] = grad * act.value;
+          segment.grad_input[gate + i] = grad * act.slope * factor;
+        } else {
+          segment.grad_input[i] = grad * act.slope;
+        }
+      }
+    });
+  });
 }
 
 }  // namespace kernelhub::activation::cpu

@@ -151,38 +151,35 @@ inline void gated_range(const BackwardParams& params, std::int64_t begin, std::i
   });
 }
 
+template <Op op>
+HWY_INLINE Activation differentiate(V x, V threshold) {
+  constexpr Op kAct = activation_of(op);
+  if constexpr (kAct == Op::kSilu) return silu(x);
+  if constexpr (kAct == Op::kGelu) return gelu(x);
+  if constexpr (kAct == Op::kGeluQuick) return gelu_quick(x);
+  if constexpr (kAct == Op::kGeluTanh) return gelu_tanh(x);
+  if constexpr (kAct == Op::kFatreluAndMul) return fatrelu(x, threshold);
+}
+
+/// The op whose derivative is computed.
+constexpr Op smooth(Op op) {
+  return op == Op::kGeluFast || op == Op::kGeluNew ? Op::kGeluTanh : op;
+}
+
 template <class Format>
 inline void apply_backward_format(const BackwardParams& params, std::int64_t begin,
                                   std::int64_t end) {
   const V threshold = constant(params.threshold);
-  const auto unary = [&](const auto& function) {
-    unary_range<Format>(params, begin, end, function);
-  };
-  const auto gated = [&](const auto& function) {
-    gated_range<Format>(params, begin, end, 0, params.cols, function);
-  };
-  switch (params.op) {
-    case Op::kSilu:
-      return unary(silu);
-    case Op::kGelu:
-      return unary(gelu);
-    case Op::kGeluQuick:
-      return unary(gelu_quick);
-    case Op::kGeluTanh:
-    case Op::kGeluFast:
-    case Op::kGeluNew:
-      return unary(gelu_tanh);
-    case Op::kSiluAndMul:
-      return gated(silu);
-    case Op::kMulAndSilu:
-      return gated_range<Format>(params, begin, end, params.cols, 0, silu);
-    case Op::kGeluAndMul:
-      return gated(gelu);
-    case Op::kGeluTanhAndMul:
-      return gated(gelu_tanh);
-    case Op::kFatreluAndMul:
-      return gated([threshold](V x) { return fatrelu(x, threshold); });
-  }
+  with_op(params.op, [&](auto constant) {
+    constexpr Op op = smooth(decltype(constant)::value);
+    const auto function = [threshold](V x) { return differentiate<op>(x, threshold); };
+    if constexpr (is_gated(op)) {
+      const std::int64_t gate = op == Op::kMulAndSilu ? params.cols : 0;
+      gated_range<Format>(params, begin, end, gate, params.cols - gate, function);
+    } else {
+      unary_range<Format>(params, begin, end, function);
+    }
+  });
 }
 
 /// dtype is fp32, fp16 or bf16.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "activation_cpu/activation_cpu.h"
 
-#include <optional>
-
 #include "activation_cpu/value_table.h"
 #include "primitives/cpu_dispatch.h"
 
@@ -24,28 +22,6 @@ Level best_level() {
   return level_scalar();
 }
 
-/// The op of one tensor whose values an op of 16-bit tensors looks up; none for fatrelu_and_mul.
-std::optional<Op> tabulated(Op op) {
-  switch (op) {
-    case Op::kSilu:
-    case Op::kGelu:
-    case Op::kGeluTanh:
-    case Op::kGeluQuick:
-    case Op::kGeluFast:
-    case Op::kGeluNew:
-      return op;
-    case Op::kSiluAndMul:
-    case Op::kMulAndSilu:
-      return Op::kSilu;
-    case Op::kGeluAndMul:
-      return Op::kGelu;
-    case Op::kGeluTanhAndMul:
-      return Op::kGeluTanh;
-    default:
-      return std::nullopt;
-  }
-}
-
 }  // namespace
 
 void run(const Params& params, const primitives::ParallelFor& parallel_for) {
@@ -54,8 +30,8 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for) {
     parallel_for(0, params.rows * params.cols, primitives::kElementsPerThread, body);
   };
   if (params.dtype == DType::kFloat16 || params.dtype == DType::kBFloat16) {
-    if (const std::optional<Op> op = tabulated(params.op)) {
-      const std::uint16_t* table = value_table(*op, params.dtype);
+    if (params.op != Op::kFatreluAndMul) {
+      const std::uint16_t* table = value_table(activation_of(params.op), params.dtype);
       const auto apply = is_gated(params.op) ? level.apply_gated : level.apply_table;
       return split([&params, table, apply](std::int64_t begin, std::int64_t end) {
         apply(params, table, begin, end);

@@ -35,52 +35,32 @@ double gelu_new(double x) {
   return 0.5 * x * (1.0 + std::tanh(0.79788456 * (x + 0.044715 * (x * x * x))));
 }
 
-template <class F>
-void unary(const Params& params, std::int64_t begin, std::int64_t end, const F& function) {
-  for_each_row_segment<double>(params, begin, end, [&](const Segment<double>& segment) {
-    for (std::int64_t i = 0; i < segment.count; ++i) segment.out[i] = function(segment.input[i]);
-  });
-}
-
-template <class F>
-void gated(const Params& params, std::int64_t begin, std::int64_t end, const F& function) {
-  for_each_row_segment<double>(params, begin, end, [&](const Segment<double>& segment) {
-    const double* y = segment.input + params.cols;
-    for (std::int64_t i = 0; i < segment.count; ++i) {
-      segment.out[i] = function(segment.input[i], y[i]);
-    }
-  });
+template <Op op>
+double activate(double x, double threshold) {
+  if constexpr (op == Op::kSilu) return silu(x);
+  if constexpr (op == Op::kGelu) return gelu(x);
+  if constexpr (op == Op::kGeluTanh) return gelu_tanh(x);
+  if constexpr (op == Op::kGeluQuick) return gelu_quick(x);
+  if constexpr (op == Op::kGeluFast) return gelu_fast(x);
+  if constexpr (op == Op::kGeluNew) return gelu_new(x);
+  if constexpr (op == Op::kFatreluAndMul) return x <= threshold ? 0.0 : x;
 }
 
 }  // namespace
 
 void apply_fp64(const Params& params, std::int64_t begin, std::int64_t end) {
-  const double threshold = params.threshold;
-  switch (params.op) {
-    case Op::kSilu:
-      return unary(params, begin, end, silu);
-    case Op::kGelu:
-      return unary(params, begin, end, gelu);
-    case Op::kGeluTanh:
-      return unary(params, begin, end, gelu_tanh);
-    case Op::kGeluQuick:
-      return unary(params, begin, end, gelu_quick);
-    case Op::kGeluFast:
-      return unary(params, begin, end, gelu_fast);
-    case Op::kGeluNew:
-      return unary(params, begin, end, gelu_new);
-    case Op::kSiluAndMul:
-      return gated(params, begin, end, [](double x, double y) { return silu(x) * y; });
-    case Op::kMulAndSilu:
-      return gated(params, begin, end, [](double x, double y) { return x * silu(y); });
-    case Op::kGeluAndMul:
-      return gated(params, begin, end, [](double x, double y) { return gelu(x) * y; });
-    case Op::kGeluTanhAndMul:
-      return gated(params, begin, end, [](double x, double y) { return gelu_tanh(x) * y; });
-    case Op::kFatreluAndMul:
-      return gated(params, begin, end,
-                   [threshold](double x, double y) { return (x <= threshold ? 0.0 : x) * y; });
-  }
+  with_op(params.op, [&](auto constant) {
+    constexpr Op op = decltype(constant)::value;
+    for_each_row_segment<double>(params, begin, end, [&](const Segment<double>& segment) {
+      const double* y = segment.input + params.cols;
+      const double* activated = op == Op::kMulAndSilu ? y : segment.input;
+      const double* factor = op == Op::kMulAndSilu ? segment.input : y;
+      for (std::int64_t i = 0; i < segment.count; ++i) {
+        const double value = activate<activation_of(op)>(activated[i], params.threshold);
+        segment.out[i] = is_gated(op) ? value * factor[i] : value;
+      }
+    });
+  });
 }
 
 }  // namespace kernelhub::activation::cpu

@@ -106,43 +106,40 @@ inline void gated_range(const Params& params, std::int64_t begin, std::int64_t e
 }
 
 /// x <= threshold is false for NaN, which stays.
-template <class Format>
-inline void apply_fatrelu(const Params& params, std::int64_t begin, std::int64_t end) {
-  const V threshold = constant(params.threshold);
-  gated_range<Format>(params, begin, end, [threshold](V x, V y) {
-    return hn::Mul(hn::IfThenZeroElse(hn::Le(x, threshold), x), y);
-  });
+HWY_INLINE V fatrelu(V x, V threshold) { return hn::IfThenZeroElse(hn::Le(x, threshold), x); }
+
+template <Op op>
+HWY_INLINE V activate(V x, V threshold) {
+  if constexpr (op == Op::kSilu) return silu(x);
+  if constexpr (op == Op::kGelu) return gelu(x);
+  if constexpr (op == Op::kGeluTanh) return gelu_tanh(x);
+  if constexpr (op == Op::kGeluQuick) return gelu_quick(x);
+  if constexpr (op == Op::kGeluFast) return gelu_fast(x);
+  if constexpr (op == Op::kGeluNew) return gelu_new(x);
+  if constexpr (op == Op::kFatreluAndMul) return fatrelu(x, threshold);
 }
 
 inline void apply_fp32(const Params& params, std::int64_t begin, std::int64_t end) {
-  const auto unary = [&](const auto& function) { unary_range(params, begin, end, function); };
-  const auto gated = [&](const auto& function) {
-    gated_range<simd::Float32>(params, begin, end, function);
-  };
-  switch (params.op) {
-    case Op::kSilu:
-      return unary([](V x) { return silu(x); });
-    case Op::kGelu:
-      return unary([](V x) { return gelu(x); });
-    case Op::kGeluTanh:
-      return unary([](V x) { return gelu_tanh(x); });
-    case Op::kGeluQuick:
-      return unary([](V x) { return gelu_quick(x); });
-    case Op::kGeluFast:
-      return unary([](V x) { return gelu_fast(x); });
-    case Op::kGeluNew:
-      return unary([](V x) { return gelu_new(x); });
-    case Op::kSiluAndMul:
-      return gated([](V x, V y) { return hn::Mul(silu(x), y); });
-    case Op::kMulAndSilu:
-      return gated([](V x, V y) { return hn::Mul(x, silu(y)); });
-    case Op::kGeluAndMul:
-      return gated([](V x, V y) { return hn::Mul(gelu(x), y); });
-    case Op::kGeluTanhAndMul:
-      return gated([](V x, V y) { return hn::Mul(gelu_tanh(x), y); });
-    default:
-      return apply_fatrelu<simd::Float32>(params, begin, end);
-  }
+  const V threshold = constant(params.threshold);
+  with_op(params.op, [&](auto constant) {
+    constexpr Op op = decltype(constant)::value;
+    const auto act = [threshold](V x) { return activate<activation_of(op)>(x, threshold); };
+    if constexpr (!is_gated(op)) {
+      unary_range(params, begin, end, act);
+    } else if constexpr (op == Op::kMulAndSilu) {
+      gated_range<simd::Float32>(params, begin, end, [&](V x, V y) { return hn::Mul(x, act(y)); });
+    } else {
+      gated_range<simd::Float32>(params, begin, end, [&](V x, V y) { return hn::Mul(act(x), y); });
+    }
+  });
+}
+
+/// fatrelu_and_mul in 16 bits: a comparison needs no table.
+template <class Format>
+inline void apply_fatrelu(const Params& params, std::int64_t begin, std::int64_t end) {
+  const V threshold = constant(params.threshold);
+  gated_range<Format>(params, begin, end,
+                      [threshold](V x, V y) { return hn::Mul(fatrelu(x, threshold), y); });
 }
 
 /// dtype is fp32; fp16 and bf16 for fatrelu_and_mul.

@@ -95,20 +95,14 @@ const std::uint16_t* table_of(primitives::DType dtype) {
 }  // namespace
 
 const std::uint16_t* value_table(Op op, primitives::DType dtype) {
-  switch (op) {
-    case Op::kGelu:
-      return table_of<Op::kGelu>(dtype);
-    case Op::kGeluTanh:
-      return table_of<Op::kGeluTanh>(dtype);
-    case Op::kGeluQuick:
-      return table_of<Op::kGeluQuick>(dtype);
-    case Op::kGeluFast:
-      return table_of<Op::kGeluFast>(dtype);
-    case Op::kGeluNew:
-      return table_of<Op::kGeluNew>(dtype);
-    default:
-      return table_of<Op::kSilu>(dtype);
-  }
+  return with_op(op, [dtype](auto constant) -> const std::uint16_t* {
+    constexpr Op own = decltype(constant)::value;
+    if constexpr (is_gated(own)) {
+      return nullptr;
+    } else {
+      return table_of<own>(dtype);
+    }
+  });
 }
 
 }  // namespace kernelhub::activation::cpu

@@ -124,14 +124,6 @@ __device__ __forceinline__ float fatrelu(float x, float threshold) {
   return x <= threshold ? 0.0f : x;
 }
 
-/// The unary op inside a gated one.
-constexpr Op activation_of(Op op) {
-  return op == Op::kSiluAndMul || op == Op::kMulAndSilu ? Op::kSilu
-         : op == Op::kGeluAndMul                        ? Op::kGelu
-         : op == Op::kGeluTanhAndMul                    ? Op::kGeluTanh
-                                                        : op;
-}
-
 template <Op op>
 __device__ __forceinline__ float activate(float x, float threshold) {
   if constexpr (op == Op::kSilu) return silu(x);
@@ -247,31 +239,8 @@ cudaError_t launch_op(const Params& params, cudaStream_t stream) {
 
 template <class T>
 cudaError_t launch_dtype(const Params& params, cudaStream_t stream) {
-  switch (params.op) {
-    case Op::kSilu:
-      return launch_op<Op::kSilu, T>(params, stream);
-    case Op::kGelu:
-      return launch_op<Op::kGelu, T>(params, stream);
-    case Op::kGeluTanh:
-      return launch_op<Op::kGeluTanh, T>(params, stream);
-    case Op::kGeluQuick:
-      return launch_op<Op::kGeluQuick, T>(params, stream);
-    case Op::kGeluFast:
-      return launch_op<Op::kGeluFast, T>(params, stream);
-    case Op::kGeluNew:
-      return launch_op<Op::kGeluNew, T>(params, stream);
-    case Op::kSiluAndMul:
-      return launch_op<Op::kSiluAndMul, T>(params, stream);
-    case Op::kMulAndSilu:
-      return launch_op<Op::kMulAndSilu, T>(params, stream);
-    case Op::kGeluAndMul:
-      return launch_op<Op::kGeluAndMul, T>(params, stream);
-    case Op::kGeluTanhAndMul:
-      return launch_op<Op::kGeluTanhAndMul, T>(params, stream);
-    case Op::kFatreluAndMul:
-      return launch_op<Op::kFatreluAndMul, T>(params, stream);
-  }
-  return cudaErrorInvalidValue;
+  return with_op(params.op,
+                 [&](auto op) { return launch_op<decltype(op)::value, T>(params, stream); });
 }
 
 }  // namespace

@@ -64,14 +64,17 @@ __device__ __forceinline__ Activation fatrelu(float x, float threshold) {
 
 template <Op op>
 __device__ __forceinline__ Activation activation(float x, float threshold) {
-  if constexpr (op == Op::kSilu || op == Op::kSiluAndMul || op == Op::kMulAndSilu) return silu(x);
-  if constexpr (op == Op::kGelu || op == Op::kGeluAndMul) return gelu(x);
-  if constexpr (op == Op::kGeluTanh || op == Op::kGeluFast || op == Op::kGeluNew ||
-                op == Op::kGeluTanhAndMul) {
-    return gelu_tanh(x);
-  }
-  if constexpr (op == Op::kGeluQuick) return gelu_quick(x);
-  if constexpr (op == Op::kFatreluAndMul) return fatrelu(x, threshold);
+  constexpr Op kAct = activation_of(op);
+  if constexpr (kAct == Op::kSilu) return silu(x);
+  if constexpr (kAct == Op::kGelu) return gelu(x);
+  if constexpr (kAct == Op::kGeluTanh) return gelu_tanh(x);
+  if constexpr (kAct == Op::kGeluQuick) return gelu_quick(x);
+  if constexpr (kAct == Op::kFatreluAndMul) return fatrelu(x, threshold);
+}
+
+/// The op whose kernel computes the gradient.
+constexpr Op differentiated(Op op) {
+  return op == Op::kGeluFast || op == Op::kGeluNew ? Op::kGeluTanh : op;
 }
 
 /// (grad_out, input) -> grad_input.
@@ -122,29 +125,9 @@ cudaError_t launch_op(const BackwardParams& params, cudaStream_t stream) {
 
 template <class T>
 cudaError_t launch_dtype(const BackwardParams& params, cudaStream_t stream) {
-  switch (params.op) {
-    case Op::kSilu:
-      return launch_op<Op::kSilu, T>(params, stream);
-    case Op::kGelu:
-      return launch_op<Op::kGelu, T>(params, stream);
-    case Op::kGeluQuick:
-      return launch_op<Op::kGeluQuick, T>(params, stream);
-    case Op::kGeluTanh:
-    case Op::kGeluFast:
-    case Op::kGeluNew:
-      return launch_op<Op::kGeluTanh, T>(params, stream);
-    case Op::kSiluAndMul:
-      return launch_op<Op::kSiluAndMul, T>(params, stream);
-    case Op::kMulAndSilu:
-      return launch_op<Op::kMulAndSilu, T>(params, stream);
-    case Op::kGeluAndMul:
-      return launch_op<Op::kGeluAndMul, T>(params, stream);
-    case Op::kGeluTanhAndMul:
-      return launch_op<Op::kGeluTanhAndMul, T>(params, stream);
-    case Op::kFatreluAndMul:
-      return launch_op<Op::kFatreluAndMul, T>(params, stream);
-  }
-  return cudaErrorInvalidValue;
+  return with_op(params.op, [&](auto op) {
+    return launch_op<differentiated(decltype(op)::value), T>(params, stream);
+  });
 }
 
 }  // namespace
