@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DLTensor -> TensorArg, and the host's thread pool for compute code.
+// DLTensor -> TensorArg, the host's thread pool for compute code, and what every package of a backend
+// says of itself.
 #pragma once
 
 #include <kernelhub/abi/kernel.hpp>
@@ -8,6 +9,15 @@
 #include "primitives/tensor_check.h"
 
 namespace kernelhub::primitives {
+
+#if defined(CPU_KERNEL)
+constexpr std::int32_t kDeviceType = kDLCPU;
+constexpr std::uint64_t kPackageFlags = KH_THREAD_SAFE | KH_UNLOADABLE | KH_NO_GLOBAL_STATE;
+#elif defined(CUDA_KERNEL)
+constexpr std::int32_t kDeviceType = kDLCUDA;
+constexpr std::uint64_t kPackageFlags =
+    KH_THREAD_SAFE | KH_STREAM_AWARE | KH_GRAPH_SAFE | KH_NO_GLOBAL_STATE;
+#endif
 
 /// Borrows the tensor's memory; the result must not outlive the call.
 inline TensorArg tensor_arg(const char* name, const DLTensor& tensor) {

@@ -14,19 +14,10 @@
 namespace kernelhub::activation {
 namespace {
 
-#if defined(CPU_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCPU;
-constexpr std::uint64_t kPackageFlags = KH_THREAD_SAFE | KH_UNLOADABLE | KH_NO_GLOBAL_STATE;
-#elif defined(CUDA_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCUDA;
-constexpr std::uint64_t kPackageFlags =
-    KH_THREAD_SAFE | KH_STREAM_AWARE | KH_GRAPH_SAFE | KH_NO_GLOBAL_STATE;
-#endif
-
 void compute(Op op, const DLTensor& out, const DLTensor& input, double threshold) {
   const primitives::TensorArg input_arg = primitives::tensor_arg("input", input);
   primitives::ArgumentCheck("activation", op_name(op))
-      .on_backend(input_arg, kDeviceType, KERNELHUB_PACKAGE_BACKEND);
+      .on_backend(input_arg, primitives::kDeviceType, KERNELHUB_PACKAGE_BACKEND);
   const Params params =
       checked_params(op, primitives::tensor_arg("out", out), input_arg, threshold);
   if (params.rows == 0 || params.cols == 0) return;
@@ -43,7 +34,7 @@ void compute_backward(Op op, const DLTensor& grad_input, const DLTensor& grad_ou
                       const DLTensor& input, double threshold) {
   const primitives::TensorArg input_arg = primitives::tensor_arg("input", input);
   primitives::ArgumentCheck("activation", backward_name(op).c_str())
-      .on_backend(input_arg, kDeviceType, KERNELHUB_PACKAGE_BACKEND);
+      .on_backend(input_arg, primitives::kDeviceType, KERNELHUB_PACKAGE_BACKEND);
   const BackwardParams params =
       checked_backward_params(op, primitives::tensor_arg("grad_input", grad_input),
                               primitives::tensor_arg("grad_out", grad_out), input_arg, threshold);
@@ -130,7 +121,7 @@ KERNELHUB_FUNCTION(gelu_backward, &kernelhub::activation::apply_backward<Op::kGe
 
 KERNELHUB_PACKAGE(KERNELHUB_STRING(TVM_FFI_EXTENSION_NAME), KERNELHUB_PACKAGE_NAME,
                   KERNELHUB_PACKAGE_VERSION, KERNELHUB_PACKAGE_BACKEND,
-                  kernelhub::activation::kPackageFlags, KERNELHUB_ROW(silu_and_mul),
+                  kernelhub::primitives::kPackageFlags, KERNELHUB_ROW(silu_and_mul),
                   KERNELHUB_ROW(mul_and_silu), KERNELHUB_ROW(gelu_and_mul),
                   KERNELHUB_ROW(gelu_tanh_and_mul), KERNELHUB_ROW(fatrelu_and_mul),
                   KERNELHUB_ROW(gelu_new), KERNELHUB_ROW(gelu_fast), KERNELHUB_ROW(gelu_quick),

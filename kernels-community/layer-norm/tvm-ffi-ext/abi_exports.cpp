@@ -16,15 +16,6 @@
 namespace kernelhub::layer_norm {
 namespace {
 
-#if defined(CPU_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCPU;
-constexpr std::uint64_t kPackageFlags = KH_THREAD_SAFE | KH_UNLOADABLE | KH_NO_GLOBAL_STATE;
-#elif defined(CUDA_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCUDA;
-constexpr std::uint64_t kPackageFlags =
-    KH_THREAD_SAFE | KH_STREAM_AWARE | KH_GRAPH_SAFE | KH_NO_GLOBAL_STATE;
-#endif
-
 using MaybeIn = std::optional<const DLTensor*>;
 using MaybeOut = std::optional<DLTensor*>;
 
@@ -46,7 +37,7 @@ class Argument {
 
 void check_device(const char* op, const DLTensor* x) {
   primitives::ArgumentCheck("layer_norm", op)
-      .on_backend(*Argument("x", x), kDeviceType, KERNELHUB_PACKAGE_BACKEND);
+      .on_backend(*Argument("x", x), primitives::kDeviceType, KERNELHUB_PACKAGE_BACKEND);
 }
 
 template <class Call>
@@ -115,6 +106,6 @@ KERNELHUB_FUNCTION(rms_norm_backward, &kernelhub::layer_norm::rms_norm_backward,
 
 KERNELHUB_PACKAGE(KERNELHUB_STRING(TVM_FFI_EXTENSION_NAME), KERNELHUB_PACKAGE_NAME,
                   KERNELHUB_PACKAGE_VERSION, KERNELHUB_PACKAGE_BACKEND,
-                  kernelhub::layer_norm::kPackageFlags, KERNELHUB_ROW(layer_norm),
+                  kernelhub::primitives::kPackageFlags, KERNELHUB_ROW(layer_norm),
                   KERNELHUB_ROW(rms_norm), KERNELHUB_ROW(layer_norm_backward),
                   KERNELHUB_ROW(rms_norm_backward))

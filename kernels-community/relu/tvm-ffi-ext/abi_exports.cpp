@@ -14,18 +14,10 @@
 namespace kernelhub::relu {
 namespace {
 
-#if defined(CPU_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCPU;
-constexpr std::uint64_t kPackageFlags = KH_THREAD_SAFE | KH_UNLOADABLE | KH_NO_GLOBAL_STATE;
-#elif defined(CUDA_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCUDA;
-constexpr std::uint64_t kPackageFlags =
-    KH_THREAD_SAFE | KH_STREAM_AWARE | KH_GRAPH_SAFE | KH_NO_GLOBAL_STATE;
-#endif
-
 primitives::TensorArg input_on_backend(const char* op, const DLTensor& input) {
   const primitives::TensorArg arg = primitives::tensor_arg("input", input);
-  primitives::ArgumentCheck("relu", op).on_backend(arg, kDeviceType, KERNELHUB_PACKAGE_BACKEND);
+  primitives::ArgumentCheck("relu", op)
+      .on_backend(arg, primitives::kDeviceType, KERNELHUB_PACKAGE_BACKEND);
   return arg;
 }
 
@@ -64,4 +56,5 @@ KERNELHUB_FUNCTION(relu_backward, &kernelhub::relu::relu_backward,
 
 KERNELHUB_PACKAGE(KERNELHUB_STRING(TVM_FFI_EXTENSION_NAME), KERNELHUB_PACKAGE_NAME,
                   KERNELHUB_PACKAGE_VERSION, KERNELHUB_PACKAGE_BACKEND,
-                  kernelhub::relu::kPackageFlags, KERNELHUB_ROW(relu), KERNELHUB_ROW(relu_backward))
+                  kernelhub::primitives::kPackageFlags, KERNELHUB_ROW(relu),
+                  KERNELHUB_ROW(relu_backward))

@@ -15,15 +15,6 @@
 namespace kernelhub::rotary {
 namespace {
 
-#if defined(CPU_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCPU;
-constexpr std::uint64_t kPackageFlags = KH_THREAD_SAFE | KH_UNLOADABLE | KH_NO_GLOBAL_STATE;
-#elif defined(CUDA_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCUDA;
-constexpr std::uint64_t kPackageFlags =
-    KH_THREAD_SAFE | KH_STREAM_AWARE | KH_GRAPH_SAFE | KH_NO_GLOBAL_STATE;
-#endif
-
 using primitives::tensor_arg;
 using primitives::TensorArg;
 using OptionalTensor = std::optional<const DLTensor*>;
@@ -41,7 +32,7 @@ const TensorArg* pointer(const std::optional<TensorArg>& argument) {
 
 void on_backend(const char* op, const TensorArg& argument) {
   primitives::ArgumentCheck("rotary", op)
-      .on_backend(argument, kDeviceType, KERNELHUB_PACKAGE_BACKEND);
+      .on_backend(argument, primitives::kDeviceType, KERNELHUB_PACKAGE_BACKEND);
 }
 
 void compute([[maybe_unused]] const char* op, const Params& params,
@@ -140,6 +131,6 @@ KERNELHUB_FUNCTION(rotary_embedding_out, &kernelhub::rotary::rotary_embedding_ou
 
 KERNELHUB_PACKAGE(KERNELHUB_STRING(TVM_FFI_EXTENSION_NAME), KERNELHUB_PACKAGE_NAME,
                   KERNELHUB_PACKAGE_VERSION, KERNELHUB_PACKAGE_BACKEND,
-                  kernelhub::rotary::kPackageFlags, KERNELHUB_ROW(apply_rotary),
+                  kernelhub::primitives::kPackageFlags, KERNELHUB_ROW(apply_rotary),
                   KERNELHUB_ROW(apply_rotary_transformers), KERNELHUB_ROW(rotary_embedding),
                   KERNELHUB_ROW(rotary_embedding_out))
