@@ -43,39 +43,39 @@ UNARY = {
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("name", GATED)
-def test_gated_functions_agree_with_eager(activation, device, name, tokens, width, dtype):
+def test_gated_functions_agree_with_eager(kernel, device, name, tokens, width, dtype):
     torch.manual_seed(0)
     x = torch.randn(tokens, 2 * width, device=device).to(dtype)
     layer, eager = GATED[name]
     expected = eager(x[:, :width], x[:, width:])
     out = torch.empty(tokens, width, device=device, dtype=dtype)
-    assert getattr(activation, name)(out, x) is out
+    assert getattr(kernel, name)(out, x) is out
     exact = dict(atol=0.0, rtol=0.0) if device == "cuda" else None
     bounds = exact or dict(zip(("atol", "rtol"), BOUNDS[dtype], strict=True))
     torch.testing.assert_close(out, expected, **bounds)
-    assert torch.equal(getattr(activation.layers, layer)()(x), out)
+    assert torch.equal(getattr(kernel.layers, layer)()(x), out)
 
 
 @pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("name", UNARY)
-def test_functions_of_one_tensor_agree_with_eager(activation, device, name, tokens, width, dtype):
+def test_functions_of_one_tensor_agree_with_eager(kernel, device, name, tokens, width, dtype):
     torch.manual_seed(0)
     x = torch.randn(tokens, width, device=device).to(dtype)
     layer, eager = UNARY[name]
     out = torch.empty_like(x)
-    assert getattr(activation, name)(out, x) is out
+    assert getattr(kernel, name)(out, x) is out
     bounds = dict(zip(("atol", "rtol"), BOUNDS[dtype], strict=True))
     torch.testing.assert_close(out, eager(x), **bounds)
-    assert torch.equal(getattr(activation.layers, layer)()(x), out)
+    assert torch.equal(getattr(kernel.layers, layer)()(x), out)
 
 
-def test_ops_pass_opcheck(activation, device):
+def test_ops_pass_opcheck(kernel, device):
     x = torch.randn(4, 32, device=device)
     for name in UNARY:
-        torch.library.opcheck(getattr(activation.ops, name).default, (torch.empty_like(x), x))
+        torch.library.opcheck(getattr(kernel.ops, name).default, (torch.empty_like(x), x))
     half = torch.empty(4, 16, device=device)
     for name in GATED:
         extra = (0.0,) if name == "fatrelu_and_mul" else ()
-        torch.library.opcheck(getattr(activation.ops, name).default, (half, x, *extra))
+        torch.library.opcheck(getattr(kernel.ops, name).default, (half, x, *extra))

@@ -9,27 +9,27 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(7, 512), (83, 13824), (2048, 1023), ()])
-def test_relu_equals_torch(relu, device, shape, dtype):
+def test_relu_equals_torch(kernel, device, shape, dtype):
     torch.manual_seed(0)
     x = torch.randn(shape, device=device).to(dtype)
     out = torch.empty_like(x)
-    assert relu.relu(x, out) is out
+    assert kernel.relu(x, out) is out
     assert torch.equal(out, torch.relu(x))
-    assert torch.equal(relu.relu(x), out)
-    assert torch.equal(relu.layers.ReLU()(x), out)
+    assert torch.equal(kernel.relu(x), out)
+    assert torch.equal(kernel.layers.ReLU()(x), out)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gradient_equals_torch(relu, device, dtype):
+def test_gradient_equals_torch(kernel, device, dtype):
     torch.manual_seed(0)
     x = torch.randn(83, 1024, device=device).to(dtype).requires_grad_()
     grad = torch.randn(83, 1024, device=device).to(dtype)
-    (result,) = torch.autograd.grad(relu.relu(x), x, grad)
+    (result,) = torch.autograd.grad(kernel.relu(x), x, grad)
     (expected,) = torch.autograd.grad(torch.relu(x), x, grad)
     assert torch.equal(result, expected)
 
 
-def test_ops_pass_opcheck(relu, device):
+def test_ops_pass_opcheck(kernel, device):
     x = torch.randn(4, 32, device=device)
-    torch.library.opcheck(relu.ops.relu.default, (torch.empty_like(x), x))
-    torch.library.opcheck(relu.ops.relu_backward.default, (torch.empty_like(x), x, x))
+    torch.library.opcheck(kernel.ops.relu.default, (torch.empty_like(x), x))
+    torch.library.opcheck(kernel.ops.relu_backward.default, (torch.empty_like(x), x, x))
