@@ -16,9 +16,12 @@ namespace cuda = kernelhub::activation::cuda;
 
 namespace {
 
-// Distances in fp32 steps from the correctly rounded result. PTX ISA 9.0: ex2.approx.ftz.f32 has a
-// relative error of at most 2^-22.5, 2.8 steps; rcp.approx.ftz.f32 one of 1 ulp; CUDA C++
-// Programming Guide: expf one of 2 ulp.
+// Distances in fp32 steps from the correctly rounded result, one more than is documented. PTX ISA
+// 9.x, Floating Point Instructions: ex2.approx.f32 lies within 2 ulp of the correctly rounded
+// result, rcp.approx.f32 within 1 ulp, over the full range (docs.nvidia.com/cuda/
+// parallel-thread-execution, #floating-point-instructions-ex2 and -rcp). CUDA C++ Programming Guide,
+// Mathematical Functions: expf within 2 ulp. tanh.approx.f32, with a relative error of 2^-11, is too
+// coarse for a result that is rounded to fp16, and not used.
 constexpr int kEx2Steps = 3;
 constexpr int kRcpSteps = 2;
 constexpr int kExpSteps = 3;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of the 16-bit activations that stand on approximate units. The rounded results keep the
-// contract for any result of the units within their documented error (PTX ISA: ex2.approx.ftz.f32
-// 2^-22.5 relative, rcp.approx.ftz.f32 1 ulp); tests/kernels/test_approx_math.py compiles this file
-// for the host, tries those errors on all 65,536 inputs, and names the few that they can change.
+// contract for any result of the units within their documented error (PTX ISA 9.x: ex2.approx.f32 2
+// ulp, rcp.approx.f32 1 ulp over the full range); tests/kernels/test_approx_math.py compiles this
+// file for the host, tries those errors on all 65,536 inputs, and names the few that they can
+// change.
 #pragma once
 
 #include <cmath>
