@@ -9,6 +9,7 @@
 
 #include "kernelhub/core/core_errors.h"
 #include "kernelhub/core/digest.h"
+#include "kernelhub/core/file_time.h"
 #include "kernelhub/loader/verified_binary.h"
 
 #include <algorithm>
@@ -83,9 +84,6 @@ void require_unchanged(const trust::VerifiedPackage::File& file,
                        const std::filesystem::path& path) {
   struct stat now {};
   if (fstat(file.fd, &now) != 0) throw core_errors::read_failed(path, errno);
-  const auto nanoseconds = [](const timespec& time) {
-    return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
-  };
   if (static_cast<std::uint64_t>(now.st_size) != file.size_bytes) {
     throw loader_errors::file_changed(path.string(), "its size");
   }

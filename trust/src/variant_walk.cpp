@@ -4,6 +4,7 @@
 #include "trust_errors.h"
 
 #include "kernelhub/core/core_errors.h"
+#include "kernelhub/core/file_time.h"
 #include "kernelhub/core/safe_path.h"
 
 #include <algorithm>
@@ -17,10 +18,6 @@
 
 namespace kernelhub::trust {
 namespace {
-
-std::int64_t nanoseconds(const timespec& time) {
-  return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
-}
 
 namespace fs = std::filesystem;
 
