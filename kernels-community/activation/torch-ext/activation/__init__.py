@@ -19,95 +19,106 @@ from ._ops import ops
 _warned = False
 
 
-def _warn_if_detached(*tensors: torch.Tensor) -> None:
+def _warn_that_detached() -> None:
+    # Called for an input that requires grad only: the check costs more than a small op.
     global _warned
     if _warned or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return
-    if any(tensor.requires_grad for tensor in tensors):
-        warnings.warn(
-            "activation: an input requires grad, but a function that writes into a given tensor is "
-            "cut off from the graph: the result carries no gradient. Use the function of the same "
-            "name in activation.layers, which has a backward, or torch.no_grad()",
-            UserWarning,
-            stacklevel=3,
-        )
-        _warned = True
+    warnings.warn(
+        "activation: an input requires grad, but a function that writes into a given tensor is "
+        "cut off from the graph: the result carries no gradient. Use the function of the same "
+        "name in activation.layers, which has a backward, or torch.no_grad()",
+        UserWarning,
+        stacklevel=3,
+    )
+    _warned = True
 
 
 def silu_and_mul(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """out = silu(x1) * x2, with x1, x2 the halves of the last dimension of x."""
-    _warn_if_detached(x)
-    ops.silu_and_mul(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.silu_and_mul.default(out, x)
     return out
 
 
 def mul_and_silu(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """out = x1 * silu(x2), with x1, x2 the halves of the last dimension of x."""
-    _warn_if_detached(x)
-    ops.mul_and_silu(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.mul_and_silu.default(out, x)
     return out
 
 
 def gelu_and_mul(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """out = gelu(x1) * x2, with x1, x2 the halves of the last dimension of x."""
-    _warn_if_detached(x)
-    ops.gelu_and_mul(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.gelu_and_mul.default(out, x)
     return out
 
 
 def gelu_tanh_and_mul(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """out = gelu_tanh(x1) * x2, with x1, x2 the halves of the last dimension of x."""
-    _warn_if_detached(x)
-    ops.gelu_tanh_and_mul(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.gelu_tanh_and_mul.default(out, x)
     return out
 
 
 def fatrelu_and_mul(out: torch.Tensor, x: torch.Tensor, threshold: float = 0.0) -> torch.Tensor:
     """out = (x1 if x1 > threshold else 0) * x2, with x1, x2 the halves of x. NaN stays NaN."""
-    _warn_if_detached(x)
-    ops.fatrelu_and_mul(out, x, threshold)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.fatrelu_and_mul.default(out, x, threshold)
     return out
 
 
 def gelu(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """out = 0.5 x (1 + erf(x / sqrt(2)))."""
-    _warn_if_detached(x)
-    ops.gelu(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.gelu.default(out, x)
     return out
 
 
 def silu(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """out = x / (1 + exp(-x))."""
-    _warn_if_detached(x)
-    ops.silu(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.silu.default(out, x)
     return out
 
 
 def gelu_tanh(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """out = 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), rounded once."""
-    _warn_if_detached(x)
-    ops.gelu_tanh(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.gelu_tanh.default(out, x)
     return out
 
 
 def gelu_fast(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """gelu_tanh as the composed formula of torch ops computes it: every step rounded to x.dtype."""
-    _warn_if_detached(x)
-    ops.gelu_fast(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.gelu_fast.default(out, x)
     return out
 
 
 def gelu_new(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """gelu_tanh over x * x * x, every step rounded to x.dtype."""
-    _warn_if_detached(x)
-    ops.gelu_new(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.gelu_new.default(out, x)
     return out
 
 
 def gelu_quick(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """out = x / (1 + exp(-1.702 x))."""
-    _warn_if_detached(x)
-    ops.gelu_quick(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.gelu_quick.default(out, x)
     return out
 
 

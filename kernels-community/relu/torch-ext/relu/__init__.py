@@ -11,18 +11,18 @@ from ._ops import ops
 _warned = False
 
 
-def _warn_if_detached(x: torch.Tensor) -> None:
+def _warn_that_detached() -> None:
+    # Called for an input that requires grad only: the check costs more than a small op.
     global _warned
     if _warned or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return
-    if x.requires_grad:
-        warnings.warn(
-            "relu: the input requires grad, but relu(x, out) writes into a given tensor and is cut "
-            "off from the graph: the result carries no gradient. Use relu(x), or torch.no_grad()",
-            UserWarning,
-            stacklevel=3,
-        )
-        _warned = True
+    warnings.warn(
+        "relu: the input requires grad, but relu(x, out) writes into a given tensor and is cut "
+        "off from the graph: the result carries no gradient. Use relu(x), or torch.no_grad()",
+        UserWarning,
+        stacklevel=3,
+    )
+    _warned = True
 
 
 def relu(x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -35,8 +35,9 @@ def relu(x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """
     if out is None:
         return layers.relu(x)
-    _warn_if_detached(x)
-    ops.relu(out, x)
+    if x.requires_grad:
+        _warn_that_detached()
+    ops.relu.default(out, x)
     return out
 
 
