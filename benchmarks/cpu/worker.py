@@ -3,8 +3,8 @@
 
 worker.py ISA THREADS [--quick] [--best] [--op NAME ...]
 
-Only the best instruction set of the machine (--best) is timed against everything; the others skip
-what does not depend on them.
+Only the best instruction set of the machine on all threads (--best) is timed against everything;
+the others skip the slow references, the gradients and the middle sizes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,19 @@ from families import selected
 from families.family import SAMPLED_ROWS, Buffers, Call, Family, Problem, Scope, results
 from families.floors import CPU_LARGE, CPU_SMALL
 from protocol import precision
-from protocol.rows import ABSENT, COMPILED, COMPOSED, COPY, FAILED, FUSED, NEG, OURS, OURS_C, Row
+from protocol.rows import (
+    ABSENT,
+    COMPILED,
+    COMPOSED,
+    COPY,
+    FAILED,
+    FUSED,
+    NEG,
+    NEG_OP,
+    OURS,
+    OURS_C,
+    Row,
+)
 from protocol.timing import Turn, interleaved
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +128,7 @@ def candidates(
         )
     composed, fused = family.composed(problem), family.fused(problem)
     if not scope.best:
-        calls[COMPOSED] = "timed with the best instruction set"
+        calls[COMPOSED] = "timed with the best instruction set on all threads"
     else:
         calls[COMPOSED] = composed(others) if composed else "torch has no formula for it"
     for out in others.outputs:
@@ -131,10 +143,8 @@ def candidates(
     return calls
 
 
-def worst_error(family: Family, problem: Problem) -> float:
-    """Relative error of ours; inf for a value that was not written."""
-    problem = family.checked_as(problem)
-    buffers = family.buffers(problem, "cpu")
+def worst_error(family: Family, problem: Problem, buffers: Buffers) -> float:
+    """Relative error of ours on `buffers`; inf for a value that was not written."""
     step = max(1, problem.shape[0] // SAMPLED_ROWS) if family.rowwise else 1
     expected = family.exact(problem, buffers.every(step))
     found = results(family.ours(problem, load(family.package).module, buffers)(), buffers)
@@ -146,11 +156,14 @@ def worst_error(family: Family, problem: Problem) -> float:
 
 def measure(family: Family, problem: Problem, setting: dict[str, Any], scope: Scope) -> list[Row]:
     """All candidates of one problem, correctness first."""
-    err, bound = worst_error(family, problem), family.bound(problem)
+    checked = family.checked_as(problem)
+    buffers = family.buffers(checked, "cpu")
+    err, bound = worst_error(family, checked, buffers), family.bound(problem)
     if not err <= bound:
         reason = f"relative error {err:.1e}, at most {bound:.1e}; nothing was timed"
         return [replace(problem.row(OURS, **setting), status=FAILED, reason=reason, err=err)]
-    buffers = family.buffers(problem, "cpu")
+    if checked != problem:
+        buffers = family.buffers(problem, "cpu")
     seconds = 0.02 if scope.quick else 0.03
     shape, dtype = buffers.outputs[0].shape, buffers.outputs[0].dtype
     source, target = touched(shape, dtype), touched(shape, dtype)
@@ -163,6 +176,8 @@ def measure(family: Family, problem: Problem, setting: dict[str, Any], scope: Sc
             turns[name] = call_for(seconds, call)
     if problem.bytes <= CPU_SMALL:
         turns[NEG] = call_for(seconds, partial(torch.neg, source, out=target))
+        neg = torch.ops.aten.neg.out
+        turns[NEG_OP] = call_for(seconds, partial(neg, source, out=target))
     timings = interleaved(turns, rounds=3 if scope.quick else 5)
     copy_gbps = 2 * target.nbytes / timings[COPY].us_median / 1e3
     measured = [

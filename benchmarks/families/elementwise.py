@@ -12,7 +12,7 @@ from protocol.gate import Floor
 from protocol.rows import FUSED, Row
 
 from families import floors
-from families.family import DTYPES, Buffers, Family, Problem, Scope
+from families.family import DTYPES, Buffers, Family, Problem, Scope, normal
 
 GPU_LARGE = (16384, 8192)
 GPU_SMALL = ((8, 512), (16, 1024))
@@ -73,9 +73,7 @@ class ElementWise(Family):
         shift = 1 if problem.setting.get("layout") == "misaligned" else 0
         inputs = []
         for width in self.widths(problem.op):
-            memory = torch.empty(
-                rows * cols * width + shift, dtype=problem.dtype, device=device
-            ).normal_()
+            memory = normal(rows * cols * width + shift, problem.dtype, device)
             inputs.append(memory[shift:].view(rows, cols * width))
         out = torch.full(problem.shape, float("nan"), dtype=problem.dtype, device=device)
         return Buffers(tuple(inputs), (out,))

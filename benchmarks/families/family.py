@@ -96,7 +96,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Scope:
-    """How much of a CPU run is measured: `best` is true for the best instruction set only."""
+    """How much of a CPU run is measured: `best` is true for the best instruction set on all threads
+    only, where ours is timed against everything.
+    """
 
     quick: bool
     best: bool
@@ -183,6 +185,14 @@ class Family(ABC):
     ) -> list[Floor]:
         """The floors of one problem on a GPU; `aligned` is our row of the same aligned problem."""
         return []
+
+
+def normal(count: int, dtype: torch.dtype, device: str) -> torch.Tensor:
+    """`count` values N(0, 1). They repeat after 2^22, which no kernel can notice: drawing all of
+    them would take longer than measuring.
+    """
+    block = torch.randn(min(count, 1 << 22), device=device).to(dtype)
+    return block.repeat(-(-count // max(1, len(block))))[:count]
 
 
 def results(returned: object, buffers: Buffers) -> Tensors:
