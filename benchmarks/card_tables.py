@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write what a committed CPU run measured into the CARD.md of every package that has room for it.
+
+card_tables.py benchmarks/results/NAME.json
+
+A card has room between a line `<!-- measured: PATH -->`, which names the results it was made from,
+and a line `<!-- measured: end -->`; tests/kernels/test_cards.py holds the two together.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import families
+from families.floors import CPU_LARGE, ratio
+from protocol.machine import ROOT
+from protocol.rows import COMPILED, COMPOSED, FUSED, OURS, Result, Row, read_result
+
+ROOM = re.compile(r"<!-- measured: (?P<source>\S+) -->\n(?P<table>.*?)<!-- measured: end -->", re.S)
+
+
+def large_problems(result: Result, ops: tuple[str, ...]) -> Iterator[dict[str, Row]]:
+    """The large problems of `ops` with the best instruction set on all threads."""
+    setting = {"isa": result.machine["isa"][0], "threads": max(result.machine["threads"])}
+    groups = result.group().values()
+    for op in ops:
+        for rows in groups:
+            ours = rows.get(OURS)
+            if ours is None or ours.op != op or not setting.items() <= ours.setting.items():
+                continue
+            if ours.us_median and ours.bytes >= CPU_LARGE:
+                yield rows
+
+
+def table(result: Result, ops: tuple[str, ...]) -> str:
+    """The Markdown between the two lines of a card."""
+    machine = result.machine
+    problems = list(large_problems(result, ops))
+    if not problems:
+        return "\nThe run that is committed with the sources did not measure this package.\n\n"
+    lines = [
+        "",
+        f"Measured at commit {machine['commit'][:10]} on {machine['processor']}, "
+        f"{machine['isa'][0]}, {max(machine['threads'])} threads, torch {machine['torch']}: rows "
+        "of 1536 elements, more than 64 MiB moved.",
+        "A copy is torch's, timed between the same calls; `x` is another way's time over ours.",
+        "",
+        "| op | dtype | GB/s | % of a copy | x composed | x torch.compile | x torch's own op |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for rows in problems:
+        ours = rows[OURS]
+        times = [ratio(rows, name, OURS) for name in (COMPOSED, COMPILED, FUSED)]
+        shown = " | ".join("" if time is None else f"{time:.1f}" for time in times)
+        lines.append(
+            f"| `{ours.op}` | {ours.dtype} | {ours.gbps:.1f} | {ours.pct_copy:.0f} | {shown} |"
+        )
+    return "\n".join(lines) + "\n\n"
+
+
+def cards() -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Every card with room, and the ops of its package."""
+    for package in families.PACKAGES:
+        card = ROOT / "kernels-community" / package / "CARD.md"
+        if ROOM.search(card.read_text()):
+            own = (family for family in families.ALL if family.package == package)
+            yield card, tuple(op for family in own for op in family.ops)
+
+
+def filled(card: str, source: str, ops: tuple[str, ...]) -> str:
+    """The text of a card with the table of the results in `source`, a path in the sources."""
+    text = f"<!-- measured: {source} -->\n{table(read_result(ROOT / source), ops)}"
+    return ROOM.sub(lambda _: f"{text}<!-- measured: end -->", card)
+
+
+def main() -> None:
+    """Fill every card from one results file."""
+    source = str(Path(sys.argv[1]).resolve().relative_to(ROOT))
+    for card, ops in cards():
+        card.write_text(filled(card.read_text(), source, ops))
+        print(card.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
