@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from families.activation import Activation
 from families.family import Family
-from families.layer_norm import LayerNorm
+from families.layer_norm import LayerNorm, LayerNormBackward
 from families.relu import Relu
 from families.rotary import Rotary
 
@@ -18,6 +18,7 @@ ALL: tuple[Family, ...] = (
     Activation(),
     Relu(),
     LayerNorm(),
+    LayerNormBackward(),
     Rotary(),
 )
 PACKAGES = tuple(dict.fromkeys(family.package for family in ALL))

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""layer_norm with weight and bias; torch has no form of it that writes into a tensor."""
+"""layer_norm with weight and bias and its gradients; torch has no form of them that writes into a
+tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from types import ModuleType
 
 import torch
-from protocol.precision import LAYER_NORM
+from protocol.gate import Floor
+from protocol.precision import LAYER_NORM, NORM_GRADIENT
+from protocol.rows import FUSED, Row
 from torch.nn import functional
 
+from families import floors
 from families.family import DTYPES, Buffers, Call, Family, Problem, Scope, Tensors
 
 EPSILON = 1e-12
@@ -21,10 +26,13 @@ class LayerNorm(Family):
     package = "layer-norm"
     ops = ("layer_norm",)
     headline = ()
+    passes = 2  # over the rows, reads and writes
+    gpu_share = 90.0  # percent of the copy
 
     def problem(self, dtype: torch.dtype, shape: tuple[int, int]) -> Problem:
-        """layer_norm on `shape` = (rows, hidden)."""
-        return Problem("layer_norm", dtype, shape, 2 * shape[0] * shape[1] * dtype.itemsize)
+        """The op on `shape` = (rows, hidden)."""
+        size = self.passes * shape[0] * shape[1] * dtype.itemsize
+        return Problem(self.ops[0], dtype, shape, size)
 
     def cpu_problems(self, op: str, scope: Scope) -> Iterator[Problem]:
         for dtype in DTYPES:
@@ -59,5 +67,72 @@ class LayerNorm(Family):
         def bind(buffers: Buffers) -> Call:
             (x,), (weight, bias) = buffers.inputs, buffers.shared
             return partial(functional.layer_norm, x, weight.shape, weight, bias, EPSILON)
+
+        return bind
+
+    def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
+        ours = candidates["ours"]
+        if ours.bytes <= floors.CPU_SMALL:
+            return floors.cpu_small_calls(candidates)
+        if ours.bytes < floors.CPU_LARGE:
+            return []
+        return floors.cpu_share_of_copy(ours, cores) + floors.against(candidates, FUSED, 1.2)
+
+    def gpu_floors(
+        self,
+        candidates: Mapping[str, Row],
+        ceilings: Mapping[str, float],
+        aligned: Row | None,
+    ) -> list[Floor]:
+        ours = candidates["ours"]
+        if ours.bytes < floors.GPU_LARGE:
+            return []
+        share = floors.gpu_share_of_copy(ours, self.gpu_share)
+        return share + floors.gpu_keeps_up(candidates)
+
+
+class LayerNormBackward(LayerNorm):
+    name = "layer_norm_backward"
+    ops = ("layer_norm_backward",)
+    rowwise = False  # two of the gradients are sums over rows
+    passes = 3
+    gpu_share = 78.0
+
+    def cpu_problems(self, op: str, scope: Scope) -> Iterator[Problem]:
+        if scope.best:
+            yield from super().cpu_problems(op, scope)
+
+    def buffers(self, problem: Problem, device: str) -> Buffers:
+        new = partial(torch.empty, dtype=problem.dtype, device=device)
+        poisoned = partial(torch.full, fill_value=float("nan"), dtype=problem.dtype, device=device)
+        hidden = problem.shape[1:]
+        inputs = (new(problem.shape).normal_(), new(problem.shape).normal_())
+        outputs = (poisoned(problem.shape), poisoned(hidden), poisoned(hidden))
+        return Buffers(inputs, outputs, (new(hidden).normal_(),))
+
+    def exact(self, problem: Problem, buffers: Buffers) -> Tensors:
+        grad, x = (one.double() for one in buffers.inputs)
+        weight = buffers.shared[0].double()
+        forward = partial(functional.layer_norm, normalized_shape=weight.shape, eps=EPSILON)
+
+        def norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+            return forward(x, weight=weight, bias=bias)
+
+        return torch.func.vjp(norm, x, weight, torch.zeros_like(weight))[1](grad)
+
+    def bound(self, problem: Problem) -> float:
+        return NORM_GRADIENT[problem.dtype]
+
+    def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
+        return partial(module.ops.layer_norm_backward, *self.arguments(problem, buffers))
+
+    def fused(self, problem: Problem) -> Callable[[Buffers], Call] | None:
+        def bind(buffers: Buffers) -> Call:
+            (grad, x), (weight,) = buffers.inputs, buffers.shared
+            bias = torch.zeros_like(weight)
+            _, mean, rstd = torch.native_layer_norm(x, weight.shape, weight, bias, EPSILON)
+            call = torch.ops.aten.native_layer_norm_backward
+            statistics = (mean, rstd)
+            return partial(call, grad, x, weight.shape, *statistics, weight, bias, [True] * 3)
 
         return bind

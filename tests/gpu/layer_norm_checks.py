@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
+
+import layer_norm_reference as reference
 import precision
 import torch
 from checks import DTYPES, Context, Family
@@ -27,10 +30,93 @@ def layer_norm(context: Context) -> None:
                 assert error <= precision.LAYER_NORM[dtype], f"{dtype} {cols}: {error:.2e}"
 
 
+def norm_gradients(context: Context) -> None:
+    """Gradients of layer_norm and rms_norm against fp64, sums over many rows included."""
+    ops = context.package("layer-norm").ops
+    shapes = ((1, 7), (33, 1023), (2048, 64), (300, 4096), (5, 13824), (3, 65537), (2, 300_001))
+    shapes += () if context.is_quick else ((1_000_000, 64),)
+    for dtype in DTYPES:
+        for (rows, cols), is_rms in itertools.product(shapes, (False, True)):
+            x, grad = torch.randn(2, rows, cols + 3, device=context.device).to(dtype)[:, :, 1:-2]
+            weight = torch.randn(cols, device=context.device).to(dtype)
+            results = [torch.full_like(one, float("nan")) for one in (x, weight, weight)]
+            op = ops.rms_norm_backward if is_rms else ops.layer_norm_backward
+            results = results[: 2 if is_rms else 3]
+            op(*results, grad, x, weight, 1e-5)
+            wide = [t.double().requires_grad_() for t in (x, weight, torch.zeros_like(weight))]
+            bias = None if is_rms else wide[2]
+            value = reference.norm(wide[0], wide[1], bias, 1e-5, is_rms)
+            expected = torch.autograd.grad(value, wide[: len(results)], grad.double())
+            # Few elements average no rounding.
+            bound = precision.NORM_GRADIENT[dtype] * (2.0 if rows * cols < 100 else 1.0)
+            for one, exact in zip(results, expected, strict=True):
+                error = precision.relative_error(one, exact)
+                assert error <= bound, f"{dtype} {rows}x{cols}: {error:.2e}"
+            again = [torch.empty_like(one) for one in results]
+            op(*again, grad, x, weight, 1e-5)
+            assert all(torch.equal(a, b) for a, b in zip(again, results, strict=True)), (rows, cols)
+
+
+def fused_norm(context: Context) -> None:
+    """The fused op and its gradients against the CPU formula: masks, scales, subsets, dtypes."""
+    package = context.package("layer-norm")
+    for dtype, wide_dtype, dropout_p, is_rms in itertools.product(
+        DTYPES, (None, torch.float32), (0.0, 0.3), (False, True)
+    ):
+        for cols in (7, 1023, 4096, 20_001):
+            rows = 40
+            other = wide_dtype or dtype
+
+            def make(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+                return torch.randn(*shape, device=context.device).to(dtype).requires_grad_()
+
+            x0, x1, residual = make(rows, cols), make(rows, cols), make(rows, cols, dtype=other)
+            weights = [make(cols, dtype=other) for _ in range(5)]
+            rowscale = torch.rand(rows, device=context.device).to(dtype)
+            numbers = torch.arange(rows, device=context.device)
+            subset = ((numbers * 7) % rows).to(torch.int32)
+            seed = torch.tensor([9], device=context.device) if dropout_p else None
+            tensors = (x0, x1, residual, *weights[:4], rowscale, weights[4])
+            z0, z1, x, dmask0, dmask1, _, _ = package.ops.dropout_add_norm_functional(
+                *tensors, subset, subset, seed, dropout_p, 1e-5, 0.5, rows, False, is_rms
+            )
+            wide = [t.detach().double().requires_grad_(t.requires_grad) for t in tensors]
+            masks = (dmask0, dmask1) if dropout_p else (None, None)
+            exact = reference.fused(
+                *wide, subset, subset, dropout_p, 1e-5, 0.5, rows, is_rms, *masks
+            )
+            directions = [torch.randn_like(one) for one in (z0, z1, x)]
+            wanted = [i for i, one in enumerate(tensors) if one.requires_grad]
+            grads = torch.autograd.grad((z0, z1, x), [tensors[i] for i in wanted], directions)
+            exact_grads = torch.autograd.grad(
+                exact, [wide[i] for i in wanted], [one.double() for one in directions]
+            )
+            pairs = [*zip((z0, z1, x), exact, strict=True), *zip(grads, exact_grads, strict=True)]
+            for i, (one, right) in enumerate(pairs):
+                table = precision.LAYER_NORM if i < 3 else precision.NORM_GRADIENT
+                bound = table[dtype] * (3.0 if dtype == torch.float32 else 1.5)
+                error = precision.relative_error(one, right)
+                assert error <= bound * (2.0 if cols < 64 else 1.0), f"{dtype} {cols} {i}: {error}"
+
+
+def dropout_masks(context: Context) -> None:
+    """A seed keeps the same elements on every device."""
+    package = context.package("layer-norm")
+    for cols in (1, 5, 1023, 4096):
+        x0 = torch.ones(17, cols, device=context.device)
+        seed = torch.tensor([1], device=context.device)
+        nothing = (None,) * 10
+        result = package.ops.dropout_add_norm_functional(
+            x0, *nothing, seed, 0.5, 1e-5, 1.0, 0, False, False
+        )
+        assert torch.equal(result[3].cpu(), reference.mask(1, 0, 17, cols, 0.5))
+
+
+CHECKS = (layer_norm, norm_gradients, fused_norm, dropout_masks)
 FAMILY = Family(
     packages=("layer-norm",),
     ops=("layer_norm",),
-    checks=(layer_norm,),
-    on_any_device=(layer_norm,),
-    sanitized=(layer_norm,),
+    checks=CHECKS,
+    on_any_device=CHECKS,
+    sanitized=CHECKS,
 )

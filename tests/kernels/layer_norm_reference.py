@@ -65,3 +65,29 @@ def fused(
     z0 = put_rows(norm(x, gamma0, beta0, eps, is_rms), z_subset, z_numrows)
     z1 = None if gamma1 is None else norm(x, gamma1, beta1, eps, is_rms)
     return z0, None if z1 is None else put_rows(z1, z_subset, z_numrows), x
+
+
+def mask(seed: int, stream: int, rows: int, cols: int, dropout_p: float) -> torch.Tensor:
+    """What dropout keeps, [rows, cols] of uint8: Philox4x32-10, key `seed`, counter (group of four
+    columns, stream, row)."""
+    groups = (cols + 3) // 4
+    low = 0xFFFFFFFF
+    a = torch.arange(groups).expand(rows, groups)
+    b = torch.full_like(a, stream)
+    c = torch.arange(rows)[:, None].expand(rows, groups)
+    d = torch.zeros_like(a)
+    key0, key1 = seed & low, seed >> 32 & low
+    for _ in range(10):
+        first, second = _product(0xD2511F53, a), _product(0xCD9E8D57, c)
+        a, b, c, d = second[0] ^ b ^ key0, second[1], first[0] ^ d ^ key1, first[1]
+        key0, key1 = key0 + 0x9E3779B9 & low, key1 + 0xBB67AE85 & low
+    words = torch.stack([a, b, c, d], dim=-1).reshape(rows, -1)[:, :cols]
+    return (words < int((1.0 - dropout_p) * 2.0**32)).to(torch.uint8)
+
+
+def _product(factor: int, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Upper and lower 32 bits of a product of 32-bit numbers, by halves: int64 has no room."""
+    upper, lower = words >> 16, words & 0xFFFF
+    low_part = factor * lower
+    high_part = factor * upper + (low_part >> 16)
+    return high_part >> 16, (high_part & 0xFFFF) << 16 | low_part & 0xFFFF

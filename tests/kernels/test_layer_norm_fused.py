@@ -101,6 +101,17 @@ def test_masks_do_not_depend_on_threads_layout_dtype_or_later_rows(package: Modu
     assert torch.equal(forward(package, wide, dropout_p=0.3, gen=generator(1))[2], mask)
 
 
+@pytest.mark.parametrize("seed", [1, -5, 2**40 + 3])
+def test_masks_are_those_of_the_formula(package: ModuleType, seed: int) -> None:
+    x0 = torch.ones(19, 70)
+    nothing = (None,) * 9
+    result = package.ops.dropout_add_norm_functional(
+        x0, x0, *nothing, torch.tensor([seed]), 0.25, EPS, 1.0, 0, False, False
+    )
+    assert torch.equal(result[3], reference.mask(seed, 0, 19, 70, 0.25))
+    assert torch.equal(result[4], reference.mask(seed, 1, 19, 70, 0.25))
+
+
 def test_the_default_generator_is_used_where_none_is_given(package: ModuleType) -> None:
     x0 = torch.ones(8, 64)
     torch.manual_seed(5)
