@@ -44,7 +44,9 @@ class ElementWise(Family):
     def cpu_problems(self, op: str, scope: Scope) -> Iterator[Problem]:
         if self.is_backward(op) and not scope.best:
             return
-        for dtype in DTYPES:
+        # fp16 goes the ways of bf16: it is timed where most is, and for the headline ops.
+        everywhere = op in self.headline or (scope.best and not self.is_backward(op))
+        for dtype in DTYPES if everywhere else DTYPES[:2]:
             size = dtype.itemsize
             # Less than 4 KiB moved; perhaps one for the caches; more than 64 MiB moved.
             yield self.problem(op, dtype, (1, (512 if self.is_backward(op) else 1024) // size))
