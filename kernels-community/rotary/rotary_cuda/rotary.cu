@@ -348,14 +348,14 @@ cudaError_t launch_form(const KernelParams& params, cudaStream_t stream) {
                                  ? cut.groups + cut.singles + (tail + kLanes - 1) / kLanes
                                  : cut.pairs + tail;
   const Shape shape = launch_shape(units, places, chunks);
-  const dim3 grid(shape.blocks_x, shape.blocks_y);
-  const dim3 block(shape.threads_x, shape.threads_y);
-  if (cut.is_vectorized) {
-    rotary_kernel<T, S, kInterleaved, true><<<grid, block, 0, stream>>>(params, units);
-  } else {
-    rotary_kernel<T, S, kInterleaved, false><<<grid, block, 0, stream>>>(params, units);
-  }
-  return cudaGetLastError();
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(shape.blocks_x, shape.blocks_y);
+  config.blockDim = dim3(shape.threads_x, shape.threads_y);
+  config.stream = stream;
+  const auto kernel = cut.is_vectorized ? rotary_kernel<T, S, kInterleaved, true>
+                                        : rotary_kernel<T, S, kInterleaved, false>;
+  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, params, units);
+  return status == cudaSuccess ? cudaGetLastError() : status;
 }
 
 template <class T, class S>

@@ -22,6 +22,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __noinline__
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define __shared__ static thread_local
 
@@ -193,14 +194,15 @@ cudaError_t launch(const cudaLaunchConfig_t& config, void (*kernel)(Params...), 
   using Call = decltype(call);
   const auto entry = [](const void* pointer) { (*static_cast<const Call*>(pointer))(); };
   if (config.gridDim.x % cluster_size != 0) return cudaErrorInvalidValue;
-  for (unsigned first = 0; first < config.gridDim.x; first += cluster_size) {
+  for (unsigned at = 0; at < config.gridDim.x * config.gridDim.y; at += cluster_size) {
+    const unsigned first = at % config.gridDim.x;
     Cluster cluster(cluster_size);
     const auto run = [&](unsigned rank) {
       Block mine;
       block = &mine;
       mine.grid = config.gridDim;
       mine.size = config.blockDim;
-      mine.index = {first + rank, 0, 0};
+      mine.index = {first + rank, at / config.gridDim.x, 0};
       mine.rank = rank;
       mine.cluster = &cluster;
       mine.fibers.resize(config.blockDim.x * config.blockDim.y);
@@ -268,6 +270,15 @@ inline bool __all_sync(unsigned mask, bool value) {
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned bits) {
   return static_cast<unsigned>(((std::uint64_t{high} << 32) | low) >> (bits & 31));
 }
+inline float __int_as_float(int bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+// Build with -ffp-contract=off.
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 
 inline cudaError_t cudaGetDevice(int* device) {
