@@ -2,6 +2,7 @@
 """Fixtures of the packages' own tests: `kernel` is the package whose tests/ a test lies in."""
 
 import os
+import tomllib
 from pathlib import Path
 
 import kernels
@@ -24,4 +25,5 @@ def kernel(request, device):
     built = os.environ.get("KERNELHUB_PACKAGES_DIR")
     if built:
         return kernels.get_local_kernel(Path(built) / project.name, backend=device)
-    return kernels.get_kernel(f"kernels-community/{project.name}", version=1, backend=device)
+    version = tomllib.loads((project / "build.toml").read_text())["general"]["version"]
+    return kernels.get_kernel(f"kernels-community/{project.name}", version=version, backend=device)
