@@ -123,6 +123,19 @@ TEST_F(RecordedCall, AnEditOfASavedResultIsNoticed) {
   }
 }
 
+TEST_F(RecordedCall, AReshapedResultIsSavedAsTheOpGaveItAndItsEditsAreNoticed) {
+  Named flattened("Flattened");  // its backward multiplies with the result
+  swap(flattened, map_layers({"Flattened"}));
+  const at::Tensor x = at::arange(12, at::kFloat).view({2, 2, 3}).set_requires_grad(true);
+  at::Tensor y = flattened.forward(x);
+  EXPECT_EQ(y.sizes(), x.sizes());
+  const at::Tensor grad = grads(y, {x}, at::full_like(y, 3))[0];
+  EXPECT_EQ(grad.sizes(), x.sizes());
+  EXPECT_TRUE(grad.equal(3 * y.detach()));
+  y.mul_(2);
+  EXPECT_THROW(grads(y, {x}, at::ones_like(y)), c10::Error);
+}
+
 TEST_F(RecordedCall, AnEditOfASavedInputIsNoticed) {
   swap(affine_, map_layers({"TrainedAffine"}));
   const at::Tensor leaf = input();
