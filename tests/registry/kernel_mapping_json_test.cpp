@@ -91,23 +91,41 @@ TEST(KernelMappingFromJson, BrokenJsonIsInvalidJson) {
             ErrorCode::kInvalidJson);
 }
 
-TEST(DefaultKernelMapping, ServesActivationsAndLayerNormOnCpuAndCuda) {
+struct DefaultRow {
+  const char* name;  // that models mark
+  const char* package;
+  const char* layer;
+};
+void PrintTo(const DefaultRow& row, std::ostream* stream) { *stream << row.name; }
+class DefaultKernelMapping : public testing::TestWithParam<DefaultRow> {};
+
+TEST_P(DefaultKernelMapping, ServesEveryModeOnCpuAndCuda) {
   const ScopedKernelMapping scope(default_kernel_mapping(), InheritMapping::kNo);
   for (const char* device : {"cpu", "cuda"}) {
-    const auto gelu = find_layer_repository("GeLU", device, 90, Mode::kInference);
-    const LayerRepository& repository = std::get<LayerChoice>(gelu).repository;
-    EXPECT_EQ(repository.package_str(), "kernels-community/activation@v1");
-    EXPECT_EQ(repository.layer(), "Gelu");
     for (const Mode mode : {Mode::kInference, Mode::kTraining}) {
-      const auto norm = find_layer_repository("LayerNorm", device, 90, mode);
-      EXPECT_EQ(std::get<LayerChoice>(norm).repository.package_str(),
-                "kernels-community/layer-norm@v1");
-      const auto rotary = find_layer_repository("rotary_pos_emb", device, 90, mode);
-      EXPECT_EQ(std::get<LayerChoice>(rotary).repository.package_str(),
-                "kernels-community/rotary@v2");
+      for (const Mode asked : {mode, mode | Mode::kTorchCompile}) {
+        const auto found = find_layer_repository(GetParam().name, device, 90, asked);
+        ASSERT_TRUE(std::holds_alternative<LayerChoice>(found)) << device << mode_name(asked);
+        const LayerRepository& repository = std::get<LayerChoice>(found).repository;
+        EXPECT_EQ(repository.package_str(), GetParam().package);
+        EXPECT_EQ(repository.layer(), GetParam().layer);
+      }
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Rows, DefaultKernelMapping,
+    testing::Values(DefaultRow{"GeLU", "kernels-community/activation@v1", "Gelu"},
+                    DefaultRow{"GeluTanh", "kernels-community/activation@v1", "GeluTanh"},
+                    DefaultRow{"NewGELU", "kernels-community/activation@v1", "NewGELU"},
+                    DefaultRow{"FastGELU", "kernels-community/activation@v1", "FastGELU"},
+                    DefaultRow{"QuickGELU", "kernels-community/activation@v1", "QuickGELU"},
+                    DefaultRow{"SiLU", "kernels-community/activation@v1", "Silu"},
+                    DefaultRow{"LayerNorm", "kernels-community/layer-norm@v1", "LayerNorm"},
+                    DefaultRow{"RMSNorm", "kernels-community/rmsnorm@v1", "RMSNorm"},
+                    DefaultRow{"rotary_pos_emb", "kernels-community/rotary@v2",
+                               "apply_rotary_transformers"}));
 
 }  // namespace
 }  // namespace kernelhub
