@@ -10,6 +10,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linspace.h>
 #include <ATen/ops/mean.h>
 #include <ATen/ops/relu.h>
@@ -25,6 +26,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -80,19 +82,22 @@ void PrintTo(const Case& c, std::ostream* stream) { *stream << c.package << ' ' 
 
 class PackageLayer : public testing::TestWithParam<Case> {
  protected:
-  AnyLayer& layer() { return layer_; }
-  void kernelize_for(Mode mode, const char* layer) {
+  void SetUp() override {
     const char* packages = std::getenv("KERNELHUB_PACKAGES_DIR");
     ASSERT_NE(packages, nullptr);
+    folder_ = std::filesystem::path(packages) / GetParam().package;
+    if (!std::filesystem::exists(folder_)) GTEST_SKIP() << folder_ << " is not in this tree";
+  }
+  AnyLayer& layer() { return layer_; }
+  void kernelize_for(Mode mode, const char* layer) {
     const KernelMapping mapping = {
-        {layer,
-         {{Device("cpu"),
-           LayerRepository::local(std::string(packages) + "/" + GetParam().package, layer)}}}};
+        {layer, {{Device("cpu"), LayerRepository::local(folder_, layer)}}}};
     const ScopedKernelMapping scope(mapping, InheritMapping::kNo);
     kernelize(layer_, mode, "cpu", KernelizeFallback::kNone);
   }
 
  private:
+  std::filesystem::path folder_;
   AnyLayer layer_{GetParam().layer, GetParam().formula};
 };
 
@@ -222,6 +227,16 @@ INSTANTIATE_TEST_SUITE_P(RmsNorm, PackageLayer,
                                               [](const AnyLayer& layer, const at::Tensor& x) {
                                                 return (1 + layer.weight) * normed(x);
                                               },
+                                              /*reads_weight=*/true}));
+
+INSTANTIATE_TEST_SUITE_P(LayerNorm, PackageLayer,
+                         testing::Values(Case{"layer-norm", "LayerNorm",
+                                              [](const AnyLayer& layer, const at::Tensor& x) {
+                                                return at::layer_norm(x, {8}, layer.weight,
+                                                                      layer.bias, kEps);
+                                              },
+                                              /*reads_weight=*/true, /*reads_bias=*/true},
+                                         Case{"layer-norm", "LlamaRMSNorm", rms_norm,
                                               /*reads_weight=*/true}));
 
 }  // namespace
