@@ -182,13 +182,23 @@ __device__ __forceinline__ Vec128<T> load_unit(const T* row, std::int64_t unit, 
   return vec;
 }
 
-/// The units of this thread, zeros where it has fewer than kGroups or no row.
-template <class T, int kGroups>
+/// Whether every row of a matrix consists of whole, aligned 16-byte units.
+template <class T>
+bool has_aligned_rows(const T* data, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+  constexpr std::int64_t kLanes = kRowUnitBytes / static_cast<std::int64_t>(sizeof(T));
+  return reinterpret_cast<std::uintptr_t>(data) % kRowUnitBytes == 0 && cols % kLanes == 0 &&
+         (rows == 1 || stride % kLanes == 0);
+}
+
+/// The units of this thread, zeros where it has fewer than kGroups or no row. kIsAligned: the
+/// caller knows has_aligned_rows, and saves the code and registers of other rows; the values are
+/// the same.
+template <bool kIsAligned = false, class T, int kGroups>
 __device__ __forceinline__ void load_slice(Vec128<T> (&held)[kGroups], const T* row,
                                            std::int64_t cols, const RowPlace& place, bool has_row) {
   constexpr int kLanes = Vec128<T>::kLanes;
   const unsigned units = has_row ? static_cast<unsigned>((cols + kLanes - 1) / kLanes) : 0;
-  if (bytes_off(row) == 0 && cols % kLanes == 0) {
+  if (kIsAligned || (bytes_off(row) == 0 && cols % kLanes == 0)) {
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {
       const unsigned unit = place.unit + k * place.unit_step;
@@ -197,11 +207,13 @@ __device__ __forceinline__ void load_slice(Vec128<T> (&held)[kGroups], const T* 
     }
     return;
   }
+  if constexpr (!kIsAligned) {
 #pragma unroll
-  for (int k = 0; k < kGroups; ++k) {
-    const unsigned unit = place.unit + k * place.unit_step;
-    held[k] = Vec128<T>{};
-    if (unit < units) held[k] = load_unit(row, unit, cols);
+    for (int k = 0; k < kGroups; ++k) {
+      const unsigned unit = place.unit + k * place.unit_step;
+      held[k] = Vec128<T>{};
+      if (unit < units) held[k] = load_unit(row, unit, cols);
+    }
   }
 }
 
@@ -244,14 +256,14 @@ __device__ __forceinline__ void store_units(const Vec128<T>& vec, T* row, unsign
   }
 }
 
-/// Stores the units of this thread. Needs the whole warp.
-template <class T, int kGroups>
+/// Stores the units of this thread. Needs the whole warp. kIsAligned as for load_slice.
+template <bool kIsAligned = false, class T, int kGroups>
 __device__ __forceinline__ void store_slice(const Vec128<T> (&held)[kGroups], T* row,
                                             std::int64_t cols, const RowPlace& place,
                                             bool has_row) {
   constexpr int kLanes = Vec128<T>::kLanes;
   const unsigned units = has_row ? static_cast<unsigned>((cols + kLanes - 1) / kLanes) : 0;
-  if (__all_sync(kWholeWarp, bytes_off(row) == 0) && cols % kLanes == 0) {
+  if (kIsAligned || (__all_sync(kWholeWarp, bytes_off(row) == 0) && cols % kLanes == 0)) {
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {
       const unsigned unit = place.unit + k * place.unit_step;
@@ -259,9 +271,11 @@ __device__ __forceinline__ void store_slice(const Vec128<T> (&held)[kGroups], T*
     }
     return;
   }
+  if constexpr (!kIsAligned) {
 #pragma unroll
-  for (int k = 0; k < kGroups; ++k) {
-    store_units(held[k], row, place.unit + k * place.unit_step, units, cols, place);
+    for (int k = 0; k < kGroups; ++k) {
+      store_units(held[k], row, place.unit + k * place.unit_step, units, cols, place);
+    }
   }
 }
 

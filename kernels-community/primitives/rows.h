@@ -12,14 +12,14 @@ namespace kernelhub::primitives {
 
 /// What a kernel and a device allow.
 struct RowLimits {
-  int max_groups;   // 16-byte groups that a thread can hold in registers: 4 or 8
+  int max_groups;   // 16-byte groups that a thread can hold in registers: 2, 4 or 8
   int max_cluster;  // blocks that can share a row: 1, or a power of two up to 16
 };
 
 struct RowLaunch {
   int threads_per_row;  // of one block; a power of two
   int rows_per_block;   // more than 1 only where a warp has room for whole rows
-  int groups;           // held by a thread: 1, 4 or 8; 0: rows are too wide and are read again
+  int groups;           // held by a thread: 1, max_groups or 4 below it; 0: rows are read again
   int cluster;          // blocks that share a row
 };
 
@@ -42,7 +42,7 @@ constexpr int threads_of(const RowLaunch& launch) {
   return launch.threads_per_row * launch.rows_per_block;
 }
 
-/// `element_size` is that of the dtype whose rows are held. Four groups a thread (64 bytes in
+/// `element_size` is that of the dtype whose rows are held. Up to four groups a thread (64 bytes in
 /// flight) come before more threads, more threads before more groups, and those before more blocks.
 constexpr RowLaunch row_launch(std::int64_t cols, std::int64_t element_size, RowLimits limits) {
   const std::int64_t units = row_units(cols, element_size);
@@ -51,11 +51,12 @@ constexpr RowLaunch row_launch(std::int64_t cols, std::int64_t element_size, Row
     while (threads < units) threads *= 2;
     return {threads, kNarrowRowThreads / threads, 1, 1};
   }
+  const int groups = limits.max_groups < 4 ? limits.max_groups : 4;
   int threads = kRowWarp;
-  while (threads < kMaxRowThreads && std::int64_t{4} * threads < units) threads *= 2;
+  while (threads < kMaxRowThreads && std::int64_t{groups} * threads < units) threads *= 2;
   const int rows = threads == kRowWarp ? kNarrowRowThreads / kRowWarp : 1;
   const std::int64_t held = std::int64_t{limits.max_groups} * threads;
-  if (std::int64_t{4} * threads >= units) return {threads, rows, 4, 1};
+  if (std::int64_t{groups} * threads >= units) return {threads, rows, groups, 1};
   if (held >= units) return {threads, rows, limits.max_groups, 1};
   int cluster = 2;
   while (cluster <= limits.max_cluster && held * cluster < units) cluster *= 2;

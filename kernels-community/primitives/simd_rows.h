@@ -104,10 +104,12 @@ HWY_INLINE Totals<kCount> folded_sums(std::int64_t cols, const Add& add) {
 /// The sums of one chunk of rows for one column sum: fp32 over at most kRowsPerFold rows, then
 /// fp64.
 struct ChunkSums {
-  double* totals;  // [cols]
-  float* pending;  // [cols]
-  std::int64_t cols;
+  double* totals = nullptr;  // [cols]
+  float* pending = nullptr;  // [cols]
+  std::int64_t cols = 0;
   int rows = 0;
+
+  ChunkSums() = default;
 
   /// Sum `index` of chunk `chunk` in a workspace for `count` sums a chunk.
   ChunkSums(void* workspace, const ColumnChunks& chunks, std::int64_t chunk, std::int64_t index,

@@ -127,16 +127,19 @@ RowLayout ArgumentCheck::writable_rows(const TensorArg& argument) const {
 void ArgumentCheck::overlap(const TensorArg& out, const RowLayout& out_rows, const TensorArg& input,
                             const RowLayout& input_rows, Alias alias) const {
   const auto element = static_cast<std::int64_t>(out.dtype.bits / 8);
+  const auto input_element = static_cast<std::int64_t>(input.dtype.bits / 8);
   const auto out_begin = reinterpret_cast<std::intptr_t>(out.data);
   const auto in_begin = reinterpret_cast<std::intptr_t>(input.data);
-  const auto extent = [element](const RowLayout& r) {
-    return ((r.rows - 1) * r.row_stride + r.cols) * element;
+  const auto extent = [](const RowLayout& r, std::int64_t size) {
+    return ((r.rows - 1) * r.row_stride + r.cols) * size;
   };
   if (out.numel() == 0 || input.numel() == 0) return;
-  if (out_begin + extent(out_rows) <= in_begin || in_begin + extent(input_rows) <= out_begin) {
+  if (out_begin + extent(out_rows, element) <= in_begin ||
+      in_begin + extent(input_rows, input_element) <= out_begin) {
     return;
   }
-  const bool is_same_pitch = out_rows.rows == 1 || out_rows.row_stride == input_rows.row_stride;
+  const bool is_same_pitch = element == input_element &&
+                             (out_rows.rows == 1 || out_rows.row_stride == input_rows.row_stride);
   if (alias == Alias::kExact && out_begin == in_begin && is_same_pitch) return;
   const std::int64_t distance = in_begin - out_begin;
   if (out_rows.rows > 1 && is_same_pitch && input_rows.row_stride > 0 && distance % element == 0 &&
