@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // rows.cuh and column_sums.cuh on a CPU: every row gets its sum added, every column is summed, over
 // small whole numbers, whose sums are exact. Prints one line per failing case, then the counts.
-#include "primitives/column_sums.cuh"
-
 #include <initializer_list>
 #include <random>
+
+#include "primitives/column_sums.cuh"
 
 using namespace kernelhub::primitives;
 

@@ -128,6 +128,42 @@ def test_norms_and_their_gradients_are_those_of_the_torch_build(
         module.layer_norm_backward(None, None, None, grad[:3], x, None, 1e-6)
 
 
+@pytest.mark.parametrize("weight_dtype", [torch.float32, torch.bfloat16])
+def test_rmsnorm_gives_the_bits_of_the_torch_build(
+    load_package: Callable[[str], ModuleType], weight_dtype: torch.dtype
+) -> None:
+    module = tvm_ffi.load_module(str(library("rmsnorm")))
+    package = load_package("rmsnorm")
+    x, residual = torch.randn(2, 64, 385).bfloat16()
+    weight = torch.randn(385).to(weight_dtype)
+    expected, expected_rstd = package.ops.rms_norm_fwd(x, weight, 1e-6, 0.5, "none")
+    out, rstd = torch.empty_like(expected), torch.empty_like(expected_rstd)
+    module.rms_norm_fwd_out(out, rstd, x, weight, 1e-6, 0.5, "none")
+    assert torch.equal(out, expected)
+    assert torch.equal(rstd, expected_rstd)
+    grads = package.ops.rms_norm_bwd(out, x, weight, rstd, 1e-6, 0.5, True, True)
+    workspace = torch.empty(module.rms_norm_bwd_workspace(x), dtype=torch.uint8)
+    results = [torch.empty_like(grad) for grad in grads]
+    module.rms_norm_bwd_out(*results, workspace, out, x, weight, rstd, 1e-6, 0.5)
+    assert all(torch.equal(a, b) for a, b in zip(results, grads, strict=True))
+    with pytest.raises(
+        RuntimeError, match=r"rmsnorm\.rms_norm_bwd_out: workspace memory: expected"
+    ):
+        module.rms_norm_bwd_out(*results, workspace[:-1], out, x, weight, rstd, 1e-6, 0.5)
+    for name in ("rms_norm", "gemma_rms_norm"):
+        expected = getattr(package.ops, name)
+        dtype = weight_dtype if name == "rms_norm" else torch.bfloat16
+        mine, theirs = torch.empty(2, 64, 385, dtype=dtype)
+        expected(theirs, x, weight, 1e-6)
+        getattr(module, name)(mine, x, weight, 1e-6)
+        assert torch.equal(mine, theirs)
+    total = x + residual
+    package.ops.rms_norm(theirs := torch.empty_like(x), total, weight.bfloat16(), 1e-6)
+    module.fused_add_rms_norm(x, residual, weight.bfloat16(), 1e-6)
+    assert torch.equal(residual, total)
+    assert torch.equal(x, theirs)
+
+
 @pytest.mark.parametrize(
     ("op", "shape", "text"),
     [
@@ -148,7 +184,7 @@ def test_a_wrong_argument_count_is_a_type_error() -> None:
         module.silu(torch.empty(4))
 
 
-@pytest.mark.parametrize("package", ["activation", "layer-norm", "relu", "rotary"])
+@pytest.mark.parametrize("package", ["activation", "layer-norm", "relu", "rmsnorm", "rotary"])
 def test_the_library_needs_the_c_and_cxx_runtime_only(package: str) -> None:
     listing = subprocess.run(
         ["readelf", "-d", str(library(package))], capture_output=True, text=True, check=True

@@ -15,6 +15,7 @@ NUMERIC = (
     "test_gradient_numerics.py",
     "test_layer_norm_gradient_numerics.py",
     "test_layer_norm_numerics.py",
+    "test_rmsnorm_numerics.py",
     "test_rotary_numerics.py",
 )
 
@@ -43,6 +44,7 @@ def test_each_isa_keeps_the_tolerances(level: str) -> None:
     [
         ("activation", "kernel.gelu(torch.empty(4), torch.empty(4))"),
         ("layer-norm", "kernel.layer_norm(torch.empty(4), torch.empty(4))"),
+        ("rmsnorm", "kernel.rms_norm(torch.empty(4), torch.empty(4), torch.empty(4))"),
         ("rotary", "kernel.rotary_embedding(*torch.zeros(4, 1, 1, 2))"),
     ],
 )

@@ -61,11 +61,12 @@ def test_partial_rows_and_chunks_follow_from_the_shape_and_stay_small(
         assert size_bytes <= max(64 << 20, 12 * cols)
 
 
-def test_device_code_sums_rows_and_columns_at_any_address(tmp_path: Path) -> None:
-    program = tmp_path / "rows_on_host"
-    command = ["c++", "-std=c++20", "-O2", "-pthread", "-I", ROOT / "tests/kernels/cuda_on_host"]
-    source = Path(__file__).with_name("rows_on_host.cpp")
-    include = ["-I", ROOT / "kernels-community"]
-    subprocess.run([*command, *include, source, "-o", program], check=True)
-    done = subprocess.run([program], check=True, capture_output=True, text=True)
-    assert done.stdout == "cases 280 wrong 0\n"
+@pytest.mark.parametrize(("program", "cases"), [("rows_on_host", 280), ("rmsnorm_on_host", 120)])
+def test_device_code_is_right_at_any_address(tmp_path: Path, program: str, cases: int) -> None:
+    command = ["c++", "-std=c++20", "-O1", "-pthread"]
+    for folder in ("tests/kernels/cuda_on_host", "kernels-community", "kernels-community/rmsnorm"):
+        command += ["-I", str(ROOT / folder)]
+    source = Path(__file__).with_name(f"{program}.cpp")
+    subprocess.run([*command, source, "-o", tmp_path / program], check=True)
+    done = subprocess.run([tmp_path / program], check=True, capture_output=True, text=True)
+    assert done.stdout == f"cases {cases} wrong 0\n"

@@ -15,7 +15,8 @@ inline unsigned cluster_blocks() {
 
 inline void cluster_sync() {
   cuda_on_host::block_barrier();
-  if (cuda_on_host::block->current->index == 0) cuda_on_host::block->cluster->barrier.arrive_and_wait();
+  if (cuda_on_host::block->current->index == 0)
+    cuda_on_host::block->cluster->barrier.arrive_and_wait();
   cuda_on_host::block_barrier();
 }
 

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+#define HWY_COMPILE_ONLY_STATIC
+#include "rmsnorm_cpu/rmsnorm_cpu.h"
+#include "rmsnorm_cpu/rmsnorm_simd.h"
+
+static_assert(HWY_TARGET == HWY_SCALAR, "compile this file with the flags of build.toml");
+
+namespace kernelhub::rmsnorm::cpu {
+
+const Isa kScalar{HWY_NAMESPACE::normalize, HWY_NAMESPACE::differentiate, HWY_NAMESPACE::add_up};
+
+}  // namespace kernelhub::rmsnorm::cpu

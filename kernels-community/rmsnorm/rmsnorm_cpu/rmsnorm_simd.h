@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+// RMS normalisation of rows on Highway lanes, and its gradients; the includer's flags choose the
+// instruction set.
+//   n = x * rstd, out = (offset + weight) * n, rstd = 1 / sqrt(mean(x^2) + eps)
+//   rounding: n to the dtype of x where params ask for it, then out; B. Zhang, R. Sennrich,
+//   arXiv:1910.07467, eq. 4
+//   grad_x = rstd * (g - n * mean(g * n)), g = (offset + weight) * grad_out; grad_weight = the sum
+//   of grad_out * n over rows
+// Lanes are fp32, totals fp64. Reads each element twice, from L1 or L2 the second time.
+#pragma once
+
+#include <limits>
+#include <type_traits>
+
+#include "primitives/simd_rows.h"
+#include "rmsnorm/params.h"
+#include "rmsnorm_cpu/reciprocal_rms.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kernelhub::rmsnorm::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace simd = primitives::HWY_NAMESPACE;
+using primitives::DType;
+using simd::BFloat16;
+using simd::F32;
+using simd::Float16;
+using simd::Float32;
+using simd::V;
+
+// No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
+namespace {
+
+/// No weight.
+struct Ones {
+  using Storage = std::uint16_t;
+};
+
+/// The offset is -0.0 where there is none: the addition that changes no bit.
+HWY_INLINE V lanes_of_offset(double offset) {
+  return hn::Set(F32(), offset == 0.0 ? -0.0f : static_cast<float>(offset));
+}
+
+template <class Weight, class Part>
+HWY_INLINE V factor_of(const Part& part, const typename Weight::Storage* weight, V offset) {
+  if constexpr (std::is_same_v<Weight, Ones>) return hn::Set(F32(), 1.0f);
+  if constexpr (!std::is_same_v<Weight, Ones>) {
+    return hn::Add(part.template load<Weight>(weight), offset);
+  }
+}
+
+/// Stores what may hold NaNs of fp32 memory: BFloat16 wants the default one.
+template <class Format, bool kFromFloat32, class Part>
+HWY_INLINE void store_any(const Part& part, V value, typename Format::Storage* to) {
+  if constexpr (kFromFloat32 && std::is_same_v<Format, BFloat16>) {
+    // Highway's own NaN has all bits set.
+    const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
+    value = hn::IfThenElse(hn::IsNaN(value), nan, value);
+  }
+  part.template store<Format>(value, to);
+}
+
+/// x + residual, rounded and stored, and the sum of the squares.
+template <class X>
+HWY_INLINE double add_residual(const typename X::Storage* x, const typename X::Storage* residual,
+                               typename X::Storage* sum, std::int64_t cols) {
+  const auto add = [&](auto part, V(&sums)[1]) {
+    const V value = hn::Add(part.template load<X>(x), part.template load<X>(residual));
+    const V rounded = X::round(value);
+    part.template store<X>(value, sum);
+    sums[0] = hn::MulAdd(rounded, rounded, sums[0]);
+  };
+  return simd::folded_sums<1>(cols, add).of[0];
+}
+
+template <class X>
+HWY_INLINE double squares_of(const typename X::Storage* x, std::int64_t cols) {
+  const auto add = [&](auto part, V(&sums)[1]) {
+    const V value = part.template load<X>(x);
+    sums[0] = hn::MulAdd(value, value, sums[0]);
+  };
+  return simd::folded_sums<1>(cols, add).of[0];
+}
+
+template <class X, class Weight, class Out, bool kIsRoundedFirst>
+inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_t end) {
+  using Storage = typename X::Storage;
+  constexpr bool kFromFloat32 = std::is_same_v<Weight, Float32>;
+  const auto* weight = static_cast<const typename Weight::Storage*>(params.weight);
+  const V offset = lanes_of_offset(params.offset);
+  for (std::int64_t row = begin; row < end; ++row) {
+    const auto* x = static_cast<const Storage*>(params.x) + row * params.x_stride;
+    double squares;
+    if (params.residual != nullptr) {
+      auto* sum = static_cast<Storage*>(params.sum) + row * params.sum_stride;
+      squares = add_residual<X>(
+          x, static_cast<const Storage*>(params.residual) + row * params.residual_stride, sum,
+          params.cols);
+      x = sum;
+    } else {
+      squares = squares_of<X>(x, params.cols);
+    }
+    const float rstd = reciprocal_rms_fp32(squares, params.cols, params.eps);
+    if (params.rstd != nullptr) params.rstd[row] = rstd;
+    const V scale = hn::Set(F32(), rstd);
+    auto* out = static_cast<typename Out::Storage*>(params.out) + row * params.out_stride;
+    simd::for_each_part(0, params.cols, [&](auto part) {
+      V value = hn::Mul(part.template load<X>(x), scale);
+      if constexpr (kIsRoundedFirst) value = X::round(value);
+      if constexpr (!std::is_same_v<Weight, Ones>) {
+        value = hn::Mul(value, factor_of<Weight>(part, weight, offset));
+      }
+      store_any<Out, kFromFloat32>(part, value, out);
+    });
+  }
+}
+
+template <class X, class Weight, class GradOut>
+inline void differentiate_rows(const BackwardParams& params, const primitives::ColumnChunks& chunks,
+                               std::int64_t chunk) {
+  constexpr bool kFromFloat32 = std::is_same_v<Weight, Float32> || std::is_same_v<GradOut, Float32>;
+  const auto* weight = static_cast<const typename Weight::Storage*>(params.weight);
+  const V offset = lanes_of_offset(params.offset);
+  const bool has_sums = params.grad_weight != nullptr;
+  // Without sums the workspace is null, and so is what is never written through it.
+  simd::ChunkSums sums =
+      has_sums ? simd::ChunkSums(params.workspace, chunks, chunk, 0, 1) : simd::ChunkSums();
+  for (std::int64_t row = chunks.begin(chunk); row < chunks.end(chunk); ++row) {
+    const auto* x = static_cast<const typename X::Storage*>(params.x) + row * params.x_stride;
+    const auto* grad = static_cast<const typename GradOut::Storage*>(params.grad_out) +
+                       row * params.grad_out_stride;
+    const V scale = hn::Set(F32(), params.rstd[row]);
+    V mean = hn::Zero(F32());
+    if (params.grad_x != nullptr) {
+      const auto add = [&](auto part, V(&products)[1]) {
+        const V g =
+            hn::Mul(part.template load<GradOut>(grad), factor_of<Weight>(part, weight, offset));
+        const V n = hn::Mul(part.template load<X>(x), scale);
+        products[0] = hn::MulAdd(g, n, products[0]);
+      };
+      const double total = simd::folded_sums<1>(params.cols, add).of[0];
+      mean = hn::Set(F32(), static_cast<float>(total / static_cast<double>(params.cols)));
+    }
+    auto* grad_x = static_cast<typename X::Storage*>(params.grad_x) + row * params.grad_x_stride;
+    simd::for_each_part(0, params.cols, [&](auto part) {
+      const V go = part.template load<GradOut>(grad);
+      const V n = hn::Mul(part.template load<X>(x), scale);
+      if (has_sums) sums.add_product(part, go, n);
+      if (params.grad_x == nullptr) return;
+      const V g = hn::Mul(go, factor_of<Weight>(part, weight, offset));
+      store_any<X, kFromFloat32>(part, hn::Mul(scale, hn::NegMulAdd(n, mean, g)), grad_x);
+    });
+    if (has_sums) sums.end_row();
+  }
+  if (has_sums) sums.fold();
+}
+
+/// visit(Format{}) for the storage format of a dtype other than fp64.
+template <class Visit>
+HWY_INLINE void with_format(DType dtype, const Visit& visit) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return visit(Float16());
+    case DType::kBFloat16:
+      return visit(BFloat16());
+    default:
+      return visit(Float32());
+  }
+}
+
+template <class Visit>
+HWY_INLINE void with_weight_format(const void* weight, DType dtype, const Visit& visit) {
+  if (weight == nullptr) return visit(Ones());
+  with_format(dtype, visit);
+}
+
+/// visit(Format{}) for what a result or its gradient may be: X, or fp32.
+template <class X, class Visit>
+HWY_INLINE void with_result_format(DType x, DType dtype, const Visit& visit) {
+  if (dtype == x) return visit(X());
+  visit(Float32());
+}
+
+inline void normalize(const Params& params, std::int64_t begin, std::int64_t end) {
+  with_format(params.dtype, [&](auto x) {
+    with_weight_format(params.weight, params.weight_dtype, [&](auto weight) {
+      with_result_format<decltype(x)>(params.dtype, params.out_dtype, [&](auto out) {
+        if (params.is_rounded_first) {
+          return normalize_rows<decltype(x), decltype(weight), decltype(out), true>(params, begin,
+                                                                                    end);
+        }
+        normalize_rows<decltype(x), decltype(weight), decltype(out), false>(params, begin, end);
+      });
+    });
+  });
+}
+
+inline void differentiate(const BackwardParams& params, const primitives::ColumnChunks& chunks,
+                          std::int64_t chunk) {
+  with_format(params.dtype, [&](auto x) {
+    with_weight_format(params.weight, params.weight_dtype, [&](auto weight) {
+      with_result_format<decltype(x)>(params.dtype, params.grad_dtype, [&](auto grad) {
+        differentiate_rows<decltype(x), decltype(weight), decltype(grad)>(params, chunks, chunk);
+      });
+    });
+  });
+}
+
+inline void add_up(const BackwardParams& params, const primitives::ColumnChunks& chunks,
+                   std::int64_t begin, std::int64_t end) {
+  with_format(params.weight_dtype, [&](auto weight) {
+    using Format = decltype(weight);
+    simd::add_up_chunks<Format>(static_cast<typename Format::Storage*>(params.grad_weight),
+                                params.workspace, chunks, 0, 1, begin, end);
+  });
+}
+
+}  // namespace
+}  // namespace kernelhub::rmsnorm::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+// Gradients of RMS normalisation in one pass over the rows.
+//   n = x * rstd, g = (offset + weight) * grad_out
+//   grad_x = rstd * (g - n * mean(g * n)), grad_weight = the sum of grad_out * n over rows
+// grad_out [rows, cols] of T or fp32; x, grad_x [rows, cols] of T; weight, grad_weight [cols] of
+// any dtype; rstd [rows] of fp32; T is fp32, fp16 or bf16. Arithmetic fp32, one rounding at the
+// store. grad_weight in two stages: partial rows of fp32 in the workspace, one a block or cluster,
+// then their sum in fp64; the bits depend on the device's number of multiprocessors, not on the
+// run. Bytes per element: reads sizeof(T) + sizeof(grad_out) from DRAM, writes sizeof(T). Rows too
+// wide for registers and clusters are read again, and their partial row lives in L2. Archs: sm_80,
+// sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
+#include "primitives/column_sums.cuh"
+#include "rmsnorm_cuda/rmsnorm_cuda.h"
+#include "rmsnorm_cuda/row_factors.cuh"
+
+namespace kernelhub::rmsnorm::cuda {
+namespace {
+
+using primitives::ColumnPartials;
+using primitives::narrow;
+using primitives::RowLaunch;
+using primitives::RowSums;
+using primitives::RowSumsMemory;
+using primitives::widen;
+
+// Sixteen column sums a thread, beside two held rows: two blocks share a multiprocessor.
+template <class T>
+constexpr int kBackwardGroups = sizeof(T);
+
+template <class T, class G>
+struct Backward {
+  T* grad_x;
+  float* partial;  // [partial rows, cols], or null where nobody asks for grad_weight
+  const G* grad_out;
+  const T* x;
+  const void* weight;
+  DType weight_dtype;
+  const float* rstd;
+  std::int64_t rows, cols;
+  std::int64_t grad_x_stride, grad_out_stride, x_stride;
+  double share;  // 1 / cols
+  float offset;
+};
+
+template <class T, class G>
+__device__ __forceinline__ float lane_of(const Vec128<G> (&parts)[kParts<T, G>], int lane) {
+  return widen(parts[lane / kLanes<G>].lane[lane % kLanes<G>]);
+}
+
+/// Rows held in registers. kIsAligned: all tensors are of T and consist of aligned units.
+template <class T, class G, int kGroups, bool kIsClustered, bool kIsAligned>
+__global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
+    rms_norm_backward_rows(Backward<T, G> tensors, int threads_per_row) {
+  if constexpr (kIsClustered && !primitives::kHasClusters) return;
+  __shared__ RowSumsMemory<float, 1> memory;
+  RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
+  RowSums<float, 1, kIsClustered> sums(memory, place.threads_per_row);
+  const bool has_columns = tensors.partial != nullptr;
+  ColumnPartials<T, kGroups> columns(tensors.partial + place.cluster * tensors.cols, tensors.cols);
+  for (; place.block_row < tensors.rows; place.next_row()) {
+    // Load.
+    const bool has_row = place.row < tensors.rows;
+    const unsigned units = has_row ? units_of<T>(tensors.cols) : 0;
+    Vec128<T> x[kGroups];
+    Vec128<G> grad[kGroups][kParts<T, G>];
+    primitives::load_slice<kIsAligned>(x, tensors.x + place.row * tensors.x_stride, tensors.cols,
+                                       place, has_row);
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const unsigned unit = place.unit + k * place.unit_step;
+#pragma unroll
+      for (auto& part : grad[k]) part = Vec128<G>{};
+      if (unit >= units) continue;
+      const G* row = tensors.grad_out + place.row * tensors.grad_out_stride;
+      if constexpr (kIsAligned) {
+        grad[k][0] = primitives::load_vec128(row + std::int64_t{unit} * kLanes<G>);
+      } else {
+        load_parts<T>(row, unit, tensors.cols, grad[k]);
+      }
+    }
+    const float rstd = has_row ? tensors.rstd[place.row] : 0.0f;
+
+    // Reduce, and add to the columns.
+    float products[1] = {};
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const unsigned unit = place.unit + k * place.unit_step;
+      if (unit >= units) continue;
+      float weight[kLanes<T>];
+      load_weight<T, kIsAligned>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
+                                 tensors.offset, weight);
+      float product = 0.0f;
+#pragma unroll
+      for (int i = 0; i < kLanes<T>; ++i) {
+        const float n = widen(x[k].lane[i]) * rstd;
+        const float g = lane_of<T, G>(grad[k], i);
+        product = fmaf(g * weight[i], n, product);
+        columns.at(k, i) = fmaf(g, n, columns.at(k, i));
+      }
+      products[0] += product;
+    }
+    sums.add_up(products);
+
+    // Differentiate and store.
+    const auto mean = static_cast<float>(static_cast<double>(products[0]) * tensors.share);
+    if (tensors.grad_x != nullptr) {
+#pragma unroll
+      for (int k = 0; k < kGroups; ++k) {
+        const unsigned unit = place.unit + k * place.unit_step;
+        if (unit >= units) continue;
+        float weight[kLanes<T>];
+        load_weight<T, kIsAligned>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
+                                   tensors.offset, weight);
+#pragma unroll
+        for (int i = 0; i < kLanes<T>; ++i) {
+          const float n = widen(x[k].lane[i]) * rstd;
+          const float g = lane_of<T, G>(grad[k], i) * weight[i];
+          x[k].lane[i] = narrow<T>(rstd * fmaf(-n, mean, g));
+        }
+      }
+      primitives::store_slice<kIsAligned>(x, tensors.grad_x + place.row * tensors.grad_x_stride,
+                                          tensors.cols, place, has_row);
+    }
+    if (has_columns) columns.end_turn(place);
+  }
+  if (has_columns) columns.fold(place);
+}
+
+/// Rows of any width, one a block; the partial row of the block is added to in memory.
+template <class T, class G>
+__global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
+    rms_norm_backward_wide_rows(Backward<T, G> tensors, int threads_per_row) {
+  __shared__ RowSumsMemory<double, 1> memory;
+  RowPlace place = RowPlace::here<false>(threads_per_row);
+  RowSums<double, 1, false> sums(memory, place.threads_per_row);
+  const unsigned units = units_of<T>(tensors.cols);
+  const unsigned turns = (units + place.unit_step - 1) / place.unit_step;
+  float* partial = tensors.partial + place.cluster * tensors.cols;
+  for (bool is_first = true; place.block_row < tensors.rows; place.next_row(), is_first = false) {
+    const T* x = tensors.x + place.row * tensors.x_stride;
+    const G* grad_out = tensors.grad_out + place.row * tensors.grad_out_stride;
+    const float rstd = tensors.rstd[place.row];
+    double products[1] = {};
+    float pending = 0.0f;
+    for (unsigned turn = 0; turn < turns; ++turn) {
+      const unsigned unit = place.unit + turn * place.unit_step;
+      if (unit >= units) break;
+      const std::int64_t col = std::int64_t{unit} * kLanes<T>;
+      const auto vec = primitives::load_unit(x, unit, tensors.cols);
+      Vec128<G> grad[kParts<T, G>];
+      load_parts<T>(grad_out, unit, tensors.cols, grad);
+      float weight[kLanes<T>];
+      load_weight<T, false>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
+                            tensors.offset, weight);
+      float product = 0.0f;
+#pragma unroll
+      for (int i = 0; i < kLanes<T>; ++i) {
+        const float n = widen(vec.lane[i]) * rstd;
+        const float g = lane_of<T, G>(grad, i);
+        product = fmaf(g * weight[i], n, product);
+        if (tensors.partial == nullptr || col + i >= tensors.cols) continue;
+        partial[col + i] = is_first ? g * n : fmaf(g, n, partial[col + i]);
+      }
+      pending += product;
+      if (turn % kTurnsPerFold != kTurnsPerFold - 1) continue;
+      products[0] += static_cast<double>(pending);
+      pending = 0.0f;
+    }
+    products[0] += static_cast<double>(pending);
+    sums.add_up(products);
+    if (tensors.grad_x == nullptr) continue;
+
+    const auto mean = static_cast<float>(products[0] * tensors.share);
+    T* grad_x = tensors.grad_x + place.row * tensors.grad_x_stride;
+    for (unsigned turn = 0; turn < turns; ++turn) {
+      const unsigned unit = place.unit + turn * place.unit_step;
+      Vec128<T> vec{};
+      if (unit < units) {
+        vec = primitives::load_unit(x, unit, tensors.cols);
+        Vec128<G> grad[kParts<T, G>];
+        load_parts<T>(grad_out, unit, tensors.cols, grad);
+        float weight[kLanes<T>];
+        load_weight<T, false>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
+                              tensors.offset, weight);
+#pragma unroll
+        for (int i = 0; i < kLanes<T>; ++i) {
+          const float n = widen(vec.lane[i]) * rstd;
+          vec.lane[i] = narrow<T>(rstd * fmaf(-n, mean, lane_of<T, G>(grad, i) * weight[i]));
+        }
+      }
+      primitives::store_units(vec, grad_x, unit, units, tensors.cols, place);
+    }
+  }
+}
+
+/// Shape of a launch and how many partial rows it makes.
+struct Plan {
+  RowLaunch shape;
+  std::int64_t partials;
+};
+
+template <class T, class G>
+cudaError_t make_plan(std::int64_t rows, std::int64_t cols, Plan* plan) {
+  cudaError_t status =
+      primitives::device_row_launch(&plan->shape, cols, sizeof(T), kBackwardGroups<T>,
+                                    &rms_norm_backward_rows<T, G, kBackwardGroups<T>, true, false>);
+  int device = 0;
+  int multiprocessors = 0;
+  if (status == cudaSuccess) status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
+  if (status == cudaSuccess) {
+    plan->partials = primitives::partial_rows(plan->shape, rows, multiprocessors);
+  }
+  return status;
+}
+
+template <class T, class G>
+bool is_aligned(const Backward<T, G>& tensors) {
+  const auto has_aligned_rows = [&](auto* data, std::int64_t stride) {
+    return primitives::has_aligned_rows(data, tensors.rows, tensors.cols, stride);
+  };
+  return has_aligned_rows(tensors.x, tensors.x_stride) &&
+         has_aligned_rows(tensors.grad_out, tensors.grad_out_stride) &&
+         (tensors.grad_x == nullptr || has_aligned_rows(tensors.grad_x, tensors.grad_x_stride)) &&
+         is_aligned_weight<T>(tensors.weight, tensors.weight_dtype, tensors.cols);
+}
+
+template <class T, class G>
+using BackwardKernel = void (*)(Backward<T, G>, int);
+
+template <class T, class G>
+BackwardKernel<T, G> backward_kernel(const RowLaunch& shape, bool is_aligned) {
+  constexpr int kGroups = kBackwardGroups<T>;
+  if (shape.groups == 0) return &rms_norm_backward_wide_rows<T, G>;
+  if constexpr (sizeof(T) == sizeof(G)) {
+    if (is_aligned && shape.cluster > 1) {
+      return &rms_norm_backward_rows<T, G, kGroups, true, true>;
+    }
+    if (is_aligned) return &rms_norm_backward_rows<T, G, kGroups, false, true>;
+  }
+  if (shape.cluster > 1) return &rms_norm_backward_rows<T, G, kGroups, true, false>;
+  return &rms_norm_backward_rows<T, G, kGroups, false, false>;
+}
+
+template <class T, class G>
+cudaError_t launch_types(const BackwardParams& params, cudaStream_t stream) {
+  Plan plan{};
+  cudaError_t status = make_plan<T, G>(params.rows, params.cols, &plan);
+  if (status != cudaSuccess) return status;
+  auto* partial = params.grad_weight == nullptr ? nullptr : static_cast<float*>(params.workspace);
+  const Backward<T, G> tensors{static_cast<T*>(params.grad_x),
+                               partial,
+                               static_cast<const G*>(params.grad_out),
+                               static_cast<const T*>(params.x),
+                               params.weight,
+                               params.weight_dtype,
+                               params.rstd,
+                               params.rows,
+                               params.cols,
+                               params.grad_x_stride,
+                               params.grad_out_stride,
+                               params.x_stride,
+                               1.0 / static_cast<double>(params.cols),
+                               addend(params.offset)};
+  const RowLaunch& shape = plan.shape;
+  const std::size_t shared_bytes =
+      shape.groups == 0 ? 0 : ColumnPartials<T, kBackwardGroups<T>>::shared_bytes(shape);
+  status = primitives::launch_rows(backward_kernel<T, G>(shape, is_aligned(tensors)), shape,
+                                   static_cast<unsigned>(plan.partials * shape.cluster),
+                                   shared_bytes, stream, tensors, shape.threads_per_row);
+  if (status != cudaSuccess || partial == nullptr) return status;
+  return primitives::launch_column_sums(params.grad_weight, params.weight_dtype, partial,
+                                        plan.partials, params.cols, stream);
+}
+
+}  // namespace
+
+cudaError_t backward_workspace(DType dtype, std::int64_t rows, std::int64_t cols,
+                               std::int64_t* size_bytes) {
+  *size_bytes = 0;
+  if (rows == 0 || cols == 0) return cudaSuccess;
+  return primitives::with_device_type(dtype, [&](auto type) {
+    using T = decltype(type);
+    // The plan for fp32 gradients may differ where clusters of sixteen do not fit: take the larger.
+    Plan plans[2] = {};
+    cudaError_t status = make_plan<T, T>(rows, cols, &plans[0]);
+    if (status == cudaSuccess) status = make_plan<T, float>(rows, cols, &plans[1]);
+    const std::int64_t partials =
+        plans[0].partials > plans[1].partials ? plans[0].partials : plans[1].partials;
+    *size_bytes =
+        primitives::partial_elements(partials, cols, 1) * static_cast<std::int64_t>(sizeof(float));
+    return status;
+  });
+}
+
+cudaError_t launch_backward(const BackwardParams& params, cudaStream_t stream) {
+  return primitives::with_device_type(params.dtype, [&](auto type) {
+    using T = decltype(type);
+    return params.grad_dtype == params.dtype ? launch_types<T, T>(params, stream)
+                                             : launch_types<T, float>(params, stream);
+  });
+}
+
+}  // namespace kernelhub::rmsnorm::cuda

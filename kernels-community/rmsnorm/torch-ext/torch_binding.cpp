@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "registration.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include "primitives/torch_args.h"
+#include "rmsnorm/checks.h"
+
+#if defined(CPU_KERNEL)
+#include "rmsnorm_cpu/rmsnorm_cpu.h"
+#elif defined(CUDA_KERNEL)
+#include "primitives/torch_cuda.h"
+#include "rmsnorm_cuda/rmsnorm_cuda.h"
+#endif
+
+namespace kernelhub::rmsnorm {
+namespace {
+
+using primitives::tensor_arg;
+using primitives::TensorArg;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+void compute(const char* op, const Params& params, [[maybe_unused]] const Tensor& x) {
+  if (params.rows == 0 || params.cols == 0) return;
+#if defined(CPU_KERNEL)
+  static_cast<void>(op);
+  cpu::run(params, primitives::torch_parallel_for());
+#elif defined(CUDA_KERNEL)
+  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  primitives::check_launch("rmsnorm", op, params.rows, params.cols,
+                           cuda::launch(params, primitives::current_stream(x)));
+#endif
+}
+
+void compute_backward(const char* op, BackwardParams& params, const Tensor& x) {
+#if defined(CPU_KERNEL)
+  static_cast<void>(op);
+  Tensor workspace;
+  if (params.grad_weight != nullptr) {
+    const std::int64_t size = cpu::backward_workspace(params.rows, params.cols);
+    workspace = torch::stable::new_empty(x, {size / 4}, ScalarType::Float);
+    params.workspace = workspace.data_ptr();
+  }
+  cpu::run_backward(params, primitives::torch_parallel_for());
+#elif defined(CUDA_KERNEL)
+  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  cudaError_t status = cudaSuccess;
+  Tensor workspace;
+  if (params.grad_weight != nullptr) {
+    std::int64_t size = 0;
+    status = cuda::backward_workspace(params.dtype, params.rows, params.cols, &size);
+    workspace = torch::stable::new_empty(x, {size / 4}, ScalarType::Float);
+    params.workspace = workspace.data_ptr();
+  }
+  if (status == cudaSuccess) status = cuda::launch_backward(params, primitives::current_stream(x));
+  primitives::check_launch("rmsnorm", op, params.rows, params.cols, status);
+#endif
+}
+
+std::vector<std::int64_t> sizes_of(const Tensor& tensor) {
+  const auto sizes = tensor.sizes();
+  return {sizes.begin(), sizes.end()};
+}
+
+/// Contiguous, of the shape of x.
+Tensor new_like(const Tensor& x, ScalarType dtype) {
+  return torch::stable::new_empty(x, sizes_of(x), dtype);
+}
+
+struct Results {
+  Tensor out;
+  Tensor rstd;
+  Tensor sum;  // undefined without a residual
+};
+
+/// The functional forms: checks, then allocates, then computes.
+Results normalize(const char* op, Casting casting, const Tensor& x,
+                  const std::optional<Tensor>& residual, const std::optional<Tensor>& weight,
+                  double eps, double offset) {
+  const TensorArg x_arg = tensor_arg("input", x);
+  std::optional<TensorArg> weight_arg;
+  if (weight.has_value()) weight_arg = tensor_arg("weight", *weight);
+  Arguments arguments{};
+  arguments.op = op;
+  arguments.casting = casting;
+  arguments.x = &x_arg;
+  arguments.weight = weight_arg.has_value() ? &*weight_arg : nullptr;
+  arguments.eps = eps;
+  arguments.offset = offset;
+  check_inputs(arguments);
+  const auto out_dtype =
+      result_dtype(casting, x_arg.dtype, weight_arg.has_value() ? &weight_arg->dtype : nullptr);
+  Results results;
+  results.out = new_like(x, out_dtype == x_arg.dtype ? x.scalar_type() : ScalarType::Float);
+  std::vector<std::int64_t> rows = sizes_of(x);
+  rows.pop_back();
+  results.rstd = torch::stable::new_empty(x, rows, ScalarType::Float);
+  const TensorArg out_arg = tensor_arg("output", results.out);
+  const TensorArg rstd_arg = tensor_arg("rstd", results.rstd);
+  arguments.out = &out_arg;
+  arguments.rstd = &rstd_arg;
+  std::optional<TensorArg> residual_arg;
+  std::optional<TensorArg> sum_arg;
+  if (residual.has_value()) {
+    results.sum = new_like(x, x.scalar_type());
+    residual_arg = tensor_arg("residual", *residual);
+    sum_arg = tensor_arg("sum", results.sum);
+    arguments.residual = &*residual_arg;
+    arguments.sum = &*sum_arg;
+  }
+  compute(op, checked_params(arguments), x);
+  return results;
+}
+
+struct Gradients {
+  Tensor x;       // undefined where nobody asks
+  Tensor weight;  // undefined where nobody asks
+};
+
+Gradients differentiate(const char* op, const Tensor& grad_out, const Tensor& x,
+                        const std::optional<Tensor>& weight, const Tensor& rstd, double eps,
+                        double offset, bool has_grad_x, bool has_grad_weight) {
+  const TensorArg grad_out_arg = tensor_arg("grad_output", grad_out);
+  const TensorArg x_arg = tensor_arg("input", x);
+  const TensorArg rstd_arg = tensor_arg("rstd", rstd);
+  std::optional<TensorArg> weight_arg;
+  if (weight.has_value()) weight_arg = tensor_arg("weight", *weight);
+  BackwardArguments arguments{};
+  arguments.op = op;
+  arguments.grad_out = &grad_out_arg;
+  arguments.x = &x_arg;
+  arguments.weight = weight_arg.has_value() ? &*weight_arg : nullptr;
+  arguments.rstd = &rstd_arg;
+  arguments.eps = eps;
+  arguments.offset = offset;
+  check_inputs(arguments);
+  Gradients gradients;
+  std::optional<TensorArg> grad_x_arg;
+  std::optional<TensorArg> grad_weight_arg;
+  if (has_grad_x) {
+    gradients.x = new_like(x, x.scalar_type());
+    grad_x_arg = tensor_arg("grad_input", gradients.x);
+    arguments.grad_x = &*grad_x_arg;
+  }
+  if (has_grad_weight && weight.has_value()) {
+    gradients.weight = new_like(*weight, weight->scalar_type());
+    grad_weight_arg = tensor_arg("grad_weight", gradients.weight);
+    arguments.grad_weight = &*grad_weight_arg;
+  }
+  BackwardParams params = checked_params(arguments);
+  if (params.rows == 0 || params.cols == 0) {
+    if (params.grad_weight != nullptr) torch::stable::zero_(gradients.weight);
+  } else if (params.grad_x != nullptr || params.grad_weight != nullptr) {
+    compute_backward(op, params, x);
+  }
+  return gradients;
+}
+
+void write(const char* op, Casting casting, double offset, const Tensor& out, const Tensor& input,
+           const Tensor& weight, double eps) {
+  const TensorArg out_arg = tensor_arg("out", out);
+  const TensorArg x_arg = tensor_arg("input", input);
+  const TensorArg weight_arg = tensor_arg("weight", weight);
+  Arguments arguments{};
+  arguments.op = op;
+  arguments.casting = casting;
+  arguments.out = &out_arg;
+  arguments.x = &x_arg;
+  arguments.weight = &weight_arg;
+  arguments.eps = eps;
+  arguments.offset = offset;
+  compute(op, checked_params(arguments), input);
+}
+
+void rms_norm(Tensor out, Tensor input, Tensor weight, double epsilon) {
+  write("rms_norm", Casting::kLlama, 0.0, out, input, weight, epsilon);
+}
+
+void gemma_rms_norm(Tensor out, Tensor input, Tensor weight, double epsilon) {
+  write("gemma_rms_norm", Casting::kGemma, 1.0, out, input, weight, epsilon);
+}
+
+void fused_add_rms_norm(Tensor input, Tensor residual, Tensor weight, double epsilon) {
+  const TensorArg x_arg = tensor_arg("input", input);
+  const TensorArg residual_arg = tensor_arg("residual", residual);
+  const TensorArg weight_arg = tensor_arg("weight", weight);
+  Arguments arguments{};
+  arguments.op = "fused_add_rms_norm";
+  arguments.casting = Casting::kLlama;
+  arguments.out = &x_arg;
+  arguments.x = &x_arg;
+  arguments.residual = &residual_arg;
+  arguments.sum = &residual_arg;
+  arguments.weight = &weight_arg;
+  arguments.eps = epsilon;
+  compute(arguments.op, checked_params(arguments, true), input);
+}
+
+std::vector<Tensor> apply_rms_norm(Tensor hidden_states, Tensor weight, double variance_epsilon) {
+  const Results results = normalize("apply_rms_norm", Casting::kLlama, hidden_states, std::nullopt,
+                                    weight, variance_epsilon, 0.0);
+  return {results.out, results.rstd};
+}
+
+std::vector<Tensor> apply_rms_norm_backward(Tensor grad_output, Tensor hidden_states, Tensor weight,
+                                            Tensor output, Tensor rstd, double variance_epsilon,
+                                            bool input_requires_grad, bool weight_requires_grad) {
+  static_cast<void>(output);
+  const Gradients gradients =
+      differentiate("apply_rms_norm_backward", grad_output, hidden_states, weight, rstd,
+                    variance_epsilon, 0.0, input_requires_grad, weight_requires_grad);
+  return {gradients.x, gradients.weight};
+}
+
+std::vector<Tensor> apply_gemma_rms_norm(Tensor hidden_states, Tensor weight,
+                                         double variance_epsilon) {
+  const Results results = normalize("apply_gemma_rms_norm", Casting::kGemma, hidden_states,
+                                    std::nullopt, weight, variance_epsilon, 1.0);
+  return {results.out, results.rstd};
+}
+
+std::tuple<Tensor, Tensor> rms_norm_fwd(Tensor x, std::optional<Tensor> weight, double eps,
+                                        double weight_offset, std::string casting) {
+  const Results results = normalize("rms_norm_fwd", checked_casting("rms_norm_fwd", casting), x,
+                                    std::nullopt, weight, eps, weight_offset);
+  return {results.out, results.rstd};
+}
+
+std::tuple<Tensor, Tensor, Tensor> fused_add_rms_norm_fwd(Tensor x, Tensor residual,
+                                                          std::optional<Tensor> weight, double eps,
+                                                          double weight_offset,
+                                                          std::string casting) {
+  const Results results =
+      normalize("fused_add_rms_norm_fwd", checked_casting("fused_add_rms_norm_fwd", casting), x,
+                residual, weight, eps, weight_offset);
+  return {results.out, results.sum, results.rstd};
+}
+
+/// An empty tensor stands for a gradient that nobody asks for.
+std::tuple<Tensor, Tensor> rms_norm_bwd(Tensor grad_out, Tensor x, std::optional<Tensor> weight,
+                                        Tensor rstd, double eps, double weight_offset,
+                                        bool input_requires_grad, bool weight_requires_grad) {
+  const Gradients gradients =
+      differentiate("rms_norm_bwd", grad_out, x, weight, rstd, eps, weight_offset,
+                    input_requires_grad, weight_requires_grad);
+  const bool has_grad_weight = weight_requires_grad && weight.has_value();
+  return {input_requires_grad ? gradients.x : torch::stable::new_empty(x, {0}),
+          has_grad_weight ? gradients.weight : torch::stable::new_empty(x, {0})};
+}
+
+void register_kernels(torch::stable::detail::StableLibrary& m) {
+  m.impl("rms_norm", TORCH_BOX(&rms_norm));
+  m.impl("gemma_rms_norm", TORCH_BOX(&gemma_rms_norm));
+  m.impl("fused_add_rms_norm", TORCH_BOX(&fused_add_rms_norm));
+  m.impl("apply_rms_norm", TORCH_BOX(&apply_rms_norm));
+  m.impl("apply_rms_norm_backward", TORCH_BOX(&apply_rms_norm_backward));
+  m.impl("apply_gemma_rms_norm", TORCH_BOX(&apply_gemma_rms_norm));
+  m.impl("rms_norm_fwd", TORCH_BOX(&rms_norm_fwd));
+  m.impl("fused_add_rms_norm_fwd", TORCH_BOX(&fused_add_rms_norm_fwd));
+  m.impl("rms_norm_bwd", TORCH_BOX(&rms_norm_bwd));
+}
+
+}  // namespace
+}  // namespace kernelhub::rmsnorm
+
+STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, m) {
+  m.def("rms_norm(Tensor! out, Tensor input, Tensor weight, float epsilon) -> ()");
+  m.def("gemma_rms_norm(Tensor! out, Tensor input, Tensor weight, float epsilon) -> ()");
+  m.def("fused_add_rms_norm(Tensor! input, Tensor! residual, Tensor weight, float epsilon) -> ()");
+  m.def("apply_rms_norm(Tensor hidden_states, Tensor weight, float variance_epsilon) -> Tensor[]");
+  m.def(
+      "apply_rms_norm_backward(Tensor grad_output, Tensor hidden_states, Tensor weight, Tensor "
+      "output, Tensor rstd, float variance_epsilon, bool input_requires_grad, bool "
+      "weight_requires_grad) -> Tensor[]");
+  m.def(
+      "apply_gemma_rms_norm(Tensor hidden_states, Tensor weight, float variance_epsilon) -> "
+      "Tensor[]");
+  m.def(
+      "rms_norm_fwd(Tensor x, Tensor? weight, float eps, float weight_offset, str casting) -> "
+      "(Tensor, Tensor)");
+  m.def(
+      "fused_add_rms_norm_fwd(Tensor x, Tensor residual, Tensor? weight, float eps, float "
+      "weight_offset, str casting) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "rms_norm_bwd(Tensor grad_out, Tensor x, Tensor? weight, Tensor rstd, float eps, float "
+      "weight_offset, bool input_requires_grad, bool weight_requires_grad) -> (Tensor, Tensor)");
+}
+
+#if defined(CPU_KERNEL)
+STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CPU, m) {
+  kernelhub::rmsnorm::register_kernels(m);
+}
+#elif defined(CUDA_KERNEL)
+STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CUDA, m) {
+  kernelhub::rmsnorm::register_kernels(m);
+}
+#endif
+
+REGISTER_EXTENSION(TORCH_EXTENSION_NAME)
