@@ -12,6 +12,7 @@ from families.activation import Activation
 from families.family import Family
 from families.layer_norm import LayerNorm, LayerNormBackward
 from families.relu import Relu
+from families.rmsnorm import RMSNorm
 from families.rotary import Rotary
 
 ALL: tuple[Family, ...] = (
@@ -19,6 +20,7 @@ ALL: tuple[Family, ...] = (
     Relu(),
     LayerNorm(),
     LayerNormBackward(),
+    RMSNorm(),
     Rotary(),
 )
 PACKAGES = tuple(dict.fromkeys(family.package for family in ALL))

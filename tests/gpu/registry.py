@@ -6,6 +6,7 @@ from __future__ import annotations
 import activation_checks
 import layer_norm_checks
 import relu_checks
+import rmsnorm_checks
 import rotary_checks
 from checks import Family
 
@@ -14,6 +15,7 @@ FAMILIES: tuple[Family, ...] = (
     relu_checks.FAMILY,
     layer_norm_checks.FAMILY,
     rotary_checks.FAMILY,
+    rmsnorm_checks.FAMILY,
 )
 PACKAGES = tuple(dict.fromkeys(name for family in FAMILIES for name in family.packages))
 OPS = tuple(op for family in FAMILIES for op in family.ops)
