@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from families.activation import Activation
+from families.attention import Attention
 from families.family import Family
 from families.layer_norm import LayerNorm, LayerNormBackward
 from families.relu import Relu
@@ -22,6 +23,7 @@ ALL: tuple[Family, ...] = (
     LayerNormBackward(),
     RMSNorm(),
     Rotary(),
+    Attention(),
 )
 PACKAGES = tuple(dict.fromkeys(family.package for family in ALL))
 

@@ -111,6 +111,7 @@ class Family(ABC):
     package: str  # folder below kernels-community
     ops: tuple[str, ...]
     headline: tuple[str, ...]  # measured with --quick too, and compiled on the CPU
+    cpu_only = False  # the package has no CUDA build: gpu_problems gives none
     rowwise = True  # rows do not depend on each other: a sample of them can be checked
 
     @property

@@ -13,6 +13,7 @@ STEPWISE_OR_GATED = {FP32: 3e-7, BF16: 2.7e-3, FP16: 3.5e-4}
 # Gradients of element-wise ops: two or three roundings on the way.
 BACKWARD = {FP32: 1e-5, BF16: 6e-3, FP16: 8e-4}
 ROTARY = {FP32: 2e-7, BF16: 1.9e-3, FP16: 2.4e-4}
+ATTENTION = {FP32: 2e-6, BF16: 3.0e-3, FP16: 4e-4}
 LAYER_NORM = {FP32: 2e-7, BF16: 1.9e-3, FP16: 2.4e-4}
 RMS_NORM = {FP32: 2e-7, BF16: 2.6e-3, FP16: 3.3e-4}
 NORM_GRADIENT = {FP32: 1e-6, BF16: 4e-3, FP16: 6e-4}

@@ -71,11 +71,12 @@ def test_a_sample_of_the_rows_has_the_exact_values_of_those_rows(family: Family,
 def test_problems_differ_and_say_how_much_they_move(family: Family, op: str) -> None:
     on_cpu = list(family.cpu_problems(op, Scope(quick=False, best=True)))
     on_gpu = list(family.gpu_problems(op, is_quick=False))
-    for problems in (on_cpu, on_gpu):
+    assert family.cpu_only == (not on_gpu)
+    for problems in (on_cpu,) if family.cpu_only else (on_cpu, on_gpu):
         rows = [problem.row("ours") for problem in problems]
         assert len({row.problem for row in rows}) == len(rows) > 0
         assert all(row.bytes > 0 for row in rows)
-    assert {"launch"} <= on_gpu[0].setting.keys()
+    assert family.cpu_only or {"launch"} <= on_gpu[0].setting.keys()
     buffers = family.buffers(min(on_cpu, key=lambda problem: problem.bytes), "cpu")
     assert all(bool(out.isnan().all()) for out in buffers.outputs)
 
@@ -136,3 +137,12 @@ def test_gelu_fast_on_the_cpu_must_be_five_times_composed() -> None:
     ours = cpu_row("ours", 1000.0, op="gelu_fast")
     assert missed(ours, cpu_row("torch composed", 5100.0, op="gelu_fast")) == []
     assert missed(ours, cpu_row("torch composed", 4900.0, op="gelu_fast")) != []
+
+
+def test_attention_on_the_cpu_must_keep_up_with_torch_and_decode_three_times_as_fast() -> None:
+    for op, least in (("attention_prefill", 1.0), ("attention_decode", 3.0)):
+        problem = families.of(op).problem(op, torch.bfloat16, (1, 4, 8, 2, 1, 16))
+        row = replace(problem.row("ours", isa="avx512", threads=2), us_median=100.0)
+        torch_row = replace(row, candidate="torch fused", us_median=101.0 * least)
+        assert missed(row, torch_row) == []
+        assert missed(row, replace(torch_row, us_median=99.0 * least)) != []
