@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DLTensor -> TensorArg, the host's thread pool for compute code, and what every package of a backend
-// says of itself.
+// DLTensor -> TensorArg, the host's thread pool for compute code, and what every package of a
+// backend says of itself.
 #pragma once
 
 #include <kernelhub/abi/kernel.hpp>

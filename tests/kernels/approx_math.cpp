@@ -19,9 +19,9 @@ namespace {
 // Distances in fp32 steps from the correctly rounded result, one more than is documented. PTX ISA
 // 9.x, Floating Point Instructions: ex2.approx.f32 lies within 2 ulp of the correctly rounded
 // result, rcp.approx.f32 within 1 ulp, over the full range (docs.nvidia.com/cuda/
-// parallel-thread-execution, #floating-point-instructions-ex2 and -rcp). CUDA C++ Programming Guide,
-// Mathematical Functions: expf within 2 ulp. tanh.approx.f32, with a relative error of 2^-11, is too
-// coarse for a result that is rounded to fp16, and not used.
+// parallel-thread-execution, #floating-point-instructions-ex2 and -rcp). CUDA C++ Programming
+// Guide, Mathematical Functions: expf within 2 ulp. tanh.approx.f32, with a relative error of
+// 2^-11, is too coarse for a result that is rounded to fp16, and not used.
 constexpr int kEx2Steps = 3;
 constexpr int kRcpSteps = 2;
 constexpr int kExpSteps = 3;

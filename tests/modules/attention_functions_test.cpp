@@ -212,16 +212,18 @@ TEST(AttentionFunctions, AnOpOfAnotherShapeIsRefusedWhenItIsChosen) {
   const std::string name = std::string(kPackage) + ":lonely";
   EXPECT_EQ(code_of([&] { attention_function(name, fixture_options()); }),
             ErrorCode::kSchemaMismatch);
-  EXPECT_EQ(code_of([&] { attention_function(std::string(kPackage) + ":absent",
-                                             fixture_options()); }),
-            ErrorCode::kOpNotFound);
+  EXPECT_EQ(
+      code_of([&] { attention_function(std::string(kPackage) + ":absent", fixture_options()); }),
+      ErrorCode::kOpNotFound);
 }
 
 TEST(AttentionFunctions, RegisteredOnesAreFoundByName) {
   register_attention_function(
-      "first_value", [](const torch::nn::Module&, const at::Tensor&, const at::Tensor&,
-                        const at::Tensor& value, const std::optional<at::Tensor>&,
-                        const AttentionArguments&) { return Attention{value, {}}; });
+      "first_value",
+      [](const torch::nn::Module&, const at::Tensor&, const at::Tensor&, const at::Tensor& value,
+         const std::optional<at::Tensor>&, const AttentionArguments&) {
+        return Attention{value, {}};
+      });
   const Problem problem;
   EXPECT_TRUE(run(attention_function("first_value"), problem).out.is_same(problem.value));
   EXPECT_EQ(code_of([] { register_attention_function("a/b", attention_function("eager")); }),
