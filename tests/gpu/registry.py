@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import activation_checks
+import attention_checks
 import layer_norm_checks
 import relu_checks
 import rmsnorm_checks
@@ -16,6 +17,7 @@ FAMILIES: tuple[Family, ...] = (
     layer_norm_checks.FAMILY,
     rotary_checks.FAMILY,
     rmsnorm_checks.FAMILY,
+    attention_checks.FAMILY,
 )
 PACKAGES = tuple(dict.fromkeys(name for family in FAMILIES for name in family.packages))
 OPS = tuple(op for family in FAMILIES for op in family.ops)

@@ -4,8 +4,17 @@
 #include <optional>
 
 #include "flash_attention/checks.h"
-#include "flash_attention_cpu/attention_cpu.h"
 #include "primitives/abi_args.h"
+
+#if defined(CPU_KERNEL)
+#include "flash_attention_cpu/attention_cpu.h"
+#elif defined(CUDA_KERNEL)
+#include <memory>
+
+#include "flash_attention_cuda/attention_cuda.h"
+#include "flash_attention_cuda/check_status.h"
+#include "primitives/abi_cuda.h"
+#endif
 
 namespace kernelhub::flash_attention {
 namespace {
@@ -13,7 +22,66 @@ namespace {
 using primitives::tensor_arg;
 using OptionalTensor = std::optional<const DLTensor*>;
 
+#if defined(CPU_KERNEL)
+constexpr std::int32_t kDeviceType = kDLCPU;
 constexpr std::uint64_t kPackageFlags = KH_THREAD_SAFE | KH_UNLOADABLE | KH_NO_GLOBAL_STATE;
+
+void compute(const Params& params, const DLTensor&) {
+  cpu::run(params, primitives::host_parallel_for());
+}
+
+void compute(const AppendParams& params, const DLTensor&) {
+  cpu::append(params, primitives::host_parallel_for());
+}
+#elif defined(CUDA_KERNEL)
+constexpr std::int32_t kDeviceType = kDLCUDA;
+constexpr std::uint64_t kPackageFlags =
+    KH_THREAD_SAFE | KH_STREAM_AWARE | KH_GRAPH_SAFE | KH_NO_GLOBAL_STATE;
+
+struct TensorDeleter {
+  void operator()(DLManagedTensorVersioned* tensor) const noexcept {
+    if (tensor->deleter != nullptr) tensor->deleter(tensor);
+  }
+};
+using ManagedTensor = std::unique_ptr<DLManagedTensorVersioned, TensorDeleter>;
+
+/// fp32 memory of the host's allocator, for work on the current stream; null where it has none.
+ManagedTensor allocate_floats(std::int64_t count, const DLDevice& device) {
+  const kh_host* host = abi::host();
+  if (host == nullptr || !KH_HAS(host, alloc) || host->alloc == nullptr) return nullptr;
+  DLTensor like{};
+  like.device = device;
+  like.ndim = 1;
+  like.dtype = {kDLFloat, 32, 1};
+  like.shape = &count;
+  DLManagedTensorVersioned* tensor = nullptr;
+  if (host->alloc(&like, &tensor) != 0) return nullptr;
+  return ManagedTensor(tensor);
+}
+
+void compute(Params params, const DLTensor& q) {
+  const primitives::DeviceGuard guard(q.device.device_id);
+  ManagedTensor workspace;
+  if (const std::int64_t size_bytes = cuda::workspace_bytes(params); size_bytes > 0) {
+    workspace = allocate_floats(size_bytes / static_cast<std::int64_t>(sizeof(float)), q.device);
+    if (workspace == nullptr && params.num_splits > 1) {
+      primitives::ArgumentCheck(KERNELHUB_CHECKS_PACKAGE, "attention_forward")
+          .fail("num_splits", "value", "0 or 1 where the host allocates no memory",
+                std::to_string(params.num_splits));
+    }
+    if (workspace == nullptr) params.num_splits = 1;
+  }
+  void* memory = workspace == nullptr ? nullptr : workspace->dl_tensor.data;
+  cuda::check_status(KERNELHUB_CHECKS_PACKAGE, "attention_forward", q.shape[0], params.head_dim,
+                     cuda::launch(params, memory, primitives::current_stream(q.device)));
+}
+
+void compute(const AppendParams& params, const DLTensor& k_cache) {
+  const primitives::DeviceGuard guard(k_cache.device.device_id);
+  cuda::check_status(KERNELHUB_CHECKS_PACKAGE, "append_kv", params.batch, params.head_dim,
+                     cuda::launch_append(params, primitives::current_stream(k_cache.device)));
+}
+#endif
 
 OptionalArg optional_arg(const char* name, const OptionalTensor& tensor) {
   if (!tensor.has_value()) return std::nullopt;
@@ -23,7 +91,7 @@ OptionalArg optional_arg(const char* name, const OptionalTensor& tensor) {
 primitives::TensorArg backend_arg(const char* op, const char* name, const DLTensor& tensor) {
   const primitives::TensorArg argument = tensor_arg(name, tensor);
   primitives::ArgumentCheck(KERNELHUB_CHECKS_PACKAGE, op)
-      .on_backend(argument, kDLCPU, KERNELHUB_PACKAGE_BACKEND);
+      .on_backend(argument, kDeviceType, KERNELHUB_PACKAGE_BACKEND);
   return argument;
 }
 
@@ -60,7 +128,7 @@ void attention_forward(DLTensor* out, DLTensor* lse, const DLTensor* q, const DL
                                          softcap,
                                          rotary_interleaved,
                                          num_splits});
-  cpu::run(params, primitives::host_parallel_for());
+  compute(params, *q);
 }
 
 void append_kv(DLTensor* k_cache, DLTensor* v_cache, const DLTensor* k, const DLTensor* v,
@@ -75,7 +143,7 @@ void append_kv(DLTensor* k_cache, DLTensor* v_cache, const DLTensor* k, const DL
        optional_arg("cache_batch_idx", cache_batch_idx), optional_arg("rotary_cos", rotary_cos),
        optional_arg("rotary_sin", rotary_sin), optional_arg("rotary_seqlens", rotary_seqlens),
        rotary_interleaved});
-  cpu::append(params, primitives::host_parallel_for());
+  compute(params, *k_cache);
 }
 
 }  // namespace

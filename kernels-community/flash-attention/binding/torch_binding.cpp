@@ -7,8 +7,17 @@
 #include <optional>
 
 #include "flash_attention/checks.h"
-#include "flash_attention_cpu/attention_cpu.h"
 #include "primitives/torch_args.h"
+
+#if defined(CPU_KERNEL)
+#include "flash_attention_cpu/attention_cpu.h"
+#elif defined(CUDA_KERNEL)
+#include <torch/csrc/stable/ops.h>
+
+#include "flash_attention_cuda/attention_cuda.h"
+#include "flash_attention_cuda/check_status.h"
+#include "primitives/torch_cuda.h"
+#endif
 
 namespace kernelhub::flash_attention {
 namespace {
@@ -21,6 +30,34 @@ OptionalArg optional_arg(const char* name, const OptionalTensor& tensor) {
   if (!tensor.has_value()) return std::nullopt;
   return tensor_arg(name, *tensor);
 }
+
+#if defined(CPU_KERNEL)
+void compute(const Params& params, const Tensor&) {
+  cpu::run(params, primitives::torch_parallel_for());
+}
+
+void compute(const AppendParams& params, const Tensor&) {
+  cpu::append(params, primitives::torch_parallel_for());
+}
+#elif defined(CUDA_KERNEL)
+void compute(Params params, const Tensor& q) {
+  const torch::stable::accelerator::DeviceGuard guard(q.get_device_index());
+  std::optional<Tensor> workspace;
+  if (const std::int64_t size_bytes = cuda::workspace_bytes(params); size_bytes > 0) {
+    workspace = torch::stable::new_empty(q, {size_bytes / std::int64_t{sizeof(float)}},
+                                         torch::headeronly::ScalarType::Float);
+  }
+  cuda::check_status(KERNELHUB_CHECKS_PACKAGE, "attention_forward", q.size(0), q.size(-1),
+                     cuda::launch(params, workspace ? workspace->data_ptr() : nullptr,
+                                  primitives::current_stream(q)));
+}
+
+void compute(const AppendParams& params, const Tensor& k_cache) {
+  const torch::stable::accelerator::DeviceGuard guard(k_cache.get_device_index());
+  cuda::check_status(KERNELHUB_CHECKS_PACKAGE, "append_kv", params.batch, params.head_dim,
+                     cuda::launch_append(params, primitives::current_stream(k_cache)));
+}
+#endif
 
 void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                        OptionalTensor cu_seqlens_q, OptionalTensor cu_seqlens_k,
@@ -55,7 +92,7 @@ void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                                          softcap,
                                          rotary_interleaved,
                                          num_splits});
-  cpu::run(params, primitives::torch_parallel_for());
+  compute(params, q);
 }
 
 void append_kv(Tensor k_cache, Tensor v_cache, Tensor k, Tensor v, Tensor cache_seqlens,
@@ -69,7 +106,7 @@ void append_kv(Tensor k_cache, Tensor v_cache, Tensor k, Tensor v, Tensor cache_
        optional_arg("cache_batch_idx", cache_batch_idx), optional_arg("rotary_cos", rotary_cos),
        optional_arg("rotary_sin", rotary_sin), optional_arg("rotary_seqlens", rotary_seqlens),
        rotary_interleaved});
-  cpu::append(params, primitives::torch_parallel_for());
+  compute(params, k_cache);
 }
 
 }  // namespace
@@ -90,9 +127,16 @@ STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, m) {
       "-> ()");
 }
 
+#if defined(CPU_KERNEL)
 STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CPU, m) {
   m.impl("attention_forward", TORCH_BOX(&kernelhub::flash_attention::attention_forward));
   m.impl("append_kv", TORCH_BOX(&kernelhub::flash_attention::append_kv));
 }
+#elif defined(CUDA_KERNEL)
+STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CUDA, m) {
+  m.impl("attention_forward", TORCH_BOX(&kernelhub::flash_attention::attention_forward));
+  m.impl("append_kv", TORCH_BOX(&kernelhub::flash_attention::append_kv));
+}
+#endif
 
 REGISTER_EXTENSION(TORCH_EXTENSION_NAME)

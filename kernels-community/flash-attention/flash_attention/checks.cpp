@@ -13,6 +13,8 @@ using primitives::DTypeCode;
 using primitives::TensorArg;
 
 constexpr std::int64_t kMaxHeadDim = 256;
+constexpr std::int64_t kMaxPackedRows = (std::int64_t{1} << 31) - 256;  // rows times heads of q
+constexpr std::int32_t kHostDevice = 1;                                 // DLPack's kDLCPU
 constexpr std::int64_t kMaxKeys = std::int64_t{1} << 24;  // key numbers are exact in fp32
 constexpr DTypeCode kInt32{DTypeCode::kInt, 32, 1};
 constexpr DTypeCode kFloat32{DTypeCode::kFloat, 32, 1};
@@ -41,10 +43,13 @@ ByteRange bytes_of(const TensorArg& argument) {
 /// The checks of one op, with the words of its arguments.
 class CallCheck {
  public:
-  explicit CallCheck(const char* op) : check_(KERNELHUB_CHECKS_PACKAGE, op) {}
+  /// `tensor`: one of the call's. Values on a device are not read: that would wait for them.
+  CallCheck(const char* op, const TensorArg& tensor)
+      : check_(KERNELHUB_CHECKS_PACKAGE, op), reads_values_(tensor.device_type == kHostDevice) {}
 
   const ArgumentCheck& operator*() const { return check_; }
   const ArgumentCheck* operator->() const { return &check_; }
+  bool reads_values() const { return reads_values_; }
 
   void rank(const TensorArg& argument, std::size_t expected) const {
     if (argument.sizes.size() == expected) return;
@@ -114,7 +119,7 @@ class CallCheck {
   const std::int32_t* offsets(const OptionalArg& argument, const TensorArg& q, std::int64_t batch,
                               std::int64_t total) const {
     const std::int32_t* const values = int_vector(argument, q, batch + 1);
-    if (values == nullptr) return nullptr;
+    if (values == nullptr || !reads_values_) return values;
     std::int64_t before = 0;
     for (std::int64_t b = 0; b <= batch; ++b) {
       const bool is_first = b == 0;
@@ -161,6 +166,7 @@ class CallCheck {
 
  private:
   ArgumentCheck check_;
+  bool reads_values_;
 };
 
 std::int64_t value_at(const std::int32_t* values, std::int64_t index, std::int64_t otherwise) {
@@ -199,7 +205,7 @@ Rotary checked_rotary(const CallCheck& check, const OptionalArg& cos, const Opti
                 primitives::list_text(sin->strides));
   }
   const std::int32_t* const first = check.int_vector(seqlens, q, batch);
-  for (std::int64_t b = 0; b < batch; ++b) {
+  for (std::int64_t b = 0; check.reads_values() && b < batch; ++b) {
     const std::int64_t count = positions(b);
     if (count > 0) check.in_range("rotary_seqlens", b, first[b], 0, cos->sizes[0] - count);
   }
@@ -280,7 +286,8 @@ Lengths checked_lengths(const CallCheck& check, const ForwardArguments& a, std::
     expected[0] = batch;
     check->shape(a.k, expected);
   }
-  for (std::int64_t b = 0; b < batch; ++b) {
+  check.in_range("k", 0, capacity, 0, kMaxKeys);
+  for (std::int64_t b = 0; check.reads_values() && b < batch; ++b) {
     const std::int64_t q_rows =
         lengths.cu_q == nullptr ? lengths.q : lengths.cu_q[b + 1] - lengths.cu_q[b];
     check.in_range("seqused_q", b, value_at(lengths.used_q, b, 0), 0, q_rows);
@@ -304,11 +311,14 @@ Lengths checked_lengths(const CallCheck& check, const ForwardArguments& a, std::
 }  // namespace
 
 Params checked_forward(const ForwardArguments& a) {
-  const CallCheck check("attention_forward");
+  const CallCheck check("attention_forward", a.q);
   const bool is_varlen_q = a.cu_seqlens_q.has_value();
   const bool is_varlen_k = a.cu_seqlens_k.has_value() && !a.block_table.has_value();
   Params p{};
   p.dtype = check->supported_dtype(a.q);
+  if (a.q.device_type != kHostDevice && p.dtype == primitives::DType::kFloat32) {
+    check->fail("q", "dtype", "float16 or bfloat16", primitives::dtype_name(a.q.dtype));
+  }
   for (const TensorArg* tensor : {&a.k, &a.v, &a.out}) {
     check->same_device(*tensor, a.q);
     check->same_dtype(*tensor, a.q);
@@ -346,6 +356,8 @@ Params checked_forward(const ForwardArguments& a) {
     check.disjoint(a.lse, *read);
   }
   p.lengths = checked_lengths(check, a, p.batch);
+  p.total_k = is_varlen_k ? a.k.sizes[0] : 0;
+  check.in_range("q", 0, a.q.sizes[is_varlen_q ? 0 : 1] * p.heads_q, 0, kMaxPackedRows);
   p.q = a.q.data;
   p.k = a.k.data;
   p.v = a.v.data;
@@ -389,7 +401,7 @@ Params checked_forward(const ForwardArguments& a) {
 }
 
 AppendParams checked_append(const AppendArguments& a) {
-  const CallCheck check("append_kv");
+  const CallCheck check("append_kv", a.k_cache);
   const bool is_varlen = a.cu_seqlens_k_new.has_value();
   const bool is_paged = a.block_table.has_value();
   AppendParams p{};
@@ -426,6 +438,8 @@ AppendParams checked_append(const AppendArguments& a) {
     expected[0] = p.batch;
     check->shape(a.k, expected);
     p.new_rows = a.k.sizes[1];
+  } else {
+    p.total_new_rows = a.k.sizes[0];
   }
   p.cu_k_new = check.offsets(a.cu_seqlens_k_new, a.k_cache, p.batch, a.k.sizes[0]);
   p.cache_batch = check.int_vector(a.cache_batch_idx, a.k_cache, p.batch);
@@ -439,10 +453,11 @@ AppendParams checked_append(const AppendArguments& a) {
   } else if (!a.cache_batch_idx && a.k_cache.sizes[0] != p.batch) {
     check->fail("k_cache", "batch", std::to_string(p.batch), std::to_string(a.k_cache.sizes[0]));
   }
+  p.cache_rows = capacity;
   const auto rows_of = [&p](std::int64_t b) {
     return p.cu_k_new == nullptr ? p.new_rows : std::int64_t{p.cu_k_new[b + 1]} - p.cu_k_new[b];
   };
-  for (std::int64_t b = 0; b < p.batch; ++b) {
+  for (std::int64_t b = 0; check.reads_values() && b < p.batch; ++b) {
     check.in_range("cache_seqlens", b, p.cache_seqlens[b], 0, capacity - rows_of(b));
     check.in_range("cache_batch_idx", b, value_at(p.cache_batch, b, 0), 0,
                    std::max<std::int64_t>(a.k_cache.sizes[0] - 1, 0));

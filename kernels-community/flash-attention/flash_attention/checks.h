@@ -55,8 +55,9 @@ struct AppendArguments {
   bool rotary_interleaved;
 };
 
-/// Checks every argument and describes the call to compute code. The integer tensors are read: they
-/// must be on the host. Throws std::runtime_error "<package>.attention_forward: ...".
+/// Checks every argument and describes the call to compute code. Integer tensors on the host are
+/// read; what they hold on a device is the caller's promise, for reading it would wait for the
+/// device. Throws std::runtime_error "<package>.attention_forward: ...".
 Params checked_forward(const ForwardArguments& arguments);
 
 /// The same for "<package>.append_kv: ...".

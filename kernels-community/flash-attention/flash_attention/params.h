@@ -62,6 +62,7 @@ struct Params {
   std::int64_t head_dim;
   std::int64_t head_dim_v;
   std::int64_t total_q;  // rows of a varlen out
+  std::int64_t total_k;  // rows of a varlen k
   Lengths lengths;
   Rotary rotary;              // of q
   const float* alibi_slopes;  // [batch or 1, heads_q], or null
@@ -90,6 +91,8 @@ struct AppendParams {
   std::int64_t head_dim;
   std::int64_t head_dim_v;
   std::int64_t new_rows;              // of a dense k
+  std::int64_t total_new_rows;        // of a varlen k
+  std::int64_t cache_rows;            // that the cache of a sequence has
   const std::int32_t* cu_k_new;       // [batch + 1], or null: dense
   const std::int32_t* cache_seqlens;  // [batch], rows that are there already
   const std::int32_t* cache_batch;    // [batch], or null

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launches of attention on CUDA: the forward kernel that fits the call, the sum over the splits of
+// its keys, and new rows of a cache. The forward kernels are in sm80_forward.cuh.
+// Archs: sm_80, sm_90 and PTX for later ones.
+#include "flash_attention_cuda/append_rows.cuh"
+#include "flash_attention_cuda/attention_cuda.h"
+#include "flash_attention_cuda/combine.cuh"
+#include "flash_attention_cuda/forward_kernels.h"
+#include "flash_attention_cuda/forward_tiles.h"
+#include "flash_attention_cuda/sm80_instructions.cuh"
+#include "primitives/dtype_switch.cuh"
+
+namespace kernelhub::flash_attention::cuda {
+namespace {
+
+constexpr unsigned kThreads = 256;
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    combine_kernel(const __grid_constant__ ForwardCall call) {
+  const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t work = blockIdx.x * std::int64_t{kThreads} + threadIdx.x;
+       work < combine_works(call); work += step) {
+    combine_columns<T, Sm80Instructions>(call, work);
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    append_kernel(const __grid_constant__ AppendParams params) {
+  const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t work = blockIdx.x * std::int64_t{kThreads} + threadIdx.x;
+       work < append_works(params); work += step) {
+    append_element<T>(params, work);
+  }
+}
+
+unsigned blocks_for(std::int64_t works) {
+  return static_cast<unsigned>(std::min(ceil_divide(works, kThreads), kMaxGrid));
+}
+
+/// By padded head dimension.
+const ForwardKernels* fp16_kernels(int dim) {
+  switch (dim) {
+    case 32:
+      return &kSm80Fp16Dim32;
+    case 64:
+      return &kSm80Fp16Dim64;
+    case 96:
+      return &kSm80Fp16Dim96;
+    case 128:
+      return &kSm80Fp16Dim128;
+    case 192:
+      return &kSm80Fp16Dim192;
+    default:
+      return &kSm80Fp16Dim256;
+  }
+}
+
+const ForwardKernels* bf16_kernels(int dim) {
+  switch (dim) {
+    case 32:
+      return &kSm80Bf16Dim32;
+    case 64:
+      return &kSm80Bf16Dim64;
+    case 96:
+      return &kSm80Bf16Dim96;
+    case 128:
+      return &kSm80Bf16Dim128;
+    case 192:
+      return &kSm80Bf16Dim192;
+    default:
+      return &kSm80Bf16Dim256;
+  }
+}
+
+/// Null for a dtype without kernels.
+const ForwardKernels* kernels_for(const Params& params) {
+  const int dim = padded_dim(static_cast<int>(std::max(params.head_dim, params.head_dim_v)));
+  if (params.dtype == primitives::DType::kFloat16) return fp16_kernels(dim);
+  if (params.dtype == primitives::DType::kBFloat16) return bf16_kernels(dim);
+  return nullptr;
+}
+
+cudaError_t processors_of_current_device(int& processors) {
+  int device = 0;
+  const cudaError_t status = cudaGetDevice(&device);
+  if (status != cudaSuccess) return status;
+  return cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+}
+
+cudaError_t launch_combine(const ForwardCall& call, cudaStream_t stream) {
+  const unsigned blocks = blocks_for(combine_works(call));
+  if (call.params.dtype == primitives::DType::kFloat16) {
+    combine_kernel<__half><<<blocks, kThreads, 0, stream>>>(call);
+  } else {
+    combine_kernel<__nv_bfloat16><<<blocks, kThreads, 0, stream>>>(call);
+  }
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+std::int64_t workspace_bytes(const Params& params) {
+  const ForwardKernels* kernels = kernels_for(params);
+  int processors = 0;
+  // What fails here fails in launch too, which reports it.
+  if (kernels == nullptr || processors_of_current_device(processors) != cudaSuccess) return 0;
+  return workspace_bytes(forward_call(params, kernel_for(*kernels, params).tile, processors));
+}
+
+cudaError_t launch(const Params& params, void* workspace, cudaStream_t stream) {
+  const ForwardKernels* kernels = kernels_for(params);
+  if (kernels == nullptr) return cudaErrorInvalidValue;
+  int processors = 0;
+  cudaError_t status = processors_of_current_device(processors);
+  if (status != cudaSuccess) return status;
+  const ForwardKernel& kernel = kernel_for(*kernels, params);
+  ForwardCall call = forward_call(params, kernel.tile, processors);
+  if (call.tokens == 0 || params.heads_q == 0) return cudaSuccess;
+  set_workspace(call, workspace);
+  status = kernel.launch(call, stream);
+  if (status != cudaSuccess || call.splits == 1) return status;
+  return launch_combine(call, stream);
+}
+
+cudaError_t launch_append(const AppendParams& params, cudaStream_t stream) {
+  const std::int64_t works = append_works(params);
+  if (works == 0) return cudaSuccess;
+  return primitives::with_device_type(params.dtype, [&](auto type) {
+    append_kernel<decltype(type)><<<blocks_for(works), kThreads, 0, stream>>>(params);
+    return cudaGetLastError();
+  });
+}
+
+}  // namespace kernelhub::flash_attention::cuda

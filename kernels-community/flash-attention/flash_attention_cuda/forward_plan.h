@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a forward call is cut into thread blocks: chosen on the host from sizes alone, so that a call
+// may be captured into a graph. Pure arithmetic, testable on any host.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "flash_attention/params.h"
+#include "flash_attention/sequence.h"
+
+namespace kernelhub::flash_attention::cuda {
+
+/// More splits than this gain nothing: combining them reads as much as they save.
+constexpr std::int64_t kMaxSplits = 128;
+/// What starting a block and combining its result cost, in tiles of keys.
+constexpr std::int64_t kSplitOverheadTiles = 2;
+/// Keys and values of a section stay in L2 (40 MiB on sm_80, 50 on sm_90) beside everything else.
+constexpr std::int64_t kSectionBytes = std::int64_t{24} << 20;
+/// Blocks per launch; more work takes more launches.
+constexpr std::int64_t kMaxGrid = std::int64_t{1} << 30;
+
+/// What a kernel's tiles look like from the host.
+struct TileShape {
+  std::int64_t rows;
+  std::int64_t keys;
+  std::int64_t blocks_per_sm;
+};
+
+/// One forward call as a kernel sees it.
+struct ForwardCall {
+  Params params;
+  bool is_vectorized;       // all of q, k, v and out allow 16-byte accesses
+  std::int64_t tile_rows;   // packed rows of a block
+  std::int64_t splits;      // of the keys of a row block
+  std::int64_t row_blocks;  // of a dense sequence and key head; of all varlen sequences, at most
+  std::int64_t section;     // (sequence, key head) pairs whose keys stay in L2 together
+  std::int64_t tokens;      // rows of q and out in all
+  std::int64_t partial_pitch;  // floats of a row of partial_out
+  float* partial_out;          // [splits, tokens, heads_q, partial_pitch], null without splits
+  float* partial_lse;          // [splits, tokens, heads_q]
+};
+
+constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+KERNELHUB_HOST_DEVICE inline bool is_varlen(const Params& params) {
+  return params.lengths.cu_q != nullptr;
+}
+
+/// Query rows that share a key head; of varlen sequences, whose lengths only the device knows, as
+/// many as they have on average.
+inline std::int64_t packed_rows(const Params& params) {
+  const std::int64_t rows =
+      is_varlen(params) ? ceil_divide(params.total_q, std::max<std::int64_t>(params.batch, 1))
+                        : params.lengths.q;
+  return rows * (params.heads_q / params.heads_k);
+}
+
+/// Keys of a sequence, as well as the host knows them.
+inline std::int64_t expected_keys(const Params& params) {
+  const std::int64_t keys =
+      params.lengths.cu_k != nullptr && params.lengths.block_table == nullptr
+          ? ceil_divide(params.total_k, std::max<std::int64_t>(params.batch, 1))
+          : params.lengths.k;
+  return std::max<std::int64_t>(keys, 1);
+}
+
+/// The number of splits with the least time in a model where every block takes as long as it has
+/// tiles, plus the overhead, and `slots` blocks run at once; the smallest among equals.
+inline std::int64_t best_splits(std::int64_t blocks, std::int64_t tiles, std::int64_t slots) {
+  std::int64_t best = 1;
+  std::int64_t least = ceil_divide(blocks, slots) * tiles;
+  const std::int64_t most = std::min(kMaxSplits, tiles);
+  for (std::int64_t splits = 2; splits <= most; ++splits) {
+    const std::int64_t time = ceil_divide(blocks * splits, slots) *
+                              (ceil_divide(tiles, splits) + kSplitOverheadTiles);
+    if (time < least) {
+      least = time;
+      best = splits;
+    }
+  }
+  return best;
+}
+
+inline bool allows_16_bytes(const void* data, const Strides& strides, std::int64_t dim) {
+  const auto is_whole = [](std::int64_t elements) { return elements % 8 == 0; };
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && is_whole(strides.batch) &&
+         is_whole(strides.row) && is_whole(strides.head) && is_whole(dim);
+}
+
+/// Everything but the workspace. `processors`: of the device.
+inline ForwardCall forward_call(const Params& params, TileShape tile, std::int64_t processors) {
+  ForwardCall call{};
+  call.params = params;
+  call.is_vectorized = allows_16_bytes(params.q, params.q_strides, params.head_dim) &&
+                       allows_16_bytes(params.k, params.k_strides, params.head_dim) &&
+                       allows_16_bytes(params.v, params.v_strides, params.head_dim_v) &&
+                       allows_16_bytes(params.out, params.out_strides, params.head_dim_v);
+  const std::int64_t group = params.heads_q / params.heads_k;
+  call.tile_rows = tile.rows;
+  call.tokens = is_varlen(params) ? params.total_q : params.batch * params.lengths.q;
+  // One block more for each varlen sequence, and for the rows behind the last: see varlen_block.
+  call.row_blocks = is_varlen(params) ? params.total_q * group / tile.rows + params.batch + 1
+                                      : ceil_divide(params.lengths.q * group, tile.rows);
+  const std::int64_t keys = expected_keys(params);
+  const std::int64_t pairs = params.batch * params.heads_k;
+  const std::int64_t blocks =
+      is_varlen(params) ? params.heads_k * ceil_divide(params.total_q * group, tile.rows)
+                        : pairs * call.row_blocks;
+  call.splits = params.num_splits > 0 ? std::min(params.num_splits, kMaxSplits)
+                                      : best_splits(blocks, ceil_divide(keys, tile.keys),
+                                                    processors * tile.blocks_per_sm);
+  const std::int64_t pair_bytes = keys * (params.head_dim + params.head_dim_v) * 2;
+  call.section =
+      std::clamp<std::int64_t>(kSectionBytes / pair_bytes, 1, std::max<std::int64_t>(pairs, 1));
+  call.partial_pitch = ceil_divide(params.head_dim_v, 8) * 8;
+  return call;
+}
+
+/// Bytes of fp32 workspace, 0 without splits.
+inline std::int64_t workspace_bytes(const ForwardCall& call) {
+  if (call.splits == 1) return 0;
+  return call.splits * call.tokens * call.params.heads_q * (call.partial_pitch + 1) * 4;
+}
+
+inline void set_workspace(ForwardCall& call, void* workspace) {
+  if (call.splits == 1) return;
+  call.partial_out = static_cast<float*>(workspace);
+  call.partial_lse =
+      call.partial_out + call.splits * call.tokens * call.params.heads_q * call.partial_pitch;
+}
+
+/// What one thread block works on.
+struct BlockWork {
+  std::int64_t sequence;
+  std::int64_t head_k;
+  std::int64_t row_block;
+  std::int64_t split;
+};
+
+KERNELHUB_HOST_DEVICE inline std::int64_t block_works(const ForwardCall& call) {
+  const std::int64_t pairs = call.params.heads_k * (is_varlen(call.params) ? 1 : call.params.batch);
+  return pairs * call.row_blocks * call.splits;
+}
+
+/// First row block of varlen sequence `index`. The next sequence starts at least as many blocks
+/// later as this one has: floor(b) - floor(a) + 1 > b - a.
+KERNELHUB_HOST_DEVICE inline std::int64_t first_varlen_block(const ForwardCall& call,
+                                                             std::int64_t index) {
+  const std::int64_t group = call.params.heads_q / call.params.heads_k;
+  return call.params.lengths.cu_q[index] * group / call.tile_rows + index;
+}
+
+/// The sequence and row block that varlen row block `block` is, found by bisection. Sequence `batch`
+/// stands for the rows behind the last sequence.
+KERNELHUB_HOST_DEVICE inline BlockWork varlen_block(const ForwardCall& call, std::int64_t block) {
+  std::int64_t low = 0;
+  std::int64_t high = call.params.batch;
+  while (low < high) {
+    const std::int64_t middle = (low + high + 1) / 2;
+    if (first_varlen_block(call, middle) <= block) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return {low, 0, block - first_varlen_block(call, low), 0};
+}
+
+/// The rows of a sequence; of sequence `batch`, which has no queries, those that no other has.
+KERNELHUB_HOST_DEVICE inline Sequence sequence_at(const Params& params, std::int64_t index) {
+  if (index < params.batch) {
+    // Nobody but the device sees the lengths: keys beyond the cache are not read.
+    Sequence sequence = sequence_of(params, index);
+    const bool is_dense_k = params.lengths.cu_k == nullptr || params.lengths.block_table != nullptr;
+    const std::int64_t room = params.lengths.k - (is_dense_k ? sequence.k_begin : 0);
+    if (is_dense_k && sequence.k_rows > room) sequence.k_rows = room;
+    if (sequence.k_rows < 0) sequence.k_rows = 0;
+    return sequence;
+  }
+  const std::int64_t begin = params.lengths.cu_q[index];
+  return {index, 0, begin, params.total_q - begin, 0, 0, 0, 0};
+}
+
+/// Work number `index`. Dense: sections of (sequence, key head) pairs one after the other; in a
+/// section, and of varlen sequences in all, the last row blocks first: under a causal mask they
+/// have the most keys, and the short ones even out the ends of the blocks.
+KERNELHUB_HOST_DEVICE inline BlockWork block_work(const ForwardCall& call, std::int64_t index) {
+  const std::int64_t heads = call.params.heads_k;
+  if (is_varlen(call.params)) {
+    BlockWork work =
+        varlen_block(call, call.row_blocks - 1 - index / (heads * call.splits));
+    work.head_k = index / call.splits % heads;
+    work.split = index % call.splits;
+    return work;
+  }
+  const std::int64_t per_pair = call.row_blocks * call.splits;
+  const std::int64_t pairs = call.params.batch * heads;
+  const std::int64_t first_pair = index / (per_pair * call.section) * call.section;
+  const std::int64_t in_section = index - first_pair * per_pair;
+  const std::int64_t section_pairs =
+      pairs - first_pair < call.section ? pairs - first_pair : call.section;
+  const std::int64_t per_block = section_pairs * call.splits;
+  const std::int64_t in_block = in_section % per_block;
+  const std::int64_t pair = first_pair + in_block / call.splits;
+  return {pair / heads, pair % heads, call.row_blocks - 1 - in_section / per_block,
+          in_block % call.splits};
+}
+
+}  // namespace kernelhub::flash_attention::cuda

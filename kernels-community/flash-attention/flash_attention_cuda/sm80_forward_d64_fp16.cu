@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "flash_attention_cuda/sm80_kernels.cuh"
+
+namespace kernelhub::flash_attention::cuda {
+
+const ForwardKernels kSm80Fp16Dim64 = sm80_forward_kernels<__half, 64>();
+
+}  // namespace kernelhub::flash_attention::cuda

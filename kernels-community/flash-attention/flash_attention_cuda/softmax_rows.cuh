@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of a softmax that is carried along tiles of scores.
+#pragma once
+
+#include <cmath>
+#include <cuda_runtime_api.h>
+
+namespace kernelhub::flash_attention::cuda {
+
+constexpr float kLog2E = 1.4426950408889634f;
+constexpr float kLn2 = 0.6931471805599453f;
+constexpr float kMinusInf = -INFINITY;
+
+/// A row's running softmax: largest score so far, and this thread's share of the sum of
+/// exp2(exponent * (score - largest)).
+struct RowSoftmax {
+  float largest;
+  float sum;
+};
+
+/// What a finished row multiplies its sums with, and its log-sum-exp.
+struct RowResult {
+  float factor;
+  float lse;
+};
+
+/// `largest2`, `sink2` in units of log2, -inf for none. The sink joins the denominator alone, and
+/// nothing where no key is visible.
+template <class Hw>
+__device__ __forceinline__ RowResult finish_row(float largest2, float sum, float sink2) {
+  if (sum == 0.0f) return {0.0f, kMinusInf};
+  const float top = fmaxf(largest2, sink2);
+  const float share = Hw::exp2(largest2 - top);
+  const float total = sum * share + Hw::exp2(sink2 - top);
+  return {share * Hw::reciprocal(total), (top + Hw::log2(total)) * kLn2};
+}
+
+}  // namespace kernelhub::flash_attention::cuda

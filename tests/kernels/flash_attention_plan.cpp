@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checks the index arithmetic of the CUDA forward against brute force. Prints one line
+// "<check> <wrong> <tried>" per check.
+#include <cstdio>
+#include <random>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include "flash_attention_cuda/forward_kernels.h"
+#include "flash_attention_cuda/forward_tiles.h"
+#include "flash_attention_cuda/key_tiles.h"
+
+namespace attention = kernelhub::flash_attention;
+namespace cuda = kernelhub::flash_attention::cuda;
+
+namespace {
+
+struct Tally {
+  const char* name;
+  long wrong = 0;
+  long tried = 0;
+
+  explicit Tally(const char* check) : name(check) {}
+  ~Tally() { std::printf("%s %ld %ld\n", name, wrong, tried); }
+  void expect(bool holds) {
+    ++tried;
+    wrong += holds ? 0 : 1;
+  }
+};
+
+using Generator = std::mt19937;
+
+std::int64_t between(Generator& random, std::int64_t first, std::int64_t last) {
+  return std::uniform_int_distribution<std::int64_t>(first, last)(random);
+}
+
+/// Tiles of every rule against the visibility of single keys.
+void check_tiles(Tally& visible, Tally& whole, Tally& split) {
+  Generator random(1);
+  for (int i = 0; i < 4000; ++i) {
+    attention::Params params{};
+    params.window_left = between(random, -1, 40);
+    params.window_right = between(random, -1, 40);
+    attention::Sequence sequence{};
+    sequence.q_rows = between(random, 0, 60);
+    sequence.k_rows = between(random, 0, 90);
+    const std::int64_t first = between(random, 0, 60);
+    const std::int64_t last = first + between(random, 0, 20);
+    const int tile_keys = 16;
+    const auto tiles = cuda::visible_tiles(params, sequence, first, last, tile_keys);
+    const auto open = cuda::whole_tiles(params, sequence, first, last, tile_keys);
+    const std::int64_t all = (sequence.k_rows + tile_keys - 1) / tile_keys;
+    for (std::int64_t tile = 0; tile < all; ++tile) {
+      bool is_any = false;
+      bool is_all = true;
+      for (std::int64_t row = first; row <= last; ++row) {
+        const auto seen = attention::visible_keys(params, sequence, row);
+        for (std::int64_t key = tile * tile_keys; key < (tile + 1) * tile_keys; ++key) {
+          const bool is_seen = key >= seen.begin && key < seen.end;
+          is_any = is_any || is_seen;
+          is_all = is_all && is_seen;
+        }
+      }
+      const bool is_visited = tile >= tiles.begin && tile < tiles.end;
+      visible.expect(!is_any || is_visited);
+      const bool is_unmasked = tile >= open.begin && tile < open.end;
+      if (is_visited) whole.expect(is_unmasked == is_all);
+    }
+    const std::int64_t splits = between(random, 1, 9);
+    std::int64_t next = tiles.begin;
+    for (std::int64_t s = 0; s < splits; ++s) {
+      const auto share = cuda::split_tiles(tiles, s, splits);
+      split.expect(share.begin == next && share.end >= share.begin && share.end <= tiles.end);
+      next = share.end;
+    }
+    split.expect(next == tiles.end);
+  }
+}
+
+/// Every row of every sequence belongs to exactly one block.
+void check_works(Tally& dense, Tally& varlen) {
+  Generator random(2);
+  for (int i = 0; i < 300; ++i) {
+    const bool is_varlen = i % 2 == 1;
+    attention::Params params{};
+    params.heads_k = between(random, 1, 3);
+    params.heads_q = params.heads_k * between(random, 1, 5);
+    const std::int64_t group = params.heads_q / params.heads_k;
+    params.batch = between(random, 1, 6);
+    params.head_dim = params.head_dim_v = 64;
+    params.lengths.q = between(random, 1, 70);
+    params.lengths.k = between(random, 1, 1 << 20);
+    params.num_splits = between(random, 1, 3);
+    std::vector<std::int32_t> starts(static_cast<std::size_t>(params.batch) + 1, 0);
+    if (is_varlen) {
+      for (std::size_t b = 1; b < starts.size(); ++b) {
+        starts[b] = starts[b - 1] + static_cast<std::int32_t>(between(random, 0, 50));
+      }
+      params.lengths.cu_q = starts.data();
+      params.total_q = starts.back() + between(random, 0, 40);
+    }
+    const auto call = cuda::forward_call(params, {16, 64, 1}, 108);
+    std::set<std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t>> rows;
+    bool is_once = true;
+    for (std::int64_t work = 0; work < cuda::block_works(call); ++work) {
+      const cuda::BlockWork at = cuda::block_work(call, work);
+      const attention::Sequence sequence = cuda::sequence_at(params, at.sequence);
+      for (std::int64_t row = at.row_block * 16;
+           row < (at.row_block + 1) * 16 && row < sequence.q_allocated * group; ++row) {
+        const std::int64_t token =
+            sequence.q_batch * params.lengths.q + sequence.q_begin + row / group;
+        is_once = is_once &&
+                  rows.emplace(token, at.head_k * group + row % group, at.split, 0).second;
+      }
+    }
+    (is_varlen ? varlen : dense)
+        .expect(is_once && static_cast<std::int64_t>(rows.size()) ==
+                               call.tokens * params.heads_q * call.splits);
+  }
+}
+
+/// A tile holds every chunk once, and eight rows of a chunk column lie in eight bank groups.
+template <int kCols>
+void check_layout(Tally& places, Tally& banks) {
+  using Layout = cuda::SharedTile<kCols>;
+  std::set<int> offsets;
+  for (int row = 0; row < 64; ++row) {
+    for (int chunk = 0; chunk < Layout::kChunks; ++chunk) offsets.insert(Layout::at(row, chunk));
+  }
+  places.expect(offsets.size() == std::size_t{64} * Layout::kChunks && *offsets.rbegin() < 64 * kCols * 2);
+  for (int row = 0; row < 64; row += 8) {
+    for (int chunk = 0; chunk < Layout::kChunks; ++chunk) {
+      std::set<int> groups;
+      for (int i = 0; i < 8; ++i) groups.insert(Layout::at(row + i, chunk) / 16 % 8);
+      banks.expect(groups.size() == 8);
+    }
+  }
+}
+
+void check_splits(Tally& splits, Tally& workspace) {
+  Generator random(3);
+  for (int i = 0; i < 2000; ++i) {
+    const std::int64_t blocks = between(random, 1, 300);
+    const std::int64_t tiles = between(random, 1, 2000);
+    const std::int64_t best = cuda::best_splits(blocks, tiles, 132);
+    const auto time = [&](std::int64_t s) {
+      return cuda::ceil_divide(blocks * s, 132) *
+             (cuda::ceil_divide(tiles, s) + (s > 1 ? cuda::kSplitOverheadTiles : 0));
+    };
+    bool is_least = best >= 1 && best <= cuda::kMaxSplits && best <= tiles;
+    for (std::int64_t s = 1; s <= cuda::kMaxSplits && s <= tiles; ++s) {
+      is_least = is_least && time(best) <= time(s);
+    }
+    splits.expect(is_least);
+    attention::Params params{};
+    params.heads_k = between(random, 1, 8);
+    params.heads_q = params.heads_k * between(random, 1, 8);
+    params.batch = between(random, 1, 8);
+    params.head_dim = params.head_dim_v = 8 * between(random, 1, 32);
+    params.lengths.q = between(random, 1, 100);
+    params.lengths.k = between(random, 1, 1 << 20);
+    params.num_splits = between(random, 0, 9);
+    const auto call = cuda::forward_call(params, {128, 64, 2}, 132);
+    const std::int64_t rows = params.batch * params.lengths.q * params.heads_q;
+    const std::int64_t bound = call.splits == 1 ? 0 : 4 * rows * (params.head_dim + 1) * call.splits;
+    workspace.expect(cuda::workspace_bytes(call) == bound);
+  }
+}
+
+}  // namespace
+
+int main() {
+  Tally visible("visible_tiles");
+  Tally whole("whole_tiles");
+  Tally split("split_tiles");
+  check_tiles(visible, whole, split);
+  Tally dense("dense_works");
+  Tally varlen("varlen_works");
+  check_works(dense, varlen);
+  Tally places("tile_places");
+  Tally banks("tile_banks");
+  check_layout<32>(places, banks);
+  check_layout<64>(places, banks);
+  check_layout<96>(places, banks);
+  check_layout<128>(places, banks);
+  check_layout<192>(places, banks);
+  check_layout<256>(places, banks);
+  Tally splits("best_splits");
+  Tally workspace("workspace");
+  check_splits(splits, workspace);
+}
