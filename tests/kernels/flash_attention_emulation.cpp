@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA forward of flash-attention on the host: the kernel's own source, plan and combine step,
 // with emulated instructions.
+#include "warp_emulator.h"
+
 #include <algorithm>
 #include <type_traits>
-
-#include "warp_emulator.h"
 
 #include "flash_attention_cuda/append_rows.cuh"
 #include "flash_attention_cuda/combine.cuh"
@@ -24,9 +24,8 @@ void run_tiles(const cuda::ForwardCall& call, std::uint32_t seed) {
   emulation::Block block(Tile::kThreads, Tile::kSharedBytes, seed);
   const std::int64_t works = cuda::block_works(call);
   for (std::int64_t work = 0; work < works; ++work) {
-    block.run([&](unsigned char* shared) {
-      cuda::ForwardBlock<T, Tile, Hw>(call, shared).run(work);
-    });
+    block.run(
+        [&](unsigned char* shared) { cuda::ForwardBlock<T, Tile, Hw>(call, shared).run(work); });
   }
 }
 

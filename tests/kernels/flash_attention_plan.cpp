@@ -110,8 +110,8 @@ void check_works(Tally& dense, Tally& varlen) {
            row < (at.row_block + 1) * 16 && row < sequence.q_allocated * group; ++row) {
         const std::int64_t token =
             sequence.q_batch * params.lengths.q + sequence.q_begin + row / group;
-        is_once = is_once &&
-                  rows.emplace(token, at.head_k * group + row % group, at.split, 0).second;
+        is_once =
+            is_once && rows.emplace(token, at.head_k * group + row % group, at.split, 0).second;
       }
     }
     (is_varlen ? varlen : dense)
@@ -128,7 +128,8 @@ void check_layout(Tally& places, Tally& banks) {
   for (int row = 0; row < 64; ++row) {
     for (int chunk = 0; chunk < Layout::kChunks; ++chunk) offsets.insert(Layout::at(row, chunk));
   }
-  places.expect(offsets.size() == std::size_t{64} * Layout::kChunks && *offsets.rbegin() < 64 * kCols * 2);
+  places.expect(offsets.size() == std::size_t{64} * Layout::kChunks &&
+                *offsets.rbegin() < 64 * kCols * 2);
   for (int row = 0; row < 64; row += 8) {
     for (int chunk = 0; chunk < Layout::kChunks; ++chunk) {
       std::set<int> groups;
@@ -163,7 +164,8 @@ void check_splits(Tally& splits, Tally& workspace) {
     params.num_splits = between(random, 0, 9);
     const auto call = cuda::forward_call(params, {128, 64, 2}, 132);
     const std::int64_t rows = params.batch * params.lengths.q * params.heads_q;
-    const std::int64_t bound = call.splits == 1 ? 0 : 4 * rows * (params.head_dim + 1) * call.splits;
+    const std::int64_t bound =
+        call.splits == 1 ? 0 : 4 * rows * (params.head_dim + 1) * call.splits;
     workspace.expect(cuda::workspace_bytes(call) == bound);
   }
 }

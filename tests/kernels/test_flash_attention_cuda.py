@@ -121,9 +121,7 @@ def run_case(emulator: Emulator, case: Case, seed: int = 0) -> None:
             more["cache_batch"] = ints(1, 0)
         if layout == "paged":
             k_all, v_all, more["block_table"] = paged(k_all[:, :keys], v_all[:, :keys], 48)
-        out, lse, _ = emulator.forward(
-            torch.cat(q), k_all, v_all, options_of(rule, splits, **more)
-        )
+        out, lse, _ = emulator.forward(torch.cat(q), k_all, v_all, options_of(rule, splits, **more))
         results = [(out[b : b + 1], lse[b : b + 1]) for b in range(len(lengths))]
     for (o, s), one_q, one_k, one_v in zip(results, q, k, v, strict=True):
         reference.check(o, s, one_q, one_k, one_v, rule)
@@ -177,7 +175,9 @@ def test_rows_behind_the_used_ones_and_the_last_sequence_become_zero(emulator: E
             assert not out[begin:end].any()
             assert lse[:, begin:end].isneginf().all()
         rule = reference.Rule()
-        reference.check(out[None, :4], lse[None, :, :4], q[None, :4], k[None, :30], v[None, :30], rule)
+        reference.check(
+            out[None, :4], lse[None, :, :4], q[None, :4], k[None, :30], v[None, :30], rule
+        )
         tail = slice(9, 21)
         reference.check(
             out[None, tail], lse[None, :, tail], q[None, tail], k[None, 30:], v[None, 30:], rule
@@ -275,7 +275,9 @@ def test_appended_rows_and_queries_are_rotated(
             keys = slice(0, begin + rows)
             one = slice(b, b + 1)
             rule = reference.Rule(causal=True)
-            reference.check(out[one], lse[one], turned, k_cache[one, keys], v_cache[one, keys], rule)
+            reference.check(
+                out[one], lse[one], turned, k_cache[one, keys], v_cache[one, keys], rule
+            )
 
 
 def test_appending_to_pages_from_packed_rows_stops_at_the_capacity(emulator: Emulator) -> None:

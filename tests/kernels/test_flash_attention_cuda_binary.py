@@ -67,7 +67,9 @@ def test_tiles_are_multiplied_and_copied_by_the_instructions_of_sm_80(
     for kernel in kernels:
         loop = {one.opcode for one in loop_of(kernel, "HMMA")}
         dtype = "BF16" if "bfloat16" in kernel.name else "F32"
-        assert any(re.match(rf"HMMA\.16816\.F32.*{'BF16' if dtype == 'BF16' else ''}", one) for one in loop)
+        assert any(
+            re.match(rf"HMMA\.16816\.F32.*{'BF16' if dtype == 'BF16' else ''}", one) for one in loop
+        )
         assert any(one.startswith("LDSM.16.M88.4") for one in loop)
         assert any(one.startswith("LDSM.16.MT88.4") for one in loop)
         assert any(one.startswith("LDGSTS.E.BYPASS.128") for one in loop)

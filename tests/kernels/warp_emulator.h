@@ -243,8 +243,8 @@ class Block {
     }
   }
 
-  /// ldmatrix .x4: lanes 8 i to 8 i + 7 name the rows of matrix i. Lane l receives elements 2 (l % 4)
-  /// and the next of row l / 4, or, transposed, of column l / 4.
+  /// ldmatrix .x4: lanes 8 i to 8 i + 7 name the rows of matrix i. Lane l receives elements 2 (l %
+  /// 4) and the next of row l / 4, or, transposed, of column l / 4.
   void load_matrices(Operands (&lanes)[kWarp], bool is_transposed) {
     std::uint16_t matrix[4][8][8];
     for (std::uint32_t lane = 0; lane < kWarp; ++lane) {
@@ -256,8 +256,7 @@ class Block {
       for (std::uint32_t i = 0; i < 4; ++i) {
         const std::uint32_t fixed = lane / 4;
         const std::uint32_t first = lane % 4 * 2;
-        const std::uint32_t low =
-            is_transposed ? matrix[i][first][fixed] : matrix[i][fixed][first];
+        const std::uint32_t low = is_transposed ? matrix[i][first][fixed] : matrix[i][fixed][first];
         const std::uint32_t high =
             is_transposed ? matrix[i][first + 1][fixed] : matrix[i][fixed][first + 1];
         lanes[lane].out[i] = low | high << 16;
@@ -365,9 +364,8 @@ struct EmulatedInstructions {
   template <class T>
   static void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                            std::uint32_t b1) {
-    Operands operands{kIsHalf<T> ? Op::kProductFp16 : Op::kProductBf16,
-                      {a[0], a[1], a[2], a[3], b0, b1},
-                      {}};
+    Operands operands{
+        kIsHalf<T> ? Op::kProductFp16 : Op::kProductBf16, {a[0], a[1], a[2], a[3], b0, b1}, {}};
     std::memcpy(&operands.in[6], c, sizeof(c));
     std::memcpy(c, block().meet(operands), sizeof(c));
   }

@@ -43,8 +43,9 @@ __device__ __forceinline__ T rotated_element(const Rotary& rotary, std::int64_t 
                                              const T* k, std::int64_t column) {
   if (column >= 2 * rotary.pairs) return k[column];
   const bool is_first = rotary.is_interleaved ? column % 2 == 0 : column < rotary.pairs;
-  const std::int64_t pair =
-      rotary.is_interleaved ? column / 2 : is_first ? column : column - rotary.pairs;
+  const std::int64_t pair = rotary.is_interleaved ? column / 2
+                            : is_first            ? column
+                                                  : column - rotary.pairs;
   T x = k[rotary.is_interleaved ? 2 * pair : pair];
   T y = k[rotary.is_interleaved ? 2 * pair + 1 : pair + rotary.pairs];
   rotate_pair(rotary, position, static_cast<int>(pair), x, y);
@@ -74,8 +75,8 @@ __device__ __forceinline__ void append_element(const AppendParams& params, std::
            head * strides.head;
   };
   const auto target = [&](void* base, const Strides& strides) {
-    return static_cast<T*>(base) + cache_offset(pages, params.page_size, strides, batch, cache_row) +
-           head * strides.head;
+    return static_cast<T*>(base) +
+           cache_offset(pages, params.page_size, strides, batch, cache_row) + head * strides.head;
   };
   if (column >= params.head_dim) {
     target(params.v_cache, params.v_cache_strides)[column - params.head_dim] =

@@ -30,12 +30,12 @@ struct TileShape {
 /// One forward call as a kernel sees it.
 struct ForwardCall {
   Params params;
-  bool is_vectorized;       // all of q, k, v and out allow 16-byte accesses
-  std::int64_t tile_rows;   // packed rows of a block
-  std::int64_t splits;      // of the keys of a row block
-  std::int64_t row_blocks;  // of a dense sequence and key head; of all varlen sequences, at most
-  std::int64_t section;     // (sequence, key head) pairs whose keys stay in L2 together
-  std::int64_t tokens;      // rows of q and out in all
+  bool is_vectorized;          // all of q, k, v and out allow 16-byte accesses
+  std::int64_t tile_rows;      // packed rows of a block
+  std::int64_t splits;         // of the keys of a row block
+  std::int64_t row_blocks;     // of a dense sequence and key head; of all varlen sequences, at most
+  std::int64_t section;        // (sequence, key head) pairs whose keys stay in L2 together
+  std::int64_t tokens;         // rows of q and out in all
   std::int64_t partial_pitch;  // floats of a row of partial_out
   float* partial_out;          // [splits, tokens, heads_q, partial_pitch], null without splits
   float* partial_lse;          // [splits, tokens, heads_q]
@@ -72,8 +72,8 @@ inline std::int64_t best_splits(std::int64_t blocks, std::int64_t tiles, std::in
   std::int64_t least = ceil_divide(blocks, slots) * tiles;
   const std::int64_t most = std::min(kMaxSplits, tiles);
   for (std::int64_t splits = 2; splits <= most; ++splits) {
-    const std::int64_t time = ceil_divide(blocks * splits, slots) *
-                              (ceil_divide(tiles, splits) + kSplitOverheadTiles);
+    const std::int64_t time =
+        ceil_divide(blocks * splits, slots) * (ceil_divide(tiles, splits) + kSplitOverheadTiles);
     if (time < least) {
       least = time;
       best = splits;
@@ -104,9 +104,9 @@ inline ForwardCall forward_call(const Params& params, TileShape tile, std::int64
                                       : ceil_divide(params.lengths.q * group, tile.rows);
   const std::int64_t keys = expected_keys(params);
   const std::int64_t pairs = params.batch * params.heads_k;
-  const std::int64_t blocks =
-      is_varlen(params) ? params.heads_k * ceil_divide(params.total_q * group, tile.rows)
-                        : pairs * call.row_blocks;
+  const std::int64_t blocks = is_varlen(params)
+                                  ? params.heads_k * ceil_divide(params.total_q * group, tile.rows)
+                                  : pairs * call.row_blocks;
   call.splits = params.num_splits > 0 ? std::min(params.num_splits, kMaxSplits)
                                       : best_splits(blocks, ceil_divide(keys, tile.keys),
                                                     processors * tile.blocks_per_sm);
@@ -151,8 +151,8 @@ KERNELHUB_HOST_DEVICE inline std::int64_t first_varlen_block(const ForwardCall& 
   return call.params.lengths.cu_q[index] * group / call.tile_rows + index;
 }
 
-/// The sequence and row block that varlen row block `block` is, found by bisection. Sequence `batch`
-/// stands for the rows behind the last sequence.
+/// The sequence and row block that varlen row block `block` is, found by bisection. Sequence
+/// `batch` stands for the rows behind the last sequence.
 KERNELHUB_HOST_DEVICE inline BlockWork varlen_block(const ForwardCall& call, std::int64_t block) {
   std::int64_t low = 0;
   std::int64_t high = call.params.batch;
@@ -188,8 +188,7 @@ KERNELHUB_HOST_DEVICE inline Sequence sequence_at(const Params& params, std::int
 KERNELHUB_HOST_DEVICE inline BlockWork block_work(const ForwardCall& call, std::int64_t index) {
   const std::int64_t heads = call.params.heads_k;
   if (is_varlen(call.params)) {
-    BlockWork work =
-        varlen_block(call, call.row_blocks - 1 - index / (heads * call.splits));
+    BlockWork work = varlen_block(call, call.row_blocks - 1 - index / (heads * call.splits));
     work.head_k = index / call.splits % heads;
     work.split = index % call.splits;
     return work;

@@ -11,21 +11,21 @@ namespace kernelhub::flash_attention::cuda {
 /// registers while the tiles are multiplied.
 struct BlockFacts {
   Sequence sequence;
-  const void* k;              // key 0 of the sequence, head of the block; page 0 when paged
+  const void* k;  // key 0 of the sequence, head of the block; page 0 when paged
   const void* v;
   const std::int32_t* pages;  // or null
   std::int64_t head_k;
   std::int64_t split;
-  int group;        // query heads of a key head
-  int first_row;    // packed row of the block's row 0
-  int row_count;    // packed rows of the sequence
-  int first_tile;   // tiles of keys to visit
+  int group;       // query heads of a key head
+  int first_row;   // packed row of the block's row 0
+  int row_count;   // packed rows of the sequence
+  int first_tile;  // tiles of keys to visit
   int end_tile;
   int end_copied;   // end of those that are copied in the background
   int first_whole;  // those without a mask
   int end_whole;
-  float exponent;   // scores times this are in units of log2
-  bool is_shaped;   // scores take more than a positive scale
+  float exponent;  // scores times this are in units of log2
+  bool is_shaped;  // scores take more than a positive scale
 };
 
 /// A block of kRows query rows against tiles of kKeys keys. kWarpsM warps share the rows; with
@@ -56,7 +56,7 @@ struct ForwardTile {
   static constexpr int kKeyBytes = kKeys * kDim * 2;  // of one stage of K or V
   /// fp32 rows that the warps exchange when they merge; shares the memory of K and V.
   static constexpr int kMergeRow = kDim + 4;
-  static constexpr int kMergeBytes = kWarpsN > 1 ? kWarpsN * kRows * (kMergeRow + 2) * 4 : 0;
+  static constexpr int kMergeBytes = kWarpsN > 1 ? kWarpsN* kRows*(kMergeRow + 2) * 4 : 0;
   static constexpr int kTileBytes =
       kQBytes + (2 * kStages * kKeyBytes > kMergeBytes ? 2 * kStages * kKeyBytes : kMergeBytes);
   static constexpr int kSharedBytes = kTileBytes + static_cast<int>(sizeof(BlockFacts));

@@ -31,8 +31,9 @@ struct alignas(16) Bits128 {
   std::uint32_t word[4];
 };
 
-/// Copies `kRows` rows into a shared tile in the background; absent rows and the columns from `cols`
-/// on become zero, so that no stray NaN meets a weight of zero. `row_at(row)` is null where absent.
+/// Copies `kRows` rows into a shared tile in the background; absent rows and the columns from
+/// `cols` on become zero, so that no stray NaN meets a weight of zero. `row_at(row)` is null where
+/// absent.
 template <class T, class Hw, int kRows, int kCols, int kThreads, class RowAt>
 __device__ __forceinline__ void copy_tile(unsigned char* tile, int cols, const RowAt& row_at) {
   using Layout = SharedTile<kCols>;
@@ -109,9 +110,8 @@ class ForwardBlock {
     const int last_row = (end_row < facts.row_count ? end_row : facts.row_count) - 1;
     const int first = facts.first_row / facts.group;
     const int last = last_row / facts.group;
-    const KeyRange tiles =
-        split_tiles(visible_tiles(params_, sequence, first, last, Tile::kKeys), work.split,
-                    call_.splits);
+    const KeyRange tiles = split_tiles(visible_tiles(params_, sequence, first, last, Tile::kKeys),
+                                       work.split, call_.splits);
     const KeyRange whole = whole_tiles(params_, sequence, first, last, Tile::kKeys);
     facts.is_shaped =
         params_.softcap != 0.0 || params_.alibi_slopes != nullptr || !(params_.scale > 0.0);
@@ -347,7 +347,8 @@ class ForwardBlock {
         const int row = row_of(lane, m, half);
         const float slope =
             params_.alibi_slopes != nullptr && has_row(row)
-                ? params_.alibi_slopes[facts_->sequence.index * params_.alibi_batch_stride + head(row)]
+                ? params_
+                      .alibi_slopes[facts_->sequence.index * params_.alibi_batch_stride + head(row)]
                 : 0.0f;
         const int diagonal =
             token(row) + static_cast<int>(facts_->sequence.k_rows - facts_->sequence.q_rows);
@@ -379,7 +380,8 @@ class ForwardBlock {
     for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const KeyRange range = visible_keys(params_, facts_->sequence, token(row_of(lane, m, half)));
+        const KeyRange range =
+            visible_keys(params_, facts_->sequence, token(row_of(lane, m, half)));
         const int begin = static_cast<int>(range.begin) - key;
         const int end = static_cast<int>(range.end) - key;
 #pragma unroll
@@ -457,8 +459,7 @@ class ForwardBlock {
 #pragma unroll
       for (int d = 0; d < Tile::kDimTiles; d += 2) {
         std::uint32_t b[4];
-        Hw::load_matrices_transposed(
-            b, v_rows + (column ^ (d * 16)) + step * 16 * QLayout::kPitch);
+        Hw::load_matrices_transposed(b, v_rows + (column ^ (d * 16)) + step * 16 * QLayout::kPitch);
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m) {
           Hw::template multiply_add<T>(o[m][d], a[m], b[0], b[1]);
@@ -518,12 +519,13 @@ class ForwardBlock {
       call_.partial_lse[partial_row(row)] = lse;
       return;
     }
-    params_.lse[facts_->sequence.q_batch * params_.lse_batch_stride + head(row) * params_.lse_head_stride +
-                facts_->sequence.q_begin + token(row)] = lse;
+    params_.lse[facts_->sequence.q_batch * params_.lse_batch_stride +
+                head(row) * params_.lse_head_stride + facts_->sequence.q_begin + token(row)] = lse;
   }
 
   __device__ __forceinline__ std::int64_t partial_row(int row) const {
-    const std::int64_t at = facts_->sequence.q_batch * params_.lengths.q + facts_->sequence.q_begin + token(row);
+    const std::int64_t at =
+        facts_->sequence.q_batch * params_.lengths.q + facts_->sequence.q_begin + token(row);
     return (facts_->split * call_.tokens + at) * params_.heads_q + head(row);
   }
 
@@ -542,8 +544,8 @@ class ForwardBlock {
       for (int half = 0; half < 2; ++half) {
 #pragma unroll
         for (int d = 0; d < Tile::kDimTiles; ++d) {
-          unsigned char* to =
-              q_tile() + QLayout::at(row_of(lane_id(), m, half), d) + 2 * Fragment::column(lane_id());
+          unsigned char* to = q_tile() + QLayout::at(row_of(lane_id(), m, half), d) +
+                              2 * Fragment::column(lane_id());
           *reinterpret_cast<std::uint32_t*>(to) =
               Hw::template pack<T>(o[m][d][2 * half], o[m][d][2 * half + 1]);
         }
@@ -574,7 +576,8 @@ class ForwardBlock {
       for (int half = 0; half < 2; ++half) {
         const int row = row_of(lane_id(), m, half);
         if (!has_row(row)) continue;
-        float* to = call_.partial_out + partial_row(row) * call_.partial_pitch + Fragment::column(lane_id());
+        float* to = call_.partial_out + partial_row(row) * call_.partial_pitch +
+                    Fragment::column(lane_id());
 #pragma unroll
         for (int d = 0; d < Tile::kDimTiles; ++d) {
           if (d * 8 >= call_.partial_pitch) break;
@@ -621,8 +624,7 @@ class ForwardBlock {
 #pragma unroll
       for (int w = 0; w < Tile::kWarpsN; ++w) {
         const int at = w * Tile::kRows + row;
-        const float factor =
-            largest[at] == kMinusInf ? 0.0f : Hw::exp2(largest[at] - top);
+        const float factor = largest[at] == kMinusInf ? 0.0f : Hw::exp2(largest[at] - top);
         total += totals[at] * factor;
 #pragma unroll
         for (int i = 0; i < 4; ++i) quad[i] += sums[at * Tile::kMergeRow + column + i] * factor;

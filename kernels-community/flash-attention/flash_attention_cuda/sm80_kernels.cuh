@@ -19,8 +19,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
 template <class T, class Tile>
 cudaError_t launch_sm80_forward(const ForwardCall& call, cudaStream_t stream) {
   const auto kernel = sm80_forward_kernel<T, Tile>;
-  cudaError_t status = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes);
+  cudaError_t status =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes);
   const std::int64_t works = block_works(call);
   for (std::int64_t first = 0; first < works && status == cudaSuccess; first += kMaxGrid) {
     const unsigned blocks = static_cast<unsigned>(std::min(works - first, kMaxGrid));

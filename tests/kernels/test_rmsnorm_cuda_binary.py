@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the CUDA build of rmsnorm holds, read from the binary: nothing here needs a GPU."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sass
+
+ARCHS = ("sm_80", "sm_90", "sm_100", "sm_120")
+DTYPES = ("float", "half", "bfloat16")
+FORWARD = re.compile(r"13rms_norm_rowsI(.*?)Li(\d)ELb([01])ELb([01])E")
+BACKWARD = re.compile(r"22rms_norm_backward_rowsI(.*?)Li(\d)ELb([01])ELb([01])E")
+
+
+@pytest.fixture(scope="module")
+def library(cuda_library: Callable[[str], Path]) -> Path:
+    return cuda_library("rmsnorm")
+
+
+@pytest.fixture(scope="module")
+def kernels(library: Path) -> dict[str, list[sass.Kernel]]:
+    return {arch: sass.kernels(library, arch) for arch in ARCHS}
+
+
+def dtype_of(types: str) -> str:
+    return "bfloat16" if "bfloat16" in types else "half" if "half" in types else "float"
+
+
+def aligned(
+    kernels: list[sass.Kernel], form: re.Pattern[str]
+) -> list[tuple[str, int, bool, sass.Kernel]]:
+    """(dtype, groups, clustered, kernel) of those for aligned rows."""
+    found = []
+    for kernel in kernels:
+        match = form.search(kernel.name)
+        if match and match[4] == "1":
+            found.append((dtype_of(match[1]), int(match[2]), match[3] == "1", kernel))
+    return found
+
+
+def test_machine_code_for_every_architecture_and_ptx_for_later_ones(library: Path) -> None:
+    machine_code, ptx = sass.architectures(library)
+    assert machine_code == set(ARCHS)
+    assert ptx == {"sm_120"}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_no_kernel_touches_local_memory(kernels: dict[str, list[sass.Kernel]], arch: str) -> None:
+    assert kernels[arch]
+    spills = {
+        kernel.name
+        for kernel in kernels[arch]
+        if any(one.opcode.startswith(("LDL", "STL")) for one in kernel.code)
+    }
+    assert not spills
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_aligned_rows_are_moved_16_bytes_at_a_time(
+    kernels: dict[str, list[sass.Kernel]], arch: str
+) -> None:
+    for form, rows in ((FORWARD, 1), (BACKWARD, 2)):
+        found = aligned(kernels[arch], form)
+        assert {dtype for dtype, *_ in found} == set(DTYPES)
+        for dtype, groups, clustered, kernel in found:
+            if clustered and arch in ("sm_80", "sm_120"):
+                continue  # never launched: the body is empty
+            opcodes = [one.opcode for one in kernel.code]
+            what = f"{kernel.name} {dtype}"
+            assert sum(one.startswith("LDG.E.128") for one in opcodes) >= rows * groups, what
+            assert sum(one.startswith("STG.E.128") for one in opcodes) >= groups, what
+            narrow = [one for one in opcodes if re.match(r"(LDG|STG)\.E\.(U8|U16|S16)", one)]
+            assert not narrow, what
+
+
+@pytest.mark.parametrize("arch", ["sm_90", "sm_100"])
+def test_wide_rows_share_the_memory_of_a_cluster(
+    kernels: dict[str, list[sass.Kernel]], arch: str
+) -> None:
+    for form in (FORWARD, BACKWARD):
+        clustered = [
+            kernel for _, _, is_clustered, kernel in aligned(kernels[arch], form) if is_clustered
+        ]
+        assert len(clustered) == len(DTYPES)
+        for kernel in clustered:
+            assert any("UCGABAR_ARV" in one.text or "CGABAR" in one.text for one in kernel.code)
