@@ -60,23 +60,32 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
   for (; place.block_row < tensors.rows; place.next_row()) {
     // Load.
     const bool has_row = place.row < tensors.rows;
+    std::int64_t row_index = place.row;
+    // Row addresses are computed anew each turn: carried from turn to turn they would spill where
+    // rows are not aligned (sm_120).
+    asm volatile("" : "+l"(row_index));
     const unsigned units = has_row ? units_of<T>(tensors.cols) : 0;
     Vec128<T> x[kGroups];
+    // Gradients wider than x are read again where they are needed: held, they would spill.
+    constexpr bool kHoldsGrad = sizeof(T) == sizeof(G);
     Vec128<G> grad[kGroups][kParts<T, G>];
-    primitives::load_slice<kIsAligned>(x, tensors.x + place.row * tensors.x_stride, tensors.cols,
+    const G* grad_row = tensors.grad_out + row_index * tensors.grad_out_stride;
+    primitives::load_slice<kIsAligned>(x, tensors.x + row_index * tensors.x_stride, tensors.cols,
                                        place, has_row);
-#pragma unroll
-    for (int k = 0; k < kGroups; ++k) {
+    const auto load_grad = [&](int k) {
       const unsigned unit = place.unit + k * place.unit_step;
 #pragma unroll
       for (auto& part : grad[k]) part = Vec128<G>{};
-      if (unit >= units) continue;
-      const G* row = tensors.grad_out + place.row * tensors.grad_out_stride;
+      if (unit >= units) return;
       if constexpr (kIsAligned) {
-        grad[k][0] = primitives::load_vec128(row + std::int64_t{unit} * kLanes<G>);
+        grad[k][0] = primitives::load_vec128(grad_row + std::int64_t{unit} * kLanes<G>);
       } else {
-        load_parts<T>(row, unit, tensors.cols, grad[k]);
+        load_parts<T>(grad_row, unit, tensors.cols, grad[k]);
       }
+    };
+    if constexpr (kHoldsGrad) {
+#pragma unroll
+      for (int k = 0; k < kGroups; ++k) load_grad(k);
     }
     const float rstd = has_row ? tensors.rstd[place.row] : 0.0f;
 
@@ -86,6 +95,7 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
     for (int k = 0; k < kGroups; ++k) {
       const unsigned unit = place.unit + k * place.unit_step;
       if (unit >= units) continue;
+      if constexpr (!kHoldsGrad) load_grad(k);
       float weight[kLanes<T>];
       load_weight<T, kIsAligned>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
                                  tensors.offset, weight);
@@ -108,6 +118,7 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
       for (int k = 0; k < kGroups; ++k) {
         const unsigned unit = place.unit + k * place.unit_step;
         if (unit >= units) continue;
+        if constexpr (!kHoldsGrad) load_grad(k);
         float weight[kLanes<T>];
         load_weight<T, kIsAligned>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
                                    tensors.offset, weight);
@@ -118,7 +129,7 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
           x[k].lane[i] = narrow<T>(rstd * fmaf(-n, mean, g));
         }
       }
-      primitives::store_slice<kIsAligned>(x, tensors.grad_x + place.row * tensors.grad_x_stride,
+      primitives::store_slice<kIsAligned>(x, tensors.grad_x + row_index * tensors.grad_x_stride,
                                           tensors.cols, place, has_row);
     }
     if (has_columns) columns.end_turn(place);
