@@ -6,7 +6,6 @@
 
 #include "primitives/column_sums.h"
 #include "primitives/dtype.h"
-#include "primitives/dtype_switch.cuh"
 #include "primitives/rows.cuh"
 #include "primitives/shared_memory.cuh"
 
@@ -103,28 +102,41 @@ class ColumnPartials {
   float sums_[kGroups][kLanes];
 };
 
+/// out[col] = value, rounded to `dtype`: fp32, fp16 or bf16.
+__device__ __forceinline__ void store_as(DType dtype, void* out, std::int64_t col, float value) {
+  if (dtype == DType::kFloat16) {
+    static_cast<__half*>(out)[col] = narrow<__half>(value);
+  } else if (dtype == DType::kBFloat16) {
+    static_cast<__nv_bfloat16*>(out)[col] = narrow<__nv_bfloat16>(value);
+  } else {
+    static_cast<float*>(out)[col] = value;
+  }
+}
+
 constexpr int kColumnSumRows = 16;  // partial rows that a block reads at a time
 
-template <class T>
-__global__ void __launch_bounds__(kRowWarp* kColumnSumRows)
-    add_up_partial_rows(T* out,                // [cols]
+/// One kernel for all dtypes: only the last store of a column depends on it.
+template <int kRows>
+__global__ void __launch_bounds__(kRowWarp* kRows)
+    add_up_partial_rows(void* out,  // [cols]
+                        DType dtype,
                         const float* partial,  // [partials, cols]
                         std::int64_t partials, std::int64_t cols) {
-  __shared__ double sums[kColumnSumRows][kRowWarp];
+  __shared__ double sums[kRows][kRowWarp];
   for (std::int64_t first = std::int64_t{blockIdx.x} * kRowWarp; first < cols;
        first += std::int64_t{gridDim.x} * kRowWarp) {
     const std::int64_t col = first + threadIdx.x;
     double sum = 0.0;
     if (col < cols) {
-      for (std::int64_t row = threadIdx.y; row < partials; row += kColumnSumRows) {
+      for (std::int64_t row = threadIdx.y; row < partials; row += kRows) {
         sum += static_cast<double>(partial[row * cols + col]);
       }
     }
     sums[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.y == 0 && col < cols) {
-      for (int row = 1; row < kColumnSumRows; ++row) sum += sums[row][threadIdx.x];
-      out[col] = narrow<T>(static_cast<float>(sum));
+      for (int row = 1; row < kRows; ++row) sum += sums[row][threadIdx.x];
+      store_as(dtype, out, col, static_cast<float>(sum));
     }
     __syncthreads();
   }
@@ -134,17 +146,15 @@ __global__ void __launch_bounds__(kRowWarp* kColumnSumRows)
 inline cudaError_t launch_column_sums(void* out, DType dtype, const float* partial,
                                       std::int64_t partials, std::int64_t cols,
                                       cudaStream_t stream) {
+  if (dtype == DType::kFloat64) return cudaErrorInvalidValue;
   const std::int64_t wanted = (cols + kRowWarp - 1) / kRowWarp;
   const auto blocks = static_cast<unsigned>(wanted < kMaxRowBlocks ? wanted : kMaxRowBlocks);
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(blocks);
   config.blockDim = dim3(kRowWarp, kColumnSumRows);
   config.stream = stream;
-  return with_device_type(dtype, [&](auto type) {
-    using T = decltype(type);
-    return cudaLaunchKernelEx(&config, &add_up_partial_rows<T>, static_cast<T*>(out), partial,
-                              partials, cols);
-  });
+  return cudaLaunchKernelEx(&config, &add_up_partial_rows<kColumnSumRows>, out, dtype, partial,
+                            partials, cols);
 }
 
 }  // namespace kernelhub::primitives

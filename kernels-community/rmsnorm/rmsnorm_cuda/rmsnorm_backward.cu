@@ -10,6 +10,7 @@
 // wide for registers and clusters are read again, and their partial row lives in L2. Archs: sm_80,
 // sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
 #include "primitives/column_sums.cuh"
+#include "primitives/dtype_switch.cuh"
 #include "rmsnorm_cuda/rmsnorm_cuda.h"
 #include "rmsnorm_cuda/row_factors.cuh"
 
