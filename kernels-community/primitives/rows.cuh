@@ -59,7 +59,8 @@ struct RowSumsMemory {
 };
 
 /// Sums over rows, the same bits in every thread of a row. The order of the additions depends on
-/// the launch shape only. Needs every thread of the block, or of the cluster.
+/// the launch shape only. Needs every thread of the block, or of the cluster. kIsClustered: blocks
+/// may share a row; whether they do, the launch says.
 template <class Sum, int kCount, bool kIsClustered>
 class RowSums {
  public:
@@ -80,7 +81,7 @@ class RowSums {
     }
     if (threads_ <= kRowWarp) return;
     add_warps(values);
-    if constexpr (kIsClustered) add_blocks(values);
+    if (kIsClustered && cluster_blocks() > 1) add_blocks(values);
     // The next turn's stores must not meet this one's loads; those of the turn after it cannot.
     turn_ ^= 1;
   }

@@ -21,6 +21,12 @@ using primitives::RowPlace;
 
 constexpr int kHeldGroups = 4;
 
+// Blocks that must fit on a multiprocessor (kThreads).
+template <class T, int kGroups>
+constexpr int kBlocks = kGroups == 1                               ? (sizeof(T) == 4 ? 8 : 7)
+                        : kGroups == kHeldGroups && sizeof(T) == 4 ? 2
+                                                                   : 1;
+
 /// Bit i: whether element i of a unit of kLanes columns is kept. Not inlined: its code is long, and
 /// a row has many units.
 template <int kLanes>
@@ -134,8 +140,7 @@ __device__ __forceinline__ void store_z(const FusedParams& p, const Row& at, con
 }
 
 template <class T, int kGroups>
-__global__ void __launch_bounds__(kGroups == 1 ? primitives::kNarrowRowThreads
-                                               : primitives::kMaxRowThreads)
+__global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
     fused_rows(FusedParams p, int threads_per_row) {
   constexpr int kLanes = kLanesOf<T>;
   constexpr bool kIsHeld = kGroups > 0;

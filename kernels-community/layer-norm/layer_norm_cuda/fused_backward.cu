@@ -27,23 +27,35 @@ constexpr int kColumnThreads = 32;  // units side by side
 constexpr int kColumnRows = 8;      // rows that a block of the column kernel reads at a time
 constexpr std::int64_t kMaxRowsPerPartial = 2048;
 
+// Blocks that must fit on a multiprocessor (kThreads).
+template <class T, int kGroups>
+constexpr int kBlocks = kGroups != 1     ? 1
+                        : sizeof(T) == 4 ? 8
+                                         : 6;
+constexpr int kColumnBlocks = 2;
+
 /// What the row kernel leaves behind for the column kernel.
 struct RowTerms {
   float center, rstd, shift, mean_g, mean_gh;
 };
 
-/// One unit of h and g, from memory.
+/// One unit of h, from memory.
 template <class T>
-__device__ __forceinline__ void load_terms(const FusedBackwardParams& p, std::int64_t row,
-                                           std::int64_t z_row, unsigned unit, float center,
-                                           float rstd, float shift, float (&h)[kLanesOf<T>],
-                                           float (&g)[kLanesOf<T>]) {
-  constexpr int kLanes = kLanesOf<T>;
-  float weight[kLanes];
+__device__ __forceinline__ void load_h(const FusedBackwardParams& p, std::int64_t row,
+                                       unsigned unit, float center, float rstd, float shift,
+                                       float (&h)[kLanesOf<T>]) {
   load_lanes<T>(p.residual_dtype, element<T>(p.residual_dtype, p.x.data, row * p.x.stride), unit,
                 p.cols, h);
 #pragma unroll
-  for (int i = 0; i < kLanes; ++i) h[i] = fmaf(h[i] - center, rstd, shift);
+  for (int i = 0; i < kLanesOf<T>; ++i) h[i] = fmaf(h[i] - center, rstd, shift);
+}
+
+/// One unit of g, from memory.
+template <class T>
+__device__ __forceinline__ void load_g(const FusedBackwardParams& p, std::int64_t z_row,
+                                       unsigned unit, float (&g)[kLanesOf<T>]) {
+  constexpr int kLanes = kLanesOf<T>;
+  float weight[kLanes];
   load_words<T>(static_cast<const T*>(p.dz0.data) + z_row * p.dz0.stride, unit, p.cols, g);
   if (p.gamma0 != nullptr) {
     load_lanes<T>(p.weight_dtype, p.gamma0, unit, p.cols, weight);
@@ -62,7 +74,7 @@ __device__ __forceinline__ void load_terms(const FusedBackwardParams& p, std::in
   for (int i = 0; i < kLanes; ++i) g[i] += second[i];
 }
 
-/// One unit of dx into `dx`; `h` and `g` as load_terms gave them, nothing of both without z.
+/// One unit of dx into `dx`; `h` and `g` as load_h and load_g gave them, nothing of both without z.
 template <class T>
 __device__ __forceinline__ void gradient_of_x(const FusedBackwardParams& p, std::int64_t row,
                                               const SubsetRow& z, unsigned unit,
@@ -119,8 +131,7 @@ __device__ __forceinline__ void store_gradients(const FusedBackwardParams& p, st
 }
 
 template <class T, int kGroups>
-__global__ void __launch_bounds__(kGroups == 1 ? primitives::kNarrowRowThreads
-                                               : primitives::kMaxRowThreads)
+__global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
     fused_backward_rows(FusedBackwardParams p, RowTerms* all_terms, int threads_per_row) {
   constexpr int kLanes = kLanesOf<T>;
   constexpr bool kIsHeld = kGroups > 0;
@@ -163,7 +174,8 @@ __global__ void __launch_bounds__(kGroups == 1 ? primitives::kNarrowRowThreads
     float g[kIsHeld ? kGroups : 1][kLanes];
     double sums[3] = {0.0, 0.0, 0.0};
     each_unit<kGroups>(place, z_units, [&](unsigned unit, int k) {
-      load_terms<T>(p, row, z.row, unit, terms.center, terms.rstd, 0.0f, h[k], g[k]);
+      load_h<T>(p, row, unit, terms.center, terms.rstd, 0.0f, h[k]);
+      load_g<T>(p, z.row, unit, g[k]);
       const int columns = columns_of_unit<kLanes>(unit, p.cols);
       float partial[3] = {0.0f, 0.0f, 0.0f};
 #pragma unroll
@@ -188,7 +200,10 @@ __global__ void __launch_bounds__(kGroups == 1 ? primitives::kNarrowRowThreads
     if (has_row && place.unit == 0 && all_terms != nullptr) all_terms[row] = terms;
     each_unit<kGroups>(place, units, [&](unsigned unit, int k) {
       if constexpr (!kIsHeld) {
-        if (has_z) load_terms<T>(p, row, z.row, unit, terms.center, terms.rstd, 0.0f, h[0], g[0]);
+        if (has_z) {
+          load_h<T>(p, row, unit, terms.center, terms.rstd, 0.0f, h[0]);
+          load_g<T>(p, z.row, unit, g[0]);
+        }
       }
 #pragma unroll
       for (int i = 0; i < kLanes; ++i) h[k][i] += terms.shift;
@@ -227,7 +242,7 @@ __device__ __forceinline__ void store_partial(float* partial, const float (&sum)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kColumnThreads* kColumnRows)
+__global__ void __launch_bounds__(kColumnThreads* kColumnRows, kColumnBlocks)
     fused_backward_columns(FusedBackwardParams p, const RowTerms* all_terms, PartialSums partial,
                            unsigned blocks) {
   constexpr int kLanes = kLanesOf<T>;
@@ -248,9 +263,8 @@ __global__ void __launch_bounds__(kColumnThreads* kColumnRows)
     const RowTerms terms = all_terms[row];
     const SubsetRow z = subset_row(p.z_subset, row, p.z_rows);
     float h[kLanes];
-    float g[kLanes];
     if (z.row >= 0) {
-      load_terms<T>(p, row, z.row, unit, terms.center, terms.rstd, terms.shift, h, g);
+      load_h<T>(p, row, unit, terms.center, terms.rstd, terms.shift, h);
       float dz[kLanes];
       load_words<T>(static_cast<const T*>(p.dz0.data) + z.row * p.dz0.stride, unit, p.cols, dz);
 #pragma unroll
@@ -270,6 +284,9 @@ __global__ void __launch_bounds__(kColumnThreads* kColumnRows)
     if (partial.dcolscale == nullptr) continue;
     const SubsetRow x0_row = subset_row(p.x0_subset, row, p.x0_rows);
     if (x0_row.row < 0) continue;
+    // dz is read again, from L1: held beside the sums it would not fit into the registers.
+    float g[kLanes];
+    if (z.row >= 0) load_g<T>(p, z.row, unit, g);
     float dx[kLanes];
     gradient_of_x<T>(p, row, z, unit, terms, h, g, dx);
     if (p.dmask0.data != nullptr) {

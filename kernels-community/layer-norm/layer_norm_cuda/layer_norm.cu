@@ -23,6 +23,12 @@ using primitives::widen;
 
 constexpr int kMaxGroups = 8;
 
+// Blocks that must fit on a multiprocessor (kThreads).
+template <int kGroups>
+constexpr int kBlocks = kGroups == 1            ? 12
+                        : kGroups == kMaxGroups ? 1
+                                                : 2;
+
 template <class T>
 struct Tensors {
   T* out;           // [rows, cols], pitch out_stride
@@ -53,7 +59,7 @@ __device__ __forceinline__ Vec128<T> normalized(const Tensors<T>& t, const Vec12
 }
 
 template <class T, int kGroups, bool kIsClustered>
-__global__ void __launch_bounds__(primitives::kMaxRowThreads)
+__global__ void __launch_bounds__(kThreads<kGroups>, kBlocks<kGroups>)
     normalize_held_rows(Tensors<T> t, int threads_per_row) {
   constexpr int kLanes = Vec128<T>::kLanes;
   __shared__ MomentsMemory memory;
@@ -86,7 +92,7 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(primitives::kMaxRowThreads)
+__global__ void __launch_bounds__(kThreads<0>, kBlocks<0>)
     normalize_wide_rows(Tensors<T> t, int threads_per_row) {
   constexpr int kLanes = Vec128<T>::kLanes;
   __shared__ MomentsMemory memory;
@@ -136,9 +142,8 @@ cudaError_t launch_dtype(const Params& params, cudaStream_t stream) {
   const unsigned blocks = primitives::row_blocks(launch, params.rows, primitives::kMaxRowBlocks);
   auto* kernel = launch.groups == 0   ? &normalize_wide_rows<T>
                  : launch.groups == 1 ? &normalize_held_rows<T, 1, false>
-                 : launch.cluster > 1 ? &normalize_held_rows<T, kMaxGroups, true>
                  : launch.groups == 4 ? &normalize_held_rows<T, 4, false>
-                                      : &normalize_held_rows<T, kMaxGroups, false>;
+                                      : &normalize_held_rows<T, kMaxGroups, true>;
   return primitives::launch_rows(kernel, launch, blocks, 0, stream, tensors,
                                  launch.threads_per_row);
 }

@@ -30,6 +30,12 @@ template <class T>
 constexpr int kMaxGroups = kMaxColumns / Vec128<T>::kLanes;
 static_assert(kMaxColumns == kLaunchGroups * Vec128<float>::kLanes);
 
+// Blocks that must fit on a multiprocessor (kThreads).
+template <class T, int kGroups>
+constexpr int kBlocks = kGroups != 1     ? 1
+                        : sizeof(T) == 4 ? 8
+                                         : 6;
+
 template <class T>
 struct Tensors {
   T* dx;            // [rows, cols] or null
@@ -44,8 +50,7 @@ struct Tensors {
 };
 
 template <class T, int kGroups, bool kIsClustered>
-__global__ void __launch_bounds__(kGroups == 1 ? primitives::kNarrowRowThreads
-                                               : primitives::kMaxRowThreads)
+__global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
     differentiate_held_rows(Tensors<T> t, int threads_per_row) {
   constexpr int kLanes = Vec128<T>::kLanes;
   __shared__ MomentsMemory memory;
@@ -170,9 +175,8 @@ cudaError_t launch_dtype(const FusedBackwardParams& params, void* workspace, cud
                            params.x.stride,
                            params.eps,
                            params.norm};
-  auto* kernel = plan.launch.groups == 1   ? &differentiate_held_rows<T, 1, false>
-                 : plan.launch.cluster > 1 ? &differentiate_held_rows<T, kMaxGroups<T>, true>
-                                           : &differentiate_held_rows<T, kMaxGroups<T>, false>;
+  auto* kernel = plan.launch.groups == 1 ? &differentiate_held_rows<T, 1, false>
+                                         : &differentiate_held_rows<T, kMaxGroups<T>, true>;
   const std::size_t shared = plan.launch.groups == 1
                                  ? ColumnPartials<T, 1>::shared_bytes(plan.launch)
                                  : ColumnPartials<T, kMaxGroups<T>>::shared_bytes(plan.launch);

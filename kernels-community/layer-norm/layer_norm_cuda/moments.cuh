@@ -28,6 +28,13 @@ __device__ __forceinline__ void forget(primitives::Vec128<T> (&held)[kGroups]) {
   }
 }
 
+/// Most threads of a block of a kernel whose threads hold kGroups groups. How many such blocks must
+/// fit on a multiprocessor is said beside each kernel, too: few enough that nvcc 13.0 spills
+/// nothing on any architecture. Left to itself it wants more blocks than the registers have room
+/// for.
+template <int kGroups>
+constexpr int kThreads = kGroups == 1 ? primitives::kNarrowRowThreads : primitives::kMaxRowThreads;
+
 struct Moments {
   float center;
   float rstd;
@@ -42,6 +49,13 @@ __device__ __forceinline__ int columns_of_unit(unsigned unit, std::int64_t cols)
   return rest >= kLanes ? kLanes : rest > 0 ? static_cast<int>(rest) : 0;
 }
 
+/// The columns of one unit one by one. Not inlined: its code is long, and a kernel has many places
+/// where a row may start inside a 16-byte word.
+template <class T>
+__device__ __noinline__ uint4 load_column_bits(const T* row, std::int64_t col, std::int64_t cols) {
+  return primitives::bits_of(primitives::load_columns(row, col, cols));
+}
+
 /// One unit of a row. As load_unit, but of a row that starts inside a 16-byte word column by
 /// column: less code and fewer registers for what is rarely so, as a parameter [cols].
 template <class T>
@@ -52,7 +66,10 @@ __device__ __forceinline__ primitives::Vec128<T> load_parameter(const T* paramet
   if (primitives::bytes_off(parameter) == 0 && col + kLanes <= cols) {
     return primitives::load_vec128(parameter + col);
   }
-  return primitives::load_columns(parameter, col, cols);
+  const uint4 bits = load_column_bits(parameter, col, cols);
+  primitives::Vec128<T> vec;
+  memcpy(&vec, &bits, sizeof(vec));
+  return vec;
 }
 
 struct MomentsMemory {

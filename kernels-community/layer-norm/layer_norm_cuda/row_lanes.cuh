@@ -53,6 +53,18 @@ __device__ __forceinline__ void load_lanes(DType dtype, const void* row, unsigne
   }
 }
 
+/// The columns of one unit one by one; not inlined, as load_column_bits.
+template <class T>
+__device__ __noinline__ void store_column_bits(uint4 bits, T* row, std::int64_t col,
+                                               std::int64_t cols) {
+  Vec128<T> vec;
+  memcpy(&vec, &bits, sizeof(vec));
+#pragma unroll
+  for (int i = 0; i < kLanesOf<T>; ++i) {
+    if (col + i < cols) row[col + i] = vec.lane[i];
+  }
+}
+
 template <class T, class Stored>
 __device__ __forceinline__ void store_words(const float (&from)[kLanesOf<T>], Stored* row,
                                             unsigned unit, std::int64_t cols) {
@@ -67,11 +79,8 @@ __device__ __forceinline__ void store_words(const float (&from)[kLanesOf<T>], St
     }
     if (primitives::bytes_off(row) == 0 && col + kLanesOf<Stored> <= cols) {
       primitives::store_vec128(vec, row + col);
-      continue;
-    }
-#pragma unroll
-    for (int i = 0; i < kLanesOf<Stored>; ++i) {
-      if (col + i < cols) row[col + i] = vec.lane[i];
+    } else {
+      store_column_bits(primitives::bits_of(vec), row, col, cols);
     }
   }
 }
