@@ -78,7 +78,9 @@ class RMSNorm(Family):
         if problem.op == "rms_norm":
             return Buffers((x,), outputs, (weight,))
         if problem.op == "fused_add_rms_norm_fwd":
-            return Buffers((x, new().normal_()), (*outputs, torch.full_like(x, 0.0)), (weight,))
+            return Buffers(
+                (x, new().normal_()), (*outputs, torch.full_like(x, float("nan"))), (weight,)
+            )
         rstd = torch.rsqrt(x.float().pow(2).mean(-1) + EPSILON)
         return Buffers((new().normal_(), x, rstd), outputs, (weight,))
 

@@ -32,7 +32,9 @@ def rms_norm_numerics(context: Context) -> None:
             out, rstd = ops.rms_norm_fwd(x, weight, EPS, 0.5, "none")
             error = precision.relative_error(out, reference.exact(x, weight, EPS, 0.5))
             what = f"{dtype} {weight_dtype} {cols} {layout}"
-            assert error <= precision.RMS_NORM[dtype], f"{what}: {error:.2e}"
+            # One column: all results have one magnitude, so their roundings do not average.
+            rounding = torch.finfo(out.dtype).eps / 2 if cols == 1 else 0.0
+            assert error <= max(precision.RMS_NORM[dtype], rounding), f"{what}: {error:.2e}"
             if cols == 1:
                 continue
             grad = placed(context, cols, layout, out.dtype)
