@@ -19,6 +19,12 @@ CLI::Option* add_json(CLI::App* verb, bool& json) {
   return verb->add_flag("--json", json, "print one JSON document on stdout");
 }
 
+/// An option that may be given again, one value each time: what follows stays a positional.
+CLI::Option* add_repeatable(CLI::App* verb, const char* name, std::vector<std::string>& values,
+                            const std::string& description) {
+  return verb->add_option(name, values, description + " (repeatable)")->allow_extra_args(false);
+}
+
 void add_revision(CLI::App* verb, RevisionArgs& at) {
   auto* version = verb->add_option("--version", at.version, "kernel version N (branch vN)");
   verb->add_option("--revision", at.revision, "branch, tag or commit")->excludes(version);
@@ -30,9 +36,9 @@ void add_build(CLI::App& app, BuildArgs& args) {
   verb->add_option("directory", args.directory, "folder with build.toml")->capture_default_str();
   verb->add_option("--backend", args.backend, "only this backend: cpu, cuda");
   verb->add_option("--variant", args.variant, "only this variant, by directory name");
-  verb->add_option("--archs", args.archs, "CUDA capabilities instead of build.toml's, e.g. 9.0a");
-  verb->add_option("--component", args.components,
-                   "compile only these components, package nothing");
+  add_repeatable(verb, "--archs", args.archs, "CUDA capability instead of build.toml's, e.g. 9.0a");
+  add_repeatable(verb, "--component", args.components,
+                 "compile only this component, package nothing");
   verb->add_option("-j,--jobs", args.jobs, "parallel compiler calls; 0: as cores and memory allow");
   verb->add_option("--python", args.python,
                    "interpreter whose torch, tvm-ffi and headers are used");
@@ -40,17 +46,18 @@ void add_build(CLI::App& app, BuildArgs& args) {
   verb->add_option("--unique-id", args.unique_id,
                    "unique part of the id instead of the git tree's");
   verb->add_option_function<std::vector<std::string>>(
-      "--dep",
-      [&args](const std::vector<std::string>& pairs) {
-        for (const std::string& pair : pairs) {
-          const std::size_t equals = pair.find('=');
-          if (equals == std::string::npos) {
-            throw CLI::ValidationError("--dep", "expected NAME=DIR, found " + pair);
-          }
-          args.dependencies[pair.substr(0, equals)] = pair.substr(equals + 1);
-        }
-      },
-      "NAME=DIR: headers of a build.toml dependency");
+          "--dep",
+          [&args](const std::vector<std::string>& pairs) {
+            for (const std::string& pair : pairs) {
+              const std::size_t equals = pair.find('=');
+              if (equals == std::string::npos) {
+                throw CLI::ValidationError("--dep", "expected NAME=DIR, found " + pair);
+              }
+              args.dependencies[pair.substr(0, equals)] = pair.substr(equals + 1);
+            }
+          },
+          "NAME=DIR: headers of a build.toml dependency (repeatable)")
+      ->allow_extra_args(false);
   verb->add_flag("--strict", args.strict, "lint warnings are errors");
   verb->add_flag("--dry-run", args.dry_run, "print the plan and stop");
   verb->add_flag("--force", args.force, "build again what is up to date");
@@ -102,8 +109,8 @@ void add_serve(CLI::App& app, ServeArgs& args) {
   verb->add_flag("--insecure-http", options.insecure_http,
                  "allow an address that is not loopback, without TLS");
   verb->add_option("--base-path", options.base_path, "prefix of every route");
-  verb->add_option("--trust-org", options.trust_orgs,
-                   "namespace that this hub calls a trusted kernel publisher");
+  add_repeatable(verb, "--trust-org", options.trust_orgs,
+                 "namespace that this hub calls a trusted kernel publisher");
   verb->add_option("--access-log", options.access_log, "file for one JSON line per request");
   verb->add_option("--url-file", options.url_file, "file for the URL once it listens");
   add_json(verb, args.json);
@@ -118,8 +125,8 @@ void add_download(CLI::App& app, DownloadArgs& args) {
   verb->add_option("--torch", args.torch,
                    "torch to resolve for: folder, or version like 2.11+cu130");
   verb->add_flag("--all-variants", args.all_variants, "every variant, fitting or not");
-  verb->add_option("--trust-remote-code", args.trust_remote_code,
-                   "repository id to allow for this call");
+  add_repeatable(verb, "--trust-remote-code", args.trust_remote_code,
+                 "repository id to allow for this call");
   add_json(verb, args.json);
 }
 

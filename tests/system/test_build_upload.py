@@ -166,6 +166,27 @@ def test_exit_codes_tell_kinds_of_failure_apart(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--archs", "8.0"],
+        ["--component", "scale_by"],
+        ["--component", "scale_by", "--component", "scale_by"],
+        ["--dep", "left=.", "--dep", "right=."],
+    ],
+)
+def test_a_folder_may_follow_a_repeatable_option(
+    kernelhub: Run,
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = kernelhub("build", "--dry-run", "--python", sys.executable, *options, str(project))
+    assert result.returncode == 0, result.stderr
+
+
 def test_an_upload_without_a_token_is_refused(kernelhub: Run, project: Path) -> None:
     result = kernelhub("upload", str(project), HF_TOKEN="")
     assert result.returncode == 4, result.stderr
