@@ -3,7 +3,7 @@
 # build). CONTRIBUTING.md has the finer-grained ones.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test build benchmark
+.PHONY: demo llama test build benchmark
 .DEFAULT_GOAL := build
 
 # `export X=$(...)` would hide a failing set-up.
@@ -16,6 +16,11 @@ demo:
 	@$(SETUP); cmake --preset dev >/dev/null && \
 	  cmake --build --preset dev --target kernelhub_cli kernelhub_python sentence_embeddings && \
 	  "$$KERNELHUB_VENV/bin/python" examples/demo/run.py --build-dir build/dev
+
+llama:
+	@$(SETUP); cmake --preset dev >/dev/null && \
+	  cmake --build --preset dev --target kernelhub_cli kernelhub_python llama_block && \
+	  examples/llama_block/run build/dev
 
 test:
 	@$(SETUP); cmake --workflow --preset dev
