@@ -5,6 +5,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/allclose.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
@@ -21,6 +22,7 @@ namespace kernelhub {
 namespace {
 
 constexpr const char* kPackage = "test-org/attention-ops";
+constexpr const char* kCapless = "test-org/attention-ops-capless";
 
 /// What every call below needs and no attention of these tests looks at.
 torch::nn::Linear some_module() {
@@ -48,6 +50,8 @@ LoadOptions fixture_options() {
   options.config = Config::from_env();
   options.config->local_kernels[kPackage] =
       std::string(KERNELHUB_LAYER_PACKAGES) + "/attention_ops";
+  options.config->local_kernels[kCapless] =
+      std::string(KERNELHUB_LAYER_PACKAGES) + "/attention_ops_capless";
   return options;
 }
 
@@ -162,6 +166,103 @@ TEST(AttentionFunctions, PackagesNeverSeePadding) {
                  run(attention_function("eager"), short_one).out);
     expect_close(out.slice(0, 1).slice(1, padding, padding + 4), at::zeros({1, 4, 4, 8}));
   }
+}
+
+TEST(AttentionFunctions, PaddingAndCausalityHideTogetherInAll) {
+  for (const std::optional<std::int64_t> window : {std::optional<std::int64_t>(), {3}}) {
+    Problem problem;
+    problem.query = at::randn({2, 4, 9, 8});
+    problem.arguments.is_causal = true;
+    problem.arguments.sliding_window = window;
+    at::Tensor padding = at::ones({2, 9}, at::kBool);
+    padding.select(0, 1).slice(0, 0, 4).fill_(false);
+    // The same by hand, for each query: its keys up to itself that are no padding.
+    const at::Tensor distance = at::arange(9) - at::arange(9).unsqueeze(-1);
+    at::Tensor seen = (distance <= 0) & padding.view({2, 1, 1, 9});
+    if (window) seen = seen & (distance > -*window);
+    Problem by_hand = problem;
+    by_hand.arguments.is_causal = false;
+    by_hand.arguments.sliding_window.reset();
+    by_hand.mask = seen;
+    const at::Tensor expected = run(attention_function("eager"), by_hand).out;
+    const at::Tensor addend =
+        at::zeros({2, 1, 1, 9}).masked_fill(padding.logical_not().view({2, 1, 1, 9}), -1e9);
+    for (const at::Tensor& mask : {padding, padding.view({2, 1, 1, 9}), addend}) {
+      problem.mask = mask;
+      for (const AttentionFunction& attend :
+           {attention_function("eager"), attention_function("sdpa"), packaged()}) {
+        const at::Tensor out = run(attend, problem).out;
+        expect_close(out.slice(0, 0, 1), expected.slice(0, 0, 1));
+        expect_close(out.slice(1, 4), expected.slice(1, 4));  // the others are padding
+      }
+    }
+  }
+}
+
+TEST(AttentionFunctions, AMaskOfEveryQuerySaysItAll) {
+  Problem problem;
+  problem.mask = at::ones({1, 1, 5, 9}, at::kBool);
+  problem.arguments.is_causal = true;
+  problem.arguments.sliding_window = 1;
+  expect_close(run(attention_function("eager"), problem).out, formula(problem));
+  expect_close(run(attention_function("sdpa"), problem).out, formula(problem));
+}
+
+TEST(AttentionFunctions, ATwoDimMaskIsAlwaysOfBatchAndKeys) {
+  Problem problem;
+  problem.query = at::randn({2, 4, 2, 8});  // as many queries as sequences
+  problem.key = at::randn({2, 2, 2, 8});
+  problem.value = at::randn({2, 2, 2, 8});
+  problem.mask = at::ones({2, 2}, at::kBool).tril();
+  const at::Tensor first = problem.value.slice(0, 0, 1).slice(2, 0, 1).repeat_interleave(2, 1);
+  for (const AttentionFunction& attend :
+       {attention_function("eager"), attention_function("sdpa"), packaged()}) {
+    // The row of the second query is padding to a package, as its key is.
+    expect_close(run(attend, problem).out.slice(0, 0, 1).slice(1, 0, 1), first.transpose(1, 2));
+  }
+}
+
+TEST(AttentionFunctions, OtherMasksAreRefusedByAll) {
+  for (const at::Tensor& mask :
+       {at::ones({2, 9}, at::kLong), at::ones({9}, at::kBool), at::ones({5, 9}, at::kBool),
+        at::ones({2, 3, 5, 9}, at::kBool), at::ones({2, 1, 5, 8}, at::kBool)}) {
+    Problem problem;
+    problem.mask = mask;
+    for (const AttentionFunction& attend :
+         {attention_function("eager"), attention_function("sdpa"), packaged()}) {
+      EXPECT_EQ(code_of([&] { run(attend, problem); }), ErrorCode::kInvalidArgument);
+    }
+  }
+  Problem biased;
+  biased.mask = at::full({2, 9}, -0.5);
+  EXPECT_EQ(code_of([&] { run(packaged(), biased); }), ErrorCode::kInvalidArgument);
+}
+
+TEST(AttentionFunctions, WhatThePackagesOpLacksIsRefused) {
+  const AttentionFunction bare =
+      attention_function(std::string(kPackage) + ":bare", fixture_options());
+  Problem problem;
+  expect_close(run(bare, problem).out, formula(problem));
+  problem.arguments.is_causal = true;
+  EXPECT_EQ(code_of([&] { run(bare, problem); }), ErrorCode::kInvalidArgument);
+  problem = Problem();
+  problem.arguments.sliding_window = 3;
+  EXPECT_EQ(code_of([&] { run(bare, problem); }), ErrorCode::kInvalidArgument);
+  problem = Problem();
+  problem.mask = at::ones({2, 9}, at::kBool);
+  expect_close(run(bare, problem).out, formula(problem));  // it hides nothing
+  problem.mask->select(0, 0).slice(0, 0, 2).fill_(false);
+  EXPECT_EQ(code_of([&] { run(bare, problem); }), ErrorCode::kInvalidArgument);
+}
+
+TEST(AttentionFunctions, TheOpThatTakesOutPaddingIsAskedToo) {
+  const AttentionFunction attend = attention_function(kCapless, fixture_options());
+  Problem problem;
+  problem.arguments.softcap = 2.0;
+  expect_close(run(attend, problem).out, run(attention_function("eager"), problem).out);
+  problem.mask = at::ones({2, 9}, at::kBool);
+  problem.mask->select(0, 0).slice(0, 0, 2).fill_(false);
+  EXPECT_EQ(code_of([&] { run(attend, problem); }), ErrorCode::kInvalidArgument);
 }
 
 TEST(AttentionFunctions, SoftcapBoundsTheLogits) {

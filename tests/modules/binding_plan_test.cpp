@@ -42,6 +42,8 @@ INSTANTIATE_TEST_SUITE_P(
                     BadPlan{"GradOfNothing", ErrorCode::kInvalidBinding, "backward.grads.weight"},
                     BadPlan{"SavesNoResult", ErrorCode::kInvalidBinding, "backward.args[2]"},
                     BadPlan{"NeedsAnother", ErrorCode::kInvalidBinding, "backward.args[5]"},
+                    BadPlan{"HugeResult", ErrorCode::kInvalidBinding, "call.result"},
+                    BadPlan{"DimOfOptional", ErrorCode::kInvalidBinding, "backward.args[5]"},
                     BadPlan{"GradIsNoResult", ErrorCode::kInvalidBinding, "backward.grads.x"},
                     BadPlan{"ScalePair", ErrorCode::kLayerSignatureMismatch, "(Tensor, Tensor)"},
                     BadPlan{"UnknownDtype", ErrorCode::kInvalidBinding, "float31"},

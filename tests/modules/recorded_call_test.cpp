@@ -220,6 +220,25 @@ TEST_F(RecordedCall, AResultThatIsNotUsedCountsAsAZeroGradient) {
   EXPECT_TRUE(k.grad().equal(at::full_like(k, 3)));
 }
 
+TEST_F(RecordedCall, AnOutputThatHoldsTwoGradientsIsMadeForEither) {
+  KernelMapping mapping = map_layers({"ScalePair"});
+  mapping["ScalePair"] = {{Device("cpu"), package("SharedGrad")}};
+  swap(pair_, mapping, Mode::kTraining, KernelizeFallback::kDefault);
+  for (const bool first : {true, false}) {
+    const at::Tensor q = sample().set_requires_grad(first);
+    const at::Tensor k = sample().set_requires_grad(!first);
+    std::get<0>(pair_.forward(q, k, at::full({1}, 3.0), std::nullopt, 1)).sum().backward();
+    EXPECT_TRUE((first ? q : k).grad().equal(at::full_like(q, 3))) << first;
+  }
+}
+
+TEST_F(RecordedCall, AListShorterThanTheBindingSaysIsAnErrorOfTheBinding) {
+  Affine affine("ShortList");
+  swap(affine, map_layers({"ShortList"}), Mode::kInference);
+  const at::NoGradGuard no_grad;
+  EXPECT_EQ(code_of([&] { affine.forward(sample()); }), ErrorCode::kInvalidBinding);
+}
+
 TEST_F(RecordedCall, AnOptionalArgumentReachesTheOp) {
   swap(pair_, map_layers({"ScalePair"}), Mode::kInference, KernelizeFallback::kDefault);
   const at::NoGradGuard no_grad;
@@ -273,10 +292,10 @@ TEST_F(RecordedCall, AFunctionIsSwappedWithoutBeingAModule) {
 
 TEST_F(RecordedCall, AFunctionHasNoParametersToGive) {
   Pair pair;
-  const ScopedKernelMapping scope({{"scale_pair", {{Device("cpu"), package("Affine")}}}},
+  const ScopedKernelMapping scope({{"scale_pair", {{Device("cpu"), package("PairWithParameter")}}}},
                                   InheritMapping::kNo);
   EXPECT_EQ(code_of([&] { kernelize(pair, Mode::kInference, "cpu"); }),
-            ErrorCode::kLayerSignatureMismatch);
+            ErrorCode::kMissingAttribute);
 }
 
 }  // namespace

@@ -55,9 +55,7 @@ Attention attend_eagerly(const torch::nn::Module& module, const at::Tensor& quer
   if (arguments.softcap > 0.0) {
     logits = at::tanh(logits / arguments.softcap) * arguments.softcap;
   }
-  if (mask) {
-    logits = masked(logits, *mask);
-  } else if (const auto seen = visible_keys(query, key, arguments)) {
+  if (const auto seen = whole_mask("eager", mask, query, key, arguments)) {
     logits = masked(logits, *seen);
   }
   at::Tensor weights = weights_of(logits, arguments.sinks).to(query.scalar_type());
@@ -81,12 +79,12 @@ Attention attend_by_sdpa(const torch::nn::Module& module, const at::Tensor& quer
               "attention function 'sdpa' returns no weights; 'eager' does");
   }
   const double dropout = module.is_training() ? arguments.dropout : 0.0;
-  std::optional<at::Tensor> seen = mask;
   // torch's own causal mask is top-left aligned: with past keys, or a window, it is made here.
   const bool is_square = query.size(2) == key.size(2);
   const bool is_plain_causal =
       !mask && arguments.is_causal && is_square && query.size(2) > 1 && !arguments.sliding_window;
-  if (!mask && !is_plain_causal) seen = visible_keys(query, key, arguments);
+  const std::optional<at::Tensor> seen =
+      is_plain_causal ? std::nullopt : whole_mask("sdpa", mask, query, key, arguments);
 
   const auto attend = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           bool is_grouped) {
@@ -94,7 +92,7 @@ Attention attend_by_sdpa(const torch::nn::Module& module, const at::Tensor& quer
                                             arguments.scale, is_grouped);
   };
   at::Tensor out;
-  const bool is_one_mask = seen && (seen->dim() < 3 || seen->size(-3) == 1);
+  const bool is_one_mask = seen && (seen->dim() < 4 || seen->size(1) == 1);
   if (group == 1) {
     out = attend(query, key, value, false);
   } else if (!seen && query.size(3) <= kMaxGroupedDim) {

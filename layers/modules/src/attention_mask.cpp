@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <limits>
+
 namespace kernelhub::layers {
 namespace {
 
@@ -30,6 +32,39 @@ std::optional<at::Tensor> visible_keys(const at::Tensor& query, const at::Tensor
   at::Tensor seen = is_causal ? distance <= 0 : distance <= keys;
   if (arguments.sliding_window) seen = seen & (distance.abs() < *arguments.sliding_window);
   return seen;
+}
+
+at::Tensor checked_mask(std::string_view function, const at::Tensor& mask, const at::Tensor& query,
+                        const at::Tensor& key) {
+  if (mask.scalar_type() != at::kBool && !mask.is_floating_point()) {
+    throw modules_errors::bad_attention_call(function, "mask dtype", "bool or a floating one",
+                                             std::string(c10::toString(mask.scalar_type())));
+  }
+  const std::int64_t wanted[] = {query.size(0), query.size(1), query.size(2), key.size(2)};
+  if (mask.dim() == 2 && mask.size(0) == wanted[0] && mask.size(1) == wanted[3]) {
+    return mask.unsqueeze(1).unsqueeze(1);
+  }
+  bool fits = mask.dim() == 4 && mask.size(3) == wanted[3];
+  for (int i = 0; fits && i < 3; ++i) fits = mask.size(i) == 1 || mask.size(i) == wanted[i];
+  if (fits) return mask;
+  throw modules_errors::bad_attention_call(
+      function, "mask",
+      fmt::format("[{}, {}], or [{}, {}, {}, {}] with 1 in any but the last dim", wanted[0],
+                  wanted[3], wanted[0], wanted[1], wanted[2], wanted[3]),
+      sizes_text(mask));
+}
+
+std::optional<at::Tensor> whole_mask(std::string_view function,
+                                     const std::optional<at::Tensor>& mask, const at::Tensor& query,
+                                     const at::Tensor& key, const AttentionArguments& arguments) {
+  if (!mask) return visible_keys(query, key, arguments);
+  const at::Tensor given = checked_mask(function, *mask, query, key);
+  if (given.size(2) == query.size(2) && query.size(2) > 1) return given;
+  const std::optional<at::Tensor> seen = visible_keys(query, key, arguments);
+  if (!seen) return given;
+  if (given.scalar_type() == at::kBool) return given & *seen;
+  return given.expand({-1, -1, query.size(2), -1})
+      .masked_fill(seen->logical_not(), -std::numeric_limits<double>::infinity());
 }
 
 at::Tensor repeat_heads(const at::Tensor& heads, std::int64_t times) {

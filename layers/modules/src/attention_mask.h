@@ -10,6 +10,16 @@ namespace kernelhub::layers {
 std::optional<at::Tensor> visible_keys(const at::Tensor& query, const at::Tensor& key,
                                        const AttentionArguments& arguments);
 
+/// `mask` in four dims. Throws LayerError kInvalidArgument unless it is bool or floating and
+/// [batch, keys] or broadcasts to [batch, heads, queries, keys].
+at::Tensor checked_mask(std::string_view function, const at::Tensor& mask, const at::Tensor& query,
+                        const at::Tensor& key);
+
+/// What a checked mask, causality and window hide together; nothing where all is seen.
+std::optional<at::Tensor> whole_mask(std::string_view function,
+                                     const std::optional<at::Tensor>& mask, const at::Tensor& query,
+                                     const at::Tensor& key, const AttentionArguments& arguments);
+
 /// [batch, kv heads, keys, dim] with each head `times` times in a row: [batch, heads, keys, dim].
 at::Tensor repeat_heads(const at::Tensor& heads, std::int64_t times);
 

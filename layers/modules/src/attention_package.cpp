@@ -5,6 +5,7 @@
 
 #include "attention_mask.h"
 #include "modules_errors.h"
+#include "op_call.h"
 
 #include "kernelhub/core/log.h"
 #include "kernelhub/torch/op.h"
@@ -17,7 +18,6 @@
 #include <torch/nn/module.h>
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 namespace kernelhub::layers {
@@ -86,6 +86,9 @@ constexpr NamedField kFields[] = {
     {"attention_chunk", Field::kZero},
 };
 
+/// Addends from here on hide a key: what models write, in fp16 too.
+constexpr double kHiding = -1e4;
+
 /// One forward pass as an op sees it.
 struct PackedCall {
   at::Tensor query;  // [batch, rows, heads, dim], or [total, heads, dim] with cu_*
@@ -108,6 +111,9 @@ class AttentionOp {
     for (const Field needed : {Field::kQuery, Field::kKey, Field::kValue, Field::kScale}) {
       if (!takes(needed)) fail("arguments q, k, v and softmax_scale");
     }
+    if (takes(Field::kCuQueries) != takes(Field::kCuKeys)) {
+      fail("both of cu_seqlens_q and cu_seqlens_k, or neither");
+    }
     const auto& returns = handle_.schema().returns();
     returns_list_ = returns.size() == 1 && returns[0].type()->kind() == c10::TypeKind::ListType;
     const bool returns_tensor =
@@ -120,11 +126,12 @@ class AttentionOp {
     return std::find(fields_.begin(), fields_.end(), field) != fields_.end();
   }
 
-  bool has_backward() const {
-    using Key = c10::DispatchKey;
-    return std::any_of(kAutogradKeys.begin(), kAutogradKeys.end(),
-                       [this](Key key) { return handle_.hasKernelForDispatchKey(key); });
+  /// Throws kSchemaMismatch unless the op takes sequences of many lengths.
+  void require_varlen() const {
+    if (!takes(Field::kCuQueries)) fail("cu_seqlens_q and cu_seqlens_k");
   }
+
+  bool has_backward() const { return records_gradients(handle_); }
 
   at::Tensor operator()(const PackedCall& call, const AttentionArguments& arguments,
                         double dropout) const {
@@ -141,10 +148,6 @@ class AttentionOp {
   }
 
  private:
-  static constexpr std::array kAutogradKeys{
-      c10::DispatchKey::Autograd, c10::DispatchKey::AutogradCPU, c10::DispatchKey::AutogradCUDA,
-      c10::DispatchKey::CompositeImplicitAutograd};
-
   [[noreturn]] void fail(std::string_view expected) const {
     throw modules_errors::unusable_attention_op(package_.info().metadata.id,
                                                 c10::toString(handle_.schema()), expected);
@@ -234,27 +237,28 @@ class AttentionOp {
 struct Unpadding {
   at::Tensor rows;        // int64 [total]
   at::Tensor boundaries;  // int32 [batch + 1]
-  std::int64_t longest = 0;
+  std::int64_t longest;   // 0 where nobody asks for it: it is read back from the device
 };
 
-Unpadding unpad(const at::Tensor& is_row) {
+Unpadding unpad(const at::Tensor& is_row, bool needs_longest) {
   const at::Tensor lengths = is_row.sum(-1, /*keepdim=*/false, at::kInt);
   const at::Tensor zero = at::zeros({1}, lengths.options());
   return {is_row.flatten().nonzero().flatten(), at::cat({zero, lengths.cumsum(0, at::kInt)}),
-          lengths.numel() == 0 ? 0 : lengths.max().item<std::int64_t>()};
+          needs_longest ? lengths.max().item<std::int64_t>() : 0};
 }
 
 class PackageAttention {
  public:
   PackageAttention(std::string name, const Kernel& kernel, const std::string& op)
       : name_(std::move(name)), dense_(op_named(kernel, op)) {
-    if (dense_.takes(Field::kCuQueries)) return;
-    if (!op.empty()) return;
+    if (dense_.takes(Field::kCuQueries) || !op.empty()) return;
     try {
       varlen_.emplace(kernel, "varlen_fwd");
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kOpNotFound) throw;
+      return;
     }
+    varlen_->require_varlen();
   }
 
   Attention operator()(const torch::nn::Module& module, const at::Tensor& query,
@@ -262,17 +266,29 @@ class PackageAttention {
                        const std::optional<at::Tensor>& mask,
                        const AttentionArguments& arguments) const {
     checked_group(name_, query, key, value, arguments);
+    for (const at::Tensor* tensor : {&query, &key, &value}) {
+      if (tensor->numel() != 0) continue;
+      throw modules_errors::bad_attention_call(name_, "query, key and value",
+                                               "no dimension of size 0", "one");
+    }
+    if (arguments.wants_weights) {
+      warn_once("attention.weights:" + name_,
+                "attention function '" + name_ + "' returns no weights; 'eager' does");
+    }
     const double dropout = module.is_training() ? arguments.dropout : 0.0;
-    require_support(query, key, value, arguments, dropout);
     const at::ScalarType dtype = call_dtype(module, query);
     const auto rows_first = [dtype](const at::Tensor& tensor) {
       return tensor.to(dtype).transpose(1, 2);
     };
-    PackedCall call{rows_first(query), rows_first(key), rows_first(value), {}, {},
-                    query.size(2),     key.size(2)};
-    const std::optional<at::Tensor> seen = padding_mask(mask, query, key);
-    const at::Tensor out =
-        seen ? without_padding(call, *seen, arguments, dropout) : dense_(call, arguments, dropout);
+    const PackedCall call{rows_first(query), rows_first(key), rows_first(value), {}, {},
+                          query.size(2),     key.size(2)};
+    at::Tensor out;
+    if (mask) {
+      out = without_padding(call, keys_seen(*mask, query, key), arguments, dropout);
+    } else {
+      require_support(dense_, call, arguments, dropout);
+      out = dense_(call, arguments, dropout);
+    }
     return {out.to(query.scalar_type()).contiguous(), {}};
   }
 
@@ -287,34 +303,33 @@ class PackageAttention {
     return {kernel, "fwd"};
   }
 
-  void require_support(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+  /// Refuses what `op`, the one about to be called, would leave out.
+  void require_support(const AttentionOp& op, const PackedCall& call,
                        const AttentionArguments& arguments, double dropout) const {
-    for (const at::Tensor* tensor : {&query, &key, &value}) {
-      if (tensor->numel() != 0) continue;
-      throw modules_errors::bad_attention_call(name_, "query, key and value",
-                                               "no dimension of size 0", "one");
+    const bool has_window = arguments.sliding_window.has_value();
+    const bool takes_window = op.takes(Field::kWindowLeft) && op.takes(Field::kWindowRight);
+    const struct {
+      bool is_asked;
+      bool is_there;
+      const char* name;
+    } features[] = {
+        {arguments.is_causal, op.takes(Field::kCausal), "causality"},
+        {has_window, takes_window, "a sliding window"},
+        {arguments.softcap > 0.0, op.takes(Field::kSoftcap), "a softcap"},
+        {dropout > 0.0, op.takes(Field::kDropout), "dropout"},
+        {arguments.sinks.has_value(), op.takes(Field::kSinks), "sinks"},
+        {needs_grad(call, arguments), op.has_backward(), "gradients (its op has no backward)"},
+    };
+    for (const auto& feature : features) {
+      if (!feature.is_asked || feature.is_there) continue;
+      throw modules_errors::attention_lacks(name_, feature.name);
     }
-    if (dropout > 0.0 && !dense_.takes(Field::kDropout)) {
-      throw modules_errors::attention_lacks(name_, "dropout");
-    }
-    if (arguments.sinks && !dense_.takes(Field::kSinks)) {
-      throw modules_errors::attention_lacks(name_, "sinks");
-    }
-    if (arguments.softcap > 0.0 && !dense_.takes(Field::kSoftcap)) {
-      throw modules_errors::attention_lacks(name_, "a softcap");
-    }
-    if (arguments.sliding_window && !dense_.takes(Field::kWindowLeft)) {
-      throw modules_errors::attention_lacks(name_, "a sliding window");
-    }
-    const bool needs_grad = at::GradMode::is_enabled() &&
-                            (query.requires_grad() || key.requires_grad() || value.requires_grad());
-    if (needs_grad && !dense_.has_backward()) {
-      throw modules_errors::attention_lacks(name_, "gradients (its op has no backward)");
-    }
-    if (arguments.wants_weights) {
-      warn_once("attention.weights:" + name_,
-                "attention function '" + name_ + "' returns no weights; 'eager' does");
-    }
+  }
+
+  static bool needs_grad(const PackedCall& call, const AttentionArguments& arguments) {
+    if (!at::GradMode::is_enabled()) return false;
+    return call.query.requires_grad() || call.key.requires_grad() || call.value.requires_grad() ||
+           (arguments.sinks && arguments.sinks->requires_grad());
   }
 
   /// CUDA packages have kernels for 16 bits only: fp32 is cast to the dtype of the module's
@@ -334,40 +349,44 @@ class PackageAttention {
         "float32");
   }
 
-  /// [batch, keys] of true where a key is no padding; nothing where the mask hides nothing.
-  std::optional<at::Tensor> padding_mask(const std::optional<at::Tensor>& mask,
-                                         const at::Tensor& query, const at::Tensor& key) const {
-    if (!mask) return {};
-    at::Tensor flat = *mask;
-    while (flat.dim() > 2 && flat.size(1) == 1) flat = flat.squeeze(1);
-    if (flat.dim() != 2 || flat.size(0) != query.size(0) || flat.size(1) != key.size(2)) {
+  /// [batch, keys] of true where a key is no padding.
+  at::Tensor keys_seen(const at::Tensor& mask, const at::Tensor& query,
+                       const at::Tensor& key) const {
+    const at::Tensor given = checked_mask(name_, mask, query, key);
+    if (given.size(1) != 1 || given.size(2) != 1) {
       throw modules_errors::bad_attention_call(
           name_, "mask",
-          "one that hides padding, [batch, keys] or [batch, 1, 1, keys] (causality and windows are "
-          "arguments)",
-          "another shape");
+          "one that hides the same keys from all heads and queries, [batch, keys] or [batch, 1, 1, "
+          "keys] (causality and windows are arguments)",
+          "a mask of heads or queries");
     }
-    if (flat.scalar_type() != at::kBool) {
-      flat = flat.is_floating_point() ? flat == 0.0 : flat.to(at::kBool);
-    }
-    if (flat.all().item<bool>()) return {};
-    return flat;
+    const at::Tensor flat = given.squeeze(1).squeeze(1).expand({query.size(0), -1});
+    if (flat.scalar_type() == at::kBool) return flat;
+    const at::Tensor is_seen = flat == 0.0;
+    if ((is_seen | (flat <= kHiding)).all().item<bool>()) return is_seen;
+    throw modules_errors::bad_attention_call(
+        name_, "mask", "0 where a key is seen and a large negative addend where not", "a bias");
   }
 
   at::Tensor without_padding(const PackedCall& padded, const at::Tensor& is_key,
                              const AttentionArguments& arguments, double dropout) const {
     const AttentionOp* op = dense_.takes(Field::kCuQueries) ? &dense_ : nullptr;
     if (op == nullptr && varlen_) op = &*varlen_;
-    if (op == nullptr) throw modules_errors::attention_lacks(name_, "padding (no varlen op)");
     const std::int64_t batch = padded.query.size(0);
     const std::int64_t queries = padded.query.size(1);
     const std::int64_t keys = padded.key.size(1);
+    const Unpadding k = unpad(is_key, op != nullptr && op->takes(Field::kMaxKeys));
+    if (k.rows.numel() == batch * keys) {  // the mask hides nothing
+      require_support(dense_, padded, arguments, dropout);
+      return dense_(padded, arguments, dropout);
+    }
+    if (op == nullptr) throw modules_errors::attention_lacks(name_, "padding (no varlen op)");
+    require_support(*op, padded, arguments, dropout);
     // Queries are the last of the keys' positions; a single one is never padding.
     const at::Tensor is_query = queries == 1 || queries > keys
                                     ? is_key.new_full({batch, queries}, true)
                                     : is_key.slice(1, keys - queries, keys);
-    const Unpadding q = unpad(is_query);
-    const Unpadding k = unpad(is_key);
+    const Unpadding q = unpad(is_query, op->takes(Field::kMaxQueries));
     const auto packed = [](const at::Tensor& tensor, const Unpadding& rows) {
       return tensor.flatten(0, 1).index_select(0, rows.rows);
     };

@@ -93,7 +93,9 @@ at::Tensor BindingPlan::run_unary(const ModuleInputs& inputs, const at::Tensor& 
   // What inference mode allocates says so, and spares the question to the thread's grad mode.
   if (!out.is_inference() && !op_records_gradients_ && at::GradMode::is_enabled() &&
       needs_grad(inputs, c10::IValue(x))) {
-    return run(inputs, c10::IValue(x));
+    out.reset();  // a recorded call allocates its own
+    BoundResults results = run_recorded(inputs, c10::IValue(x));
+    return results.empty() ? at::Tensor() : std::move(results[0]);
   }
   if (out_in_) {
     out_in_->call(out, x);
@@ -134,7 +136,7 @@ BoundResults BindingPlan::run_several(const ModuleInputs& inputs,
   if (!op_records_gradients_ && at::GradMode::is_enabled() && needs_grad(inputs, arguments)) {
     return run_recorded(inputs, arguments);
   }
-  CallResults given;
+  CallResults given(source_, layer_);
   return call(call_, inputs, arguments, given);
 }
 

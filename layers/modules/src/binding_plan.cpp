@@ -13,14 +13,6 @@
 #include <utility>
 
 namespace kernelhub::layers {
-namespace {
-
-bool has_kernel(const c10::OperatorHandle& op, std::initializer_list<c10::DispatchKey> keys) {
-  return std::any_of(keys.begin(), keys.end(),
-                     [&](c10::DispatchKey key) { return op.hasKernelForDispatchKey(key); });
-}
-
-}  // namespace
 
 /// Fills one plan.
 class BindingPlan::Builder {
@@ -36,11 +28,10 @@ class BindingPlan::Builder {
     if (binding_.backward) read_backward(*binding_.backward);
     read_guard();
     find_typed_path();
-    using Key = c10::DispatchKey;
     const c10::OperatorHandle& op = plan_.call_.op;
-    plan_.abilities_.can_torch_compile = binding_.can_torch_compile || has_kernel(op, {Key::Meta});
-    plan_.op_records_gradients_ = has_kernel(
-        op, {Key::Autograd, Key::AutogradCPU, Key::AutogradCUDA, Key::CompositeImplicitAutograd});
+    plan_.abilities_.can_torch_compile =
+        binding_.can_torch_compile || op.hasKernelForDispatchKey(c10::DispatchKey::Meta);
+    plan_.op_records_gradients_ = records_gradients(op);
     plan_.abilities_.has_backward = plan_.op_records_gradients_ || plan_.backward_.has_value();
   }
 

@@ -6,9 +6,19 @@
 #include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace kernelhub::layers {
+
+bool records_gradients(const c10::OperatorHandle& op) {
+  constexpr c10::DispatchKey kKeys[] = {c10::DispatchKey::Autograd, c10::DispatchKey::AutogradCPU,
+                                        c10::DispatchKey::AutogradCUDA,
+                                        c10::DispatchKey::CompositeImplicitAutograd};
+  return std::any_of(std::begin(kKeys), std::end(kKeys),
+                     [&](c10::DispatchKey key) { return op.hasKernelForDispatchKey(key); });
+}
 
 at::Tensor make_output(const Step& step, c10::IntArrayRef sizes, const c10::TensorOptions& options,
                        std::string_view source, std::string_view layer) {
@@ -59,7 +69,13 @@ void CallResults::call(const OpCall& call, c10::Stack& stack) {
 
 at::Tensor CallResults::get(const ResultRef& ref) const {
   if (ref.is_out) return outs_[ref.index];
-  return returned_.at(ref.index);
+  if (ref.index >= returned_.size()) {
+    throw modules_errors::bad_binding(
+        source_, layer_, "result",
+        fmt::format("an index into the {} tensors of the op's list", returned_.size()),
+        std::to_string(ref.index));
+  }
+  return returned_[ref.index];
 }
 
 }  // namespace kernelhub::layers

@@ -43,7 +43,8 @@ struct Step {
   std::int64_t last_dim_divisor = 1;
   std::int64_t last_dim_factor = 1;
   std::optional<c10::ScalarType> dtype;
-  std::optional<std::uint32_t> only_for;  // kOutput: nothing unless this gradient is asked for
+  // kOutput: nothing unless one of these gradients is asked for; empty: always allocated.
+  std::vector<std::uint32_t> only_for;
   c10::IValue constant;
 };
 
@@ -140,6 +141,8 @@ class OpCallBuilder {
   ModuleReads& reads_;
 };
 
+/// Whether the op itself makes its results part of autograd's graph.
+bool records_gradients(const c10::OperatorHandle& op);
 /// `T?` rather than `T`.
 bool is_optional(const c10::Argument& argument);
 /// Kind of a scalar argument; nothing for tensors, lists and strings.
@@ -160,12 +163,17 @@ inline bool is_plain(const TensorLayout& layout) {
 /// Tensors that a finished call gave.
 class CallResults {
  public:
+  /// `source` and `layer` are named in errors and must outlive this.
+  CallResults(std::string_view source, std::string_view layer) : source_(source), layer_(layer) {}
   void add_out(const at::Tensor& out) { outs_.push_back(out); }
   /// Calls the op on the stack of its arguments and keeps what it returned.
   void call(const OpCall& call, c10::Stack& stack);
+  /// Throws LayerError kInvalidBinding where the op returned a shorter list than the binding says.
   at::Tensor get(const ResultRef& ref) const;
 
  private:
+  std::string_view source_;
+  std::string_view layer_;
   c10::SmallVector<at::Tensor, 2> outs_;
   std::vector<at::Tensor> returned_;
 };

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace kernelhub::layers {
@@ -204,6 +205,9 @@ Step OpCallBuilder::step(const DimArgument& term, const c10::Argument& argument,
   Step made;
   made.kind = StepKind::kDim;
   point_at(made, term.name, scope.path, scope);
+  if (made.of_module && reads_.tensors[made.index].optional) {
+    fail(scope.path, "a tensor that is always there", "one the module may lack: " + term.name);
+  }
   made.dim = term.dim;
   return made;
 }
@@ -291,6 +295,9 @@ void OpCallBuilder::add_steps(OpCall& made, const std::vector<BindingArgument>& 
 
 ResultRef OpCallBuilder::result(const OpCall& call, const BindingResult& wanted,
                                 const std::string& path) const {
+  if (wanted.index > std::numeric_limits<std::uint32_t>::max()) {
+    fail(path, "the index of a result", std::to_string(wanted.index));
+  }
   const auto index = static_cast<std::uint32_t>(wanted.index);
   if (wanted.is_out) return {true, index};
   const auto& returns = call.op.schema().returns();
@@ -350,18 +357,19 @@ BackwardCall OpCallBuilder::backward_call(const c10::OperatorHandle& op,
   return made;
 }
 
-/// An `out` that the op takes as optional is given where its gradient is asked for.
+/// An `out` that the op takes as optional is given where a gradient that it holds is asked for.
 void OpCallBuilder::skip_where_not_asked(BackwardCall& made) const {
   std::uint32_t outputs = 0;
   for (std::size_t i = 0; i < made.steps.size(); ++i) {
     Step& step = made.steps[i];
     if (step.kind != StepKind::kOutput) continue;
     const std::uint32_t output = outputs++;
-    const auto grad = std::find_if(made.grads.begin(), made.grads.end(), [&](const auto& g) {
-      return g.result.is_out && g.result.index == output;
-    });
-    if (grad == made.grads.end() || !is_optional(made.op.schema().arguments()[i])) continue;
-    step.only_for = static_cast<std::uint32_t>(grad - made.grads.begin());
+    if (!is_optional(made.op.schema().arguments()[i])) continue;
+    for (std::size_t grad = 0; grad < made.grads.size(); ++grad) {
+      const ResultRef& result = made.grads[grad].result;
+      if (!result.is_out || result.index != output) continue;
+      step.only_for.push_back(static_cast<std::uint32_t>(grad));
+    }
   }
 }
 

@@ -186,12 +186,17 @@ c10::IValue BindingPlan::GradientNode::argument(const Step& step, const Values& 
     case StepKind::kDim: {
       const Shape& like = shape(step.of_module, step.index);
       const auto dims = static_cast<std::int64_t>(like.sizes.size());
-      return like.sizes[static_cast<std::size_t>(c10::maybe_wrap_dim(step.dim, dims))];
+      return like.sizes[static_cast<std::size_t>(
+          c10::maybe_wrap_dim(step.dim, dims, /*wrap_scalar=*/false))];
     }
     case StepKind::kOutput: {
       const Shape& like = shape(step.of_module, step.index);
       if (!like.is_tensor) return {};
-      if (step.only_for && !task_should_compute_output(*step.only_for)) return {};
+      if (!step.only_for.empty() &&
+          std::none_of(step.only_for.begin(), step.only_for.end(),
+                       [this](std::uint32_t grad) { return task_should_compute_output(grad); })) {
+        return {};
+      }
       return make_output(step, like.sizes, like.options, plan_->source_, plan_->layer_);
     }
     default:
@@ -202,7 +207,7 @@ c10::IValue BindingPlan::GradientNode::argument(const Step& step, const Values& 
 variable_list BindingPlan::GradientNode::gradients(const variable_list& grads) {
   const Values values = unpack();
   torch::jit::Stack stack;
-  CallResults given;
+  CallResults given(plan_->source_, plan_->layer_);
   for (const Step& step : backward().steps) {
     stack.push_back(argument(step, values, grads));
     if (step.kind == StepKind::kOutput) {
@@ -278,7 +283,7 @@ BoundResults BindingPlan::run_recorded(const ModuleInputs& inputs,
   const std::shared_ptr<GradientNode> node(new GradientNode(shared_from_this(), inputs, arguments),
                                            torch::autograd::deleteNode);
   const ForwardCall& forward = training_call_ ? *training_call_ : call_;
-  CallResults given;
+  CallResults given(source_, layer_);
   BoundResults results;
   {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
