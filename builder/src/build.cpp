@@ -93,8 +93,9 @@ bool is_up_to_date(const VariantPlan& plan, const BuildToml& toml, const Package
 
 class VariantBuild {
  public:
-  VariantBuild(const Project& project, const VariantPlan& plan, const BuildOptions& options)
-      : project_(project), plan_(plan), options_(options), facts_(project.facts) {
+  VariantBuild(const Project& project, const VariantPlan& plan, const BuildOptions& options,
+               Stages& stages)
+      : project_(project), plan_(plan), options_(options), stages_(stages), facts_(project.facts) {
     facts_.toolchain = tool_versions(plan, project.tools);
   }
 
@@ -108,8 +109,7 @@ class VariantBuild {
     const auto start = std::chrono::steady_clock::now();
     try {
       if (!options_.filter.components.empty()) {
-        const Stage stage(project_.sources, plan_);
-        compile(stage.directory());
+        compile(stages_.of(plan_));
         outcome.status = VariantOutcome::Status::kCompiled;
       } else if (!options_.force && is_up_to_date(plan_, project_.toml, facts_, target)) {
         outcome.status = VariantOutcome::Status::kUpToDate;
@@ -132,9 +132,9 @@ class VariantBuild {
 
  private:
   void make(const fs::path& target) {
-    const Stage stage(project_.sources, plan_);
+    Stage& stage = stages_.of(plan_);
     if (plan_.framework != FrameworkKind::kNoarch) {
-      const CompileCommands commands = compile(stage.directory());
+      const CompileCommands commands = compile(stage);
       announce("link " + plan_.binary(),
                [&] { link_variant(plan_, project_.tools, commands, stage.directory()); });
     }
@@ -145,12 +145,12 @@ class VariantBuild {
     publish_directory(folder.path(), target);
   }
 
-  CompileCommands compile(const fs::path& stage) {
+  CompileCommands compile(Stage& stage) {
     const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
     CompileCommands commands = compile_commands(
-        project_.toml, plan_, project_.tools, project_.sources, stage,
+        project_.toml, plan_, project_.tools, project_.sources, stage.directory(),
         {options_.jobs > 0 ? options_.jobs : cores, options_.filter.components.empty()});
-    run_jobs(plan_.variant, commands.jobs, stage, options_.jobs, options_.progress);
+    stage.compile(plan_, commands.jobs, options_.jobs, options_.progress);
     return commands;
   }
 
@@ -197,6 +197,7 @@ class VariantBuild {
   const Project& project_;
   const VariantPlan& plan_;
   const BuildOptions& options_;
+  Stages& stages_;
   PackageFacts facts_;
 };
 
@@ -257,8 +258,9 @@ BuildReport build_project(const BuildOptions& options) {
     }
     throw builder_errors::nothing_to_build(project.toml.directory, reasons);
   }
+  Stages stages(project.sources);
   for (const VariantPlan& variant : plan.variants) {
-    report.variants.push_back(VariantBuild(project, variant, options).run());
+    report.variants.push_back(VariantBuild(project, variant, options, stages).run());
   }
   const bool packages = !options.dry_run && options.filter.components.empty() && report.ok();
   for (const SkippedVariant& skipped : plan.skipped) {

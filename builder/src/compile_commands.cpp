@@ -44,6 +44,8 @@ struct Unit {
   const std::vector<std::string>* include = nullptr;
   const std::vector<std::string>* cxx_flags = nullptr;
   const Component* component = nullptr;  // nullptr: bindings
+  /// The same object in the torch and the tvm-ffi variant: it sees neither framework.
+  bool is_shared = false;
 };
 
 class CommandWriter {
@@ -60,8 +62,8 @@ class CommandWriter {
   CompileCommands write() && {
     if (options_.with_bindings) add_bindings();
     for (const Component* component : plan_.components) {
-      add({component->name, &component->src, &component->include, &component->cxx_flags,
-           component});
+      add({component->name, &component->src, &component->include, &component->cxx_flags, component,
+           project_.torch && project_.tvm_ffi && !component->depends_on("torch")});
     }
     std::stable_sort(
         commands_.groups.begin(), commands_.groups.end(),
@@ -87,13 +89,16 @@ class CommandWriter {
       const std::string path = sources_.project_path(source);
       CompileJob job;
       job.label = path;
-      job.object = fmt::format("obj/{}/{}.o", unit.name, path);
+      job.object =
+          fmt::format("obj/{}/{}/{}.o", unit.is_shared ? "shared" : plan_.variant, unit.name, path);
+      job.is_shared = unit.is_shared;
       if (language == Language::kCuda) job.scratch = job.object + kKeepSuffix;
       job.arguments = language == Language::kCuda ? cuda_command(unit, path, job.object)
                                                   : host_command(unit, language, path, job.object);
-      job.memory_bytes = language == Language::kCuda                ? kCudaPeakBytes
-                         : plan_.framework == FrameworkKind::kTorch ? kTorchPeakBytes
-                                                                    : kPlainPeakBytes;
+      const bool sees_torch = plan_.framework == FrameworkKind::kTorch && !unit.is_shared;
+      job.memory_bytes = language == Language::kCuda ? kCudaPeakBytes
+                         : sees_torch                ? kTorchPeakBytes
+                                                     : kPlainPeakBytes;
       group.objects.push_back(job.object);
       commands_.jobs.push_back(std::move(job));
     }
@@ -104,8 +109,9 @@ class CommandWriter {
     commands_.groups.push_back(std::move(group));
   }
 
-  std::string standard() const {
-    const bool cxx20 = plan_.is_torch() && !(tools_.torch->version < MajorMinor{2, 12});
+  std::string standard(const Unit& unit) const {
+    const bool cxx20 =
+        plan_.is_torch() && !unit.is_shared && !(tools_.torch->version < MajorMinor{2, 12});
     return cxx20 ? "-std=c++20" : "-std=c++17";
   }
 
@@ -132,13 +138,14 @@ class CommandWriter {
     return flags;
   }
 
-  std::vector<std::string> defines() const {
+  std::vector<std::string> defines(const Unit& unit) const {
     std::vector<std::string> flags{"-DNDEBUG"};
     if (plan_.backend == BackendKind::kCuda) {
       flags.insert(flags.end(), {"-DCUDA_KERNEL", "-DUSE_CUDA=1"});
     } else {
       flags.push_back("-DCPU_KERNEL");
     }
+    if (unit.is_shared) return flags;
     if (plan_.is_torch()) {
       flags.push_back("-DTORCH_EXTENSION_NAME=" + plan_.id);
       flags.push_back("-DPy_LIMITED_API=0x03090000");
@@ -164,13 +171,13 @@ class CommandWriter {
 
   std::vector<std::string> includes(const Unit& unit) const {
     std::vector<std::string> flags{"-Igen"};
-    add_include(flags, plan_.is_torch() ? "torch-ext" : "tvm-ffi-ext");
+    if (!unit.is_shared) add_include(flags, plan_.is_torch() ? "torch-ext" : "tvm-ffi-ext");
     add_include(flags, "csrc");
     for (const std::string& folder : *unit.include) add_include(flags, folder);
     const auto system = [&](const fs::path& folder) {
       if (!folder.empty()) flags.insert(flags.end(), {"-isystem", folder.string()});
     };
-    if (plan_.is_torch()) {
+    if (plan_.is_torch() && !unit.is_shared) {
       system(tools_.torch->prefix / "include");
       system(tools_.torch->prefix / "include/torch/csrc/api/include");
       system(tools_.python_include);
@@ -205,11 +212,11 @@ class CommandWriter {
     std::vector<std::string> command;
     if (!tools_.ccache.empty()) command.push_back(tools_.ccache.string());
     command.push_back(cxx ? tools_.cxx.string() : tools_.cc.string());
-    append(command, {cxx ? standard() : "-std=c11", "-O3"});
+    append(command, {cxx ? standard(unit) : "-std=c11", "-O3"});
     append(command, host_flags(cxx));
     command.push_back("-frandom-seed=" + source);
     if (tools_.cpu == "x86_64") append(command, {"-include", "gen/glibc_versions.h"});
-    append(command, defines());
+    append(command, defines(unit));
     append(command, includes(unit));
     for (const std::string& flag : *unit.cxx_flags) {
       if (flag.rfind("-l", 0) != 0) command.push_back(flag);
@@ -221,7 +228,7 @@ class CommandWriter {
   std::vector<std::string> cuda_command(const Unit& unit, const std::string& source,
                                         const std::string& object) const {
     std::vector<std::string> command{tools_.nvcc->program.string(), "-ccbin", tools_.cxx.string(),
-                                     standard(), "-O3"};
+                                     standard(unit), "-O3"};
     append(command, {"--expt-relaxed-constexpr", "--expt-extended-lambda", "-DENABLE_FP8"});
     for (const std::string& flag : host_flags(true)) append(command, {"-Xcompiler", flag});
     if (tools_.cpu == "x86_64") append(command, {"-Xcompiler", "-include,gen/glibc_versions.h"});
@@ -231,7 +238,7 @@ class CommandWriter {
         std::max(1, std::min<int>(options_.parallelism, static_cast<int>(archs.size())));
     append(command, {"--threads", std::to_string(threads)});
     append(command, {"--keep", "--keep-dir", object + kKeepSuffix, "--frandom-seed", source});
-    append(command, defines());
+    append(command, defines(unit));
     append(command, includes(unit));
     if (unit.component) append(command, unit.component->cuda_flags);
     append(command, {"-c", "src/" + source, "-o", object});

@@ -10,8 +10,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <iterator>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -50,7 +52,7 @@ void require_directory(const fs::path& directory, mode_t mode, bool shared) {
 
 std::string stage_key(const SourceTree& sources, const VariantPlan& plan) {
   Hasher hasher(DigestAlgorithm::kSha256);
-  hasher.update(fmt::format("{}\n{}\n{}\n", sources.source_hash, plan.variant, plan.id));
+  hasher.update(fmt::format("{}\n{}\n", sources.source_hash, backend_name(plan.backend)));
   for (const std::string& arch : plan.archs) hasher.update(arch + "\n");
   return hasher.finish().hex().substr(0, 16);
 }
@@ -70,6 +72,21 @@ Stage::Stage(const SourceTree& sources, const VariantPlan& plan) {
     fs::copy_file(file.absolute, target);
   }
   write_generated();
+}
+
+void Stage::compile(const VariantPlan& plan, const std::vector<CompileJob>& jobs, int parallelism,
+                    ProgressObserver* progress) {
+  std::vector<CompileJob> open;
+  std::copy_if(jobs.begin(), jobs.end(), std::back_inserter(open),
+               [this](const CompileJob& job) { return shared_objects_.count(job.object) == 0; });
+  run_jobs(plan.variant, open, directory_, parallelism, progress);
+  for (const CompileJob& job : open) {
+    if (job.is_shared) shared_objects_.insert(job.object);
+  }
+}
+
+Stage& Stages::of(const VariantPlan& plan) {
+  return stages_.try_emplace(stage_key(sources_, plan), sources_, plan).first->second;
 }
 
 void Stage::write_generated() const {

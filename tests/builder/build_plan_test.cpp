@@ -39,6 +39,7 @@ BuildToml two_backends() {
   project.torch->src = {"torch-ext/b.cpp"};
   project.torch->stable_abi[BackendKind::kCuda] = {2, 10};
   project.tvm_ffi = TvmFfiSection{};
+  project.tvm_ffi->src = {"tvm-ffi-ext/b.c"};
   project.components = {component("a", BackendKind::kCpu, {"a.cpp"}),
                         component("b", BackendKind::kCuda, {"b.cu"})};
   return project;
@@ -140,7 +141,7 @@ TEST(CompileCommandsTest, SetsTheDefinesOfEachFramework) {
   const BuildPlan plan = plan_build(project, tools, "u", {});
   const auto arguments = [&](std::size_t variant) {
     return compile_commands(project, plan.variants[variant], tools, {}, "/stage", {})
-        .jobs.back()
+        .jobs.front()
         .arguments;
   };
   EXPECT_TRUE(has(arguments(0), "-DTORCH_EXTENSION_NAME=_my_op_cpu_u"));
@@ -148,8 +149,35 @@ TEST(CompileCommandsTest, SetsTheDefinesOfEachFramework) {
   EXPECT_TRUE(has(arguments(0), "-std=c++17"));
   EXPECT_TRUE(has(arguments(1), "-DKERNELHUB_PACKAGE_VERSION=3"));
   EXPECT_TRUE(has(arguments(2), "-DTORCH_TARGET_VERSION=0x020a000000000000"));
-  EXPECT_TRUE(has(arguments(2), "arch=compute_121,code=compute_121"));
-  EXPECT_TRUE(has(arguments(2), "-fno-gnu-unique"));
+}
+
+TEST(CompileCommandsTest, CompilesAComponentWithoutTorchOnceForBothFrameworks) {
+  BuildToml project = two_backends();
+  project.components.push_back(component("t", BackendKind::kCpu, {"t.cpp"}));
+  project.components.back().depends = {"torch"};
+  const Toolchain tools = full_toolchain();
+  const BuildPlan plan = plan_build(project, tools, "u", {});
+  const auto jobs = [&](std::size_t variant) {
+    return compile_commands(project, plan.variants[variant], tools, {}, "/stage", {}).jobs;
+  };
+  const std::vector<CompileJob> torch = jobs(0), tvm_ffi = jobs(1), cuda = jobs(2);
+  ASSERT_EQ(torch.size(), 3u);
+  ASSERT_EQ(tvm_ffi.size(), 2u);
+  EXPECT_TRUE(torch[1].is_shared);
+  EXPECT_EQ(torch[1].object, tvm_ffi[1].object);
+  EXPECT_EQ(torch[1].arguments, tvm_ffi[1].arguments);
+  EXPECT_FALSE(has(torch[1].arguments, "-DTORCH_EXTENSION_NAME=_my_op_cpu_u"));
+  EXPECT_TRUE(has(cuda[1].arguments, "arch=compute_121,code=compute_121"));
+  EXPECT_TRUE(has(cuda[1].arguments, "-fno-gnu-unique"));
+  EXPECT_FALSE(torch[0].is_shared || torch[2].is_shared);
+  EXPECT_TRUE(has(torch[2].arguments, "-DTORCH_EXTENSION_NAME=_my_op_cpu_u"));
+  EXPECT_NE(torch[0].object, tvm_ffi[0].object);
+  project.tvm_ffi.reset();  // the peer builds such a project, and lets every component see torch
+  const BuildPlan alone = plan_build(project, tools, "u", {});
+  const std::vector<CompileJob> peer =
+      compile_commands(project, alone.variants[0], tools, {}, "/stage", {}).jobs;
+  EXPECT_FALSE(peer[1].is_shared);
+  EXPECT_TRUE(has(peer[1].arguments, "-DTORCH_EXTENSION_NAME=_my_op_cpu_u"));
 }
 
 TEST(CompileCommandsTest, NamesADependencyWithoutAFolder) {

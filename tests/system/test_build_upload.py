@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from conftest import ROOT, Run
 from hub_process import Hub
 
 REPO = "kernels-test/scale-by"
@@ -164,6 +164,23 @@ def test_exit_codes_tell_kinds_of_failure_apart(
     result = kernelhub(*arguments)
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_component_without_torch_is_compiled_once_for_both_frameworks(
+    kernelhub: Run, tmp_path: Path
+) -> None:
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    for copy in (together, alone):
+        shutil.copytree(ROOT / "tests/fixtures/projects/scale-by", copy)
+    python = ["--python", sys.executable]
+    built = kernelhub("build", str(together), *python)
+    assert built.returncode == 0, built.stderr
+    assert built.stderr.count("scale_by_cpu/scale_by.c") == 1, built.stderr
+    for variant in (STABLE, TVM_FFI):
+        assert kernelhub("build", str(alone), "--variant", variant, *python).returncode == 0
+        name = next((together / "build" / variant).glob("*.so")).name
+        libraries = [project / "build" / variant / name for project in (together, alone)]
+        assert libraries[0].read_bytes() == libraries[1].read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ struct CompileJob {
   std::string scratch;  // folder to create first, relative to the stage; may be ""
   std::vector<std::string> arguments;
   std::uint64_t memory_bytes = 0;  // expected peak
+  bool is_shared = false;          // the same call in every variant of the stage
 };
 
 /// Runs all jobs with at most `parallelism` at once (0: the processors, lowered so that the
