@@ -39,6 +39,12 @@ inline TensorArg tensor_arg(const char* name, const DLTensor& tensor) {
   return arg;
 }
 
+template <class Tensor>
+std::optional<TensorArg> optional_arg(const char* name, const std::optional<Tensor*>& tensor) {
+  if (!tensor.has_value()) return std::nullopt;
+  return tensor_arg(name, **tensor);
+}
+
 /// The pool of the process that loaded the package; the calling thread where it offers none.
 inline ParallelFor host_parallel_for() {
   const kh_host* host = abi::host();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -24,6 +25,11 @@ struct TensorArg {
 
   std::int64_t numel() const;
 };
+
+/// As checks take an argument that a call may lack: null.
+inline const TensorArg* pointer(const std::optional<TensorArg>& argument) {
+  return argument.has_value() ? &*argument : nullptr;
+}
 
 /// A tensor seen as rows of unit-stride elements: row r starts at r * row_stride.
 struct RowLayout {

@@ -58,6 +58,12 @@ inline TensorArg tensor_arg(const char* name, const torch::stable::Tensor& tenso
           {strides.begin(), strides.end()}};
 }
 
+inline std::optional<TensorArg> optional_arg(const char* name,
+                                             const std::optional<torch::stable::Tensor>& tensor) {
+  if (!tensor.has_value()) return std::nullopt;
+  return tensor_arg(name, *tensor);
+}
+
 /// torch's own intra-op pool: `torch.set_num_threads` holds for the kernels too.
 inline ParallelFor torch_parallel_for() {
   return {[](std::int64_t begin, std::int64_t end, std::int64_t grain, ParallelFor::Body body,

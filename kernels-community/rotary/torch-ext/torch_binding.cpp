@@ -18,18 +18,11 @@
 namespace kernelhub::rotary {
 namespace {
 
+using primitives::optional_arg;
+using primitives::pointer;
 using primitives::tensor_arg;
 using primitives::TensorArg;
 using torch::stable::Tensor;
-
-std::optional<TensorArg> optional_arg(const char* name, const std::optional<Tensor>& tensor) {
-  if (!tensor.has_value()) return std::nullopt;
-  return tensor_arg(name, *tensor);
-}
-
-const TensorArg* pointer(const std::optional<TensorArg>& argument) {
-  return argument ? &*argument : nullptr;
-}
 
 void compute([[maybe_unused]] const char* op, const Params& params,
              [[maybe_unused]] const Tensor& x) {

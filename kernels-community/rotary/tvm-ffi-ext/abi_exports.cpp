@@ -15,20 +15,12 @@
 namespace kernelhub::rotary {
 namespace {
 
+using primitives::optional_arg;
+using primitives::pointer;
 using primitives::tensor_arg;
 using primitives::TensorArg;
 using OptionalTensor = std::optional<const DLTensor*>;
 using OptionalResult = std::optional<DLTensor*>;
-
-template <class Tensor>
-std::optional<TensorArg> optional_arg(const char* name, const std::optional<Tensor*>& tensor) {
-  if (!tensor.has_value()) return std::nullopt;
-  return tensor_arg(name, **tensor);
-}
-
-const TensorArg* pointer(const std::optional<TensorArg>& argument) {
-  return argument ? &*argument : nullptr;
-}
 
 void on_backend(const char* op, const TensorArg& argument) {
   primitives::ArgumentCheck("rotary", op)
