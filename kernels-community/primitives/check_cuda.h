@@ -8,11 +8,14 @@
 
 namespace kernelhub::primitives {
 
-/// Throws std::runtime_error when a launch failed; the text names the op, its shape and the
-/// device's architecture. `rows` and `cols` are those of the output. Does not synchronise.
+/// Throws std::runtime_error when a launch failed, by what the launch itself returned; the text
+/// names the op, its shape and the device's architecture. `rows` and `cols` are those of the
+/// output. Does not synchronise. The runtime also keeps the last error of a thread until somebody
+/// takes it: this takes the one that it throws, and leaves every other to whom it belongs.
 inline void check_launch(const char* package, const char* op, std::int64_t rows, std::int64_t cols,
                          cudaError_t status) {
   if (status == cudaSuccess) return;
+  if (cudaPeekAtLastError() == status) static_cast<void>(cudaGetLastError());
   int device = 0;
   int major = 0;
   int minor = 0;

@@ -225,14 +225,17 @@ cudaError_t launch_elementwise(const ElementwiseRows<T, kInputs, kOutputs>& tens
   }
   const GroupCut cut = cut_groups(spans, kOutputs + kInputs, tensors.rows, tensors.cols, sizeof(T));
   const GroupLaunch shape = group_launch(cut, tensors.rows, cut.is_vectorized ? kUnroll : 1);
-  const dim3 grid(shape.blocks_x, shape.blocks_y);
-  const dim3 block(shape.threads_x, shape.threads_y);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(shape.blocks_x, shape.blocks_y);
+  config.blockDim = dim3(shape.threads_x, shape.threads_y);
+  config.stream = stream;
   if (cut.is_vectorized) {
-    elementwise_vectors<kUnroll><<<grid, block, 0, stream>>>(tensors, cut.has_edges, function);
-  } else {
-    elementwise_elements<<<grid, block, 0, stream>>>(tensors, cut.units, function);
+    return cudaLaunchKernelEx(&config,
+                              &elementwise_vectors<kUnroll, T, kInputs, kOutputs, Function>,
+                              tensors, cut.has_edges, function);
   }
-  return cudaGetLastError();
+  return cudaLaunchKernelEx(&config, &elementwise_elements<T, kInputs, kOutputs, Function>, tensors,
+                            cut.units, function);
 }
 
 }  // namespace kernelhub::primitives

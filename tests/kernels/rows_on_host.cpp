@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <random>
 
+#include "primitives/check_cuda.h"
 #include "primitives/column_sums.cuh"
 
 using namespace kernelhub::primitives;
@@ -104,6 +105,29 @@ bool is_right(std::int64_t rows, std::int64_t cols, std::int64_t extra, std::int
          column_sums == expected_sums;
 }
 
+bool throws(cudaError_t status) {
+  try {
+    check_launch("rows", "sum", 1, 1, status);
+  } catch (const std::runtime_error&) {
+    return true;
+  }
+  return false;
+}
+
+/// A launch answers for itself: what it was refused for is thrown and then gone, and what somebody
+/// else left in the runtime is neither thrown nor taken.
+bool errors_stay_with_their_owners() {
+  const RowLaunch sixteen{512, 1, 8, 16};
+  float none = 0.0f;
+  const cudaError_t refused = launch_rows(&add_row_sums<float, 2, true>, sixteen, 16, 0, nullptr,
+                                          &none, &none, &none, 0, 0, 0, 0, sixteen.threads_per_row);
+  if (refused != cudaErrorInvalidClusterSize || !throws(refused)) return false;
+  if (cudaGetLastError() != cudaSuccess) return false;
+  cuda_on_host::last_error = cudaErrorInvalidValue;
+  if (throws(launch_column_sums(&none, DType::kFloat32, &none, 1, 1, nullptr))) return false;
+  return throws(cudaErrorInvalidClusterSize) && cudaGetLastError() == cudaErrorInvalidValue;
+}
+
 struct Tally {
   int cases = 0;
   int wrong = 0;
@@ -122,6 +146,7 @@ struct Tally {
 
 int main() {
   Tally tally;
+  if (!errors_stay_with_their_owners()) std::printf("wrong: an error is not with its owner\n");
   for (const long cols : {1, 7, 8, 17, 64, 255, 257, 1025, 4097, 16385, 33001}) {
     for (const long rows : {1, 67}) {
       if (rows * cols > 80000) continue;

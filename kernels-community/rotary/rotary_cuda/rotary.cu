@@ -354,8 +354,7 @@ cudaError_t launch_form(const KernelParams& params, cudaStream_t stream) {
   config.stream = stream;
   const auto kernel = cut.is_vectorized ? rotary_kernel<T, S, kInterleaved, true>
                                         : rotary_kernel<T, S, kInterleaved, false>;
-  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, params, units);
-  return status == cudaSuccess ? cudaGetLastError() : status;
+  return cudaLaunchKernelEx(&config, kernel, params, units);
 }
 
 template <class T, class S>

@@ -13,9 +13,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <setjmp.h>
 #include <thread>
 #include <ucontext.h>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -34,9 +36,13 @@ struct dim3 {
   constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidClusterSize = 912 };
 using cudaStream_t = void*;
-enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrMultiProcessorCount };
+enum cudaDeviceAttr {
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrComputeCapabilityMinor,
+  cudaDevAttrMultiProcessorCount
+};
 enum cudaFuncAttribute { cudaFuncAttributeNonPortableClusterSizeAllowed };
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension };
 struct cudaLaunchAttribute {
@@ -63,6 +69,16 @@ struct Device {
   int multiprocessors = 3;
 };
 inline Device device;
+
+constexpr unsigned kPortableCluster = 8;
+inline std::set<const void*> kernels_of_any_cluster;  // cudaFuncSetAttribute was called for them
+inline cudaError_t last_error = cudaSuccess;
+
+/// What a call of the runtime that failed also leaves behind.
+inline cudaError_t failed(cudaError_t error) {
+  last_error = error;
+  return error;
+}
 
 struct Warp {
   std::uint64_t slots[2][32];
@@ -193,7 +209,11 @@ cudaError_t launch(const cudaLaunchConfig_t& config, void (*kernel)(Params...), 
   const auto call = [&] { kernel(params...); };
   using Call = decltype(call);
   const auto entry = [](const void* pointer) { (*static_cast<const Call*>(pointer))(); };
-  if (config.gridDim.x % cluster_size != 0) return cudaErrorInvalidValue;
+  if (config.gridDim.x % cluster_size != 0) return failed(cudaErrorInvalidValue);
+  if (cluster_size > kPortableCluster &&
+      kernels_of_any_cluster.count(reinterpret_cast<const void*>(kernel)) == 0) {
+    return failed(cudaErrorInvalidClusterSize);
+  }
   for (unsigned at = 0; at < config.gridDim.x * config.gridDim.y; at += cluster_size) {
     const unsigned first = at % config.gridDim.x;
     Cluster cluster(cluster_size);
@@ -286,8 +306,9 @@ inline cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrComputeCapabilityMajor ? cuda_on_host::device.capability_major
-                                                          : cuda_on_host::device.multiprocessors;
+  *value = attribute == cudaDevAttrComputeCapabilityMajor   ? cuda_on_host::device.capability_major
+           : attribute == cudaDevAttrComputeCapabilityMinor ? 0
+                                                            : cuda_on_host::device.multiprocessors;
   return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
@@ -301,7 +322,10 @@ inline cudaError_t cudaMemset2DAsync(void* to, std::size_t pitch, int value, std
   }
   return cudaSuccess;
 }
-inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int) {
+  cuda_on_host::kernels_of_any_cluster.insert(kernel);
+  return cudaSuccess;
+}
 inline cudaError_t cudaOccupancyMaxActiveClusters(int* count, const void*,
                                                   const cudaLaunchConfig_t*) {
   *count = 1;
@@ -312,4 +336,10 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                Params... params) {
   return cuda_on_host::launch(*config, kernel, params...);
 }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetLastError() {
+  return std::exchange(cuda_on_host::last_error, cudaSuccess);
+}
+inline cudaError_t cudaPeekAtLastError() { return cuda_on_host::last_error; }
+inline const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorInvalidClusterSize ? "invalid cluster size" : "invalid argument";
+}
