@@ -295,7 +295,8 @@ inline cudaError_t cluster_limit(int* limit) {
 }
 
 /// The launch shape for the current device, which is asked only where a row is so wide that blocks
-/// must share it: by `clustered`.
+/// must share it: by `clustered`, which must be the kernel that is launched then, as a launch of
+/// more than eight blocks is allowed to it alone.
 template <class... Args>
 cudaError_t device_row_launch(RowLaunch* launch, std::int64_t cols, std::int64_t element_size,
                               int max_groups, void (*clustered)(Args...)) {
@@ -325,7 +326,8 @@ cudaError_t device_row_launch(RowLaunch* launch, std::int64_t cols, std::int64_t
   return cudaSuccess;
 }
 
-/// Launches `kernel` over `rows` rows in at most `max_blocks` blocks.
+/// Launches `kernel` in `blocks` blocks (row_blocks) of `launch`, with `shared_bytes` of dynamic
+/// shared memory each.
 template <class... Params, class... Args>
 cudaError_t launch_rows(void (*kernel)(Params...), const RowLaunch& launch, unsigned blocks,
                         std::size_t shared_bytes, cudaStream_t stream, Args&&... args) {

@@ -112,12 +112,6 @@ bool forward_and_backward_are_right(const Case& c) {
   backward.grad_dtype = params.out_dtype;
   backward.grad_x = grad_x.data;
   backward.grad_weight = grad_weight.data;
-  std::int64_t size_bytes = 0;
-  if (rmsnorm::cuda::backward_workspace(params.dtype, c.rows, c.cols, &size_bytes) != cudaSuccess) {
-    return false;
-  }
-  std::vector<float> workspace(static_cast<std::size_t>(size_bytes) / sizeof(float), NAN);
-  backward.workspace = workspace.data();
   backward.grad_out = grad.data;
   backward.x = normalised.data;
   backward.weight = weight.data;
@@ -129,7 +123,16 @@ bool forward_and_backward_are_right(const Case& c) {
   backward.x_stride = normalised.pitch;
   backward.eps = kEps;
   backward.offset = 0.5;
-  if (rmsnorm::cuda::launch_backward(backward, nullptr) != cudaSuccess) return false;
+  rmsnorm::cuda::BackwardPlan plan{};
+  if (rmsnorm::cuda::plan_backward(backward, &plan) != cudaSuccess) return false;
+  std::int64_t most_bytes = 0;
+  if (rmsnorm::cuda::backward_workspace(params.dtype, c.rows, c.cols, &most_bytes) != cudaSuccess ||
+      most_bytes < plan.workspace_bytes) {
+    return false;
+  }
+  std::vector<float> workspace(static_cast<std::size_t>(plan.workspace_bytes) / sizeof(float), NAN);
+  backward.workspace = workspace.data();
+  if (rmsnorm::cuda::launch_backward(backward, plan, nullptr) != cudaSuccess) return false;
 
   const double share = 1.0 / static_cast<double>(c.cols);
   std::vector<double> column_sums(static_cast<std::size_t>(c.cols));
@@ -208,6 +211,15 @@ int main() {
     cuda_on_host::device.capability_major = major;
     run_all(tally, {3, 17000, 0, 0, false});
     run_all(tally, {2, 17001, 1, 1, true});
+  }
+  // Sixteen blocks share a row.
+  cuda_on_host::device.capability_major = 9;
+  for (const long extra : {0, 1}) {
+    const Case wide{1, 132'096, extra, extra, false};
+    tally.add("bf16",
+              forward_and_backward_are_right<__nv_bfloat16, __nv_bfloat16, __nv_bfloat16>(wide),
+              wide);
+    tally.add("fp16 by fp32", forward_and_backward_are_right<__half, float, float>(wide), wide);
   }
   std::printf("cases %d wrong %d\n", tally.cases, tally.wrong);
 }

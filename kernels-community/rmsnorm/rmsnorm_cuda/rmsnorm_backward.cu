@@ -205,62 +205,63 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
   }
 }
 
-/// Shape of a launch and how many partial rows it makes.
-struct Plan {
-  RowLaunch shape;
-  std::int64_t partials;
-};
+template <class T, class G>
+bool is_aligned(const BackwardParams& params) {
+  if (sizeof(T) != sizeof(G)) return false;
+  const auto has_aligned_rows = [&](const void* data, std::int64_t stride) {
+    return primitives::has_aligned_rows(static_cast<const T*>(data), params.rows, params.cols,
+                                        stride);
+  };
+  return has_aligned_rows(params.x, params.x_stride) &&
+         has_aligned_rows(params.grad_out, params.grad_out_stride) &&
+         (params.grad_x == nullptr || has_aligned_rows(params.grad_x, params.grad_x_stride)) &&
+         is_aligned_weight<T>(params.weight, params.weight_dtype, params.cols);
+}
 
 template <class T, class G>
-cudaError_t make_plan(std::int64_t rows, std::int64_t cols, Plan* plan) {
+using BackwardKernel = void (*)(Backward<T, G>, int);
+
+/// For rows that blocks share.
+template <class T, class G>
+BackwardKernel<T, G> clustered_backward_kernel(bool is_aligned) {
+  if constexpr (sizeof(T) == sizeof(G)) {
+    if (is_aligned) return &rms_norm_backward_rows<T, G, kBackwardGroups<T>, true, true>;
+  }
+  return &rms_norm_backward_rows<T, G, kBackwardGroups<T>, true, false>;
+}
+
+template <class T, class G>
+BackwardKernel<T, G> backward_kernel(const BackwardPlan& plan) {
+  if (plan.shape.groups == 0) return &rms_norm_backward_wide_rows<T, G>;
+  if (plan.shape.cluster > 1) return clustered_backward_kernel<T, G>(plan.is_aligned);
+  if constexpr (sizeof(T) == sizeof(G)) {
+    if (plan.is_aligned) return &rms_norm_backward_rows<T, G, kBackwardGroups<T>, false, true>;
+  }
+  return &rms_norm_backward_rows<T, G, kBackwardGroups<T>, false, false>;
+}
+
+template <class T, class G>
+cudaError_t plan_types(std::int64_t rows, std::int64_t cols, bool is_aligned, BackwardPlan* plan) {
+  plan->is_aligned = is_aligned;
   cudaError_t status =
       primitives::device_row_launch(&plan->shape, cols, sizeof(T), kBackwardGroups<T>,
-                                    &rms_norm_backward_rows<T, G, kBackwardGroups<T>, true, false>);
+                                    clustered_backward_kernel<T, G>(is_aligned));
   int device = 0;
   int multiprocessors = 0;
   if (status == cudaSuccess) status = cudaGetDevice(&device);
   if (status == cudaSuccess) {
     status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
   }
-  if (status == cudaSuccess) {
-    plan->partials = primitives::partial_rows(plan->shape, rows, multiprocessors);
-  }
-  return status;
-}
-
-template <class T, class G>
-bool is_aligned(const Backward<T, G>& tensors) {
-  const auto has_aligned_rows = [&](auto* data, std::int64_t stride) {
-    return primitives::has_aligned_rows(data, tensors.rows, tensors.cols, stride);
-  };
-  return has_aligned_rows(tensors.x, tensors.x_stride) &&
-         has_aligned_rows(tensors.grad_out, tensors.grad_out_stride) &&
-         (tensors.grad_x == nullptr || has_aligned_rows(tensors.grad_x, tensors.grad_x_stride)) &&
-         is_aligned_weight<T>(tensors.weight, tensors.weight_dtype, tensors.cols);
-}
-
-template <class T, class G>
-using BackwardKernel = void (*)(Backward<T, G>, int);
-
-template <class T, class G>
-BackwardKernel<T, G> backward_kernel(const RowLaunch& shape, bool is_aligned) {
-  constexpr int kGroups = kBackwardGroups<T>;
-  if (shape.groups == 0) return &rms_norm_backward_wide_rows<T, G>;
-  if constexpr (sizeof(T) == sizeof(G)) {
-    if (is_aligned && shape.cluster > 1) {
-      return &rms_norm_backward_rows<T, G, kGroups, true, true>;
-    }
-    if (is_aligned) return &rms_norm_backward_rows<T, G, kGroups, false, true>;
-  }
-  if (shape.cluster > 1) return &rms_norm_backward_rows<T, G, kGroups, true, false>;
-  return &rms_norm_backward_rows<T, G, kGroups, false, false>;
-}
-
-template <class T, class G>
-cudaError_t launch_types(const BackwardParams& params, cudaStream_t stream) {
-  Plan plan{};
-  cudaError_t status = make_plan<T, G>(params.rows, params.cols, &plan);
   if (status != cudaSuccess) return status;
+  plan->partials = primitives::partial_rows(plan->shape, rows, multiprocessors);
+  plan->workspace_bytes = primitives::partial_elements(plan->partials, cols, 1) *
+                          static_cast<std::int64_t>(sizeof(float));
+  return cudaSuccess;
+}
+
+template <class T, class G>
+cudaError_t launch_types(const BackwardParams& params, const BackwardPlan& plan,
+                         cudaStream_t stream) {
   auto* partial = params.grad_weight == nullptr ? nullptr : static_cast<float*>(params.workspace);
   const Backward<T, G> tensors{static_cast<T*>(params.grad_x),
                                partial,
@@ -279,9 +280,9 @@ cudaError_t launch_types(const BackwardParams& params, cudaStream_t stream) {
   const RowLaunch& shape = plan.shape;
   const std::size_t shared_bytes =
       shape.groups == 0 ? 0 : ColumnPartials<T, kBackwardGroups<T>>::shared_bytes(shape);
-  status = primitives::launch_rows(backward_kernel<T, G>(shape, is_aligned(tensors)), shape,
-                                   static_cast<unsigned>(plan.partials * shape.cluster),
-                                   shared_bytes, stream, tensors, shape.threads_per_row);
+  const cudaError_t status = primitives::launch_rows(
+      backward_kernel<T, G>(plan), shape, static_cast<unsigned>(plan.partials * shape.cluster),
+      shared_bytes, stream, tensors, shape.threads_per_row);
   if (status != cudaSuccess || partial == nullptr) return status;
   return primitives::launch_column_sums(params.grad_weight, params.weight_dtype, partial,
                                         plan.partials, params.cols, stream);
@@ -289,29 +290,40 @@ cudaError_t launch_types(const BackwardParams& params, cudaStream_t stream) {
 
 }  // namespace
 
+cudaError_t plan_backward(const BackwardParams& params, BackwardPlan* plan) {
+  return primitives::with_device_type(params.dtype, [&](auto type) {
+    using T = decltype(type);
+    if (params.grad_dtype != params.dtype) {
+      return plan_types<T, float>(params.rows, params.cols, false, plan);
+    }
+    return plan_types<T, T>(params.rows, params.cols, is_aligned<T, T>(params), plan);
+  });
+}
+
 cudaError_t backward_workspace(DType dtype, std::int64_t rows, std::int64_t cols,
                                std::int64_t* size_bytes) {
   *size_bytes = 0;
   if (rows == 0 || cols == 0) return cudaSuccess;
   return primitives::with_device_type(dtype, [&](auto type) {
     using T = decltype(type);
-    // The plan for fp32 gradients may differ where clusters of sixteen do not fit: take the larger.
-    Plan plans[2] = {};
-    cudaError_t status = make_plan<T, T>(rows, cols, &plans[0]);
-    if (status == cudaSuccess) status = make_plan<T, float>(rows, cols, &plans[1]);
-    const std::int64_t partials =
-        plans[0].partials > plans[1].partials ? plans[0].partials : plans[1].partials;
-    *size_bytes =
-        primitives::partial_elements(partials, cols, 1) * static_cast<std::int64_t>(sizeof(float));
+    // The plans may differ where clusters of sixteen do not fit: take the largest.
+    BackwardPlan plans[3] = {};
+    cudaError_t status = plan_types<T, T>(rows, cols, true, &plans[0]);
+    if (status == cudaSuccess) status = plan_types<T, T>(rows, cols, false, &plans[1]);
+    if (status == cudaSuccess) status = plan_types<T, float>(rows, cols, false, &plans[2]);
+    for (const BackwardPlan& plan : plans) {
+      *size_bytes = plan.workspace_bytes > *size_bytes ? plan.workspace_bytes : *size_bytes;
+    }
     return status;
   });
 }
 
-cudaError_t launch_backward(const BackwardParams& params, cudaStream_t stream) {
+cudaError_t launch_backward(const BackwardParams& params, const BackwardPlan& plan,
+                            cudaStream_t stream) {
   return primitives::with_device_type(params.dtype, [&](auto type) {
     using T = decltype(type);
-    return params.grad_dtype == params.dtype ? launch_types<T, T>(params, stream)
-                                             : launch_types<T, float>(params, stream);
+    return params.grad_dtype == params.dtype ? launch_types<T, T>(params, plan, stream)
+                                             : launch_types<T, float>(params, plan, stream);
   });
 }
 

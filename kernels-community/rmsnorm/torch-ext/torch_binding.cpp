@@ -16,6 +16,8 @@
 namespace kernelhub::rmsnorm {
 namespace {
 
+using primitives::optional_arg;
+using primitives::pointer;
 using primitives::tensor_arg;
 using primitives::TensorArg;
 using torch::headeronly::ScalarType;
@@ -45,15 +47,16 @@ void compute_backward(const char* op, BackwardParams& params, const Tensor& x) {
   cpu::run_backward(params, primitives::torch_parallel_for());
 #elif defined(CUDA_KERNEL)
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  cudaError_t status = cudaSuccess;
+  cuda::BackwardPlan plan{};
+  cudaError_t status = cuda::plan_backward(params, &plan);
   Tensor workspace;
-  if (params.grad_weight != nullptr) {
-    std::int64_t size = 0;
-    status = cuda::backward_workspace(params.dtype, params.rows, params.cols, &size);
-    workspace = torch::stable::new_empty(x, {size / 4}, ScalarType::Float);
+  if (status == cudaSuccess && params.grad_weight != nullptr) {
+    workspace = torch::stable::new_empty(x, {plan.workspace_bytes / 4}, ScalarType::Float);
     params.workspace = workspace.data_ptr();
   }
-  if (status == cudaSuccess) status = cuda::launch_backward(params, primitives::current_stream(x));
+  if (status == cudaSuccess) {
+    status = cuda::launch_backward(params, plan, primitives::current_stream(x));
+  }
   primitives::check_launch("rmsnorm", op, params.rows, params.cols, status);
 #endif
 }
@@ -79,13 +82,12 @@ Results normalize(const char* op, Casting casting, const Tensor& x,
                   const std::optional<Tensor>& residual, const std::optional<Tensor>& weight,
                   double eps, double offset) {
   const TensorArg x_arg = tensor_arg("input", x);
-  std::optional<TensorArg> weight_arg;
-  if (weight.has_value()) weight_arg = tensor_arg("weight", *weight);
+  const std::optional<TensorArg> weight_arg = optional_arg("weight", weight);
   Arguments arguments{};
   arguments.op = op;
   arguments.casting = casting;
   arguments.x = &x_arg;
-  arguments.weight = weight_arg.has_value() ? &*weight_arg : nullptr;
+  arguments.weight = pointer(weight_arg);
   arguments.eps = eps;
   arguments.offset = offset;
   check_inputs(arguments);
@@ -124,13 +126,12 @@ Gradients differentiate(const char* op, const Tensor& grad_out, const Tensor& x,
   const TensorArg grad_out_arg = tensor_arg("grad_output", grad_out);
   const TensorArg x_arg = tensor_arg("input", x);
   const TensorArg rstd_arg = tensor_arg("rstd", rstd);
-  std::optional<TensorArg> weight_arg;
-  if (weight.has_value()) weight_arg = tensor_arg("weight", *weight);
+  const std::optional<TensorArg> weight_arg = optional_arg("weight", weight);
   BackwardArguments arguments{};
   arguments.op = op;
   arguments.grad_out = &grad_out_arg;
   arguments.x = &x_arg;
-  arguments.weight = weight_arg.has_value() ? &*weight_arg : nullptr;
+  arguments.weight = pointer(weight_arg);
   arguments.rstd = &rstd_arg;
   arguments.eps = eps;
   arguments.offset = offset;

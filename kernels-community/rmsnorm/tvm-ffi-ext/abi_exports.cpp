@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <kernelhub/abi/kernel.hpp>
+#include <optional>
 
 #include "primitives/abi_args.h"
 #include "rmsnorm/checks.h"
@@ -14,29 +15,14 @@
 namespace kernelhub::rmsnorm {
 namespace {
 
+using primitives::optional_arg;
+using primitives::pointer;
 using primitives::TensorArg;
 using OptionalTensor = std::optional<const DLTensor*>;
 
-#if defined(CPU_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCPU;
-constexpr std::uint64_t kPackageFlags = KH_THREAD_SAFE | KH_UNLOADABLE | KH_NO_GLOBAL_STATE;
-#elif defined(CUDA_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCUDA;
-constexpr std::uint64_t kPackageFlags =
-    KH_THREAD_SAFE | KH_STREAM_AWARE | KH_GRAPH_SAFE | KH_NO_GLOBAL_STATE;
-#endif
-
-std::optional<TensorArg> optional_arg(const char* name, const OptionalTensor& tensor) {
-  if (!tensor.has_value()) return std::nullopt;
-  return primitives::tensor_arg(name, **tensor);
-}
-
-const TensorArg* pointer(const std::optional<TensorArg>& arg) {
-  return arg.has_value() ? &*arg : nullptr;
-}
-
 void check_backend(const char* op, const TensorArg& x) {
-  primitives::ArgumentCheck("rmsnorm", op).on_backend(x, kDeviceType, KERNELHUB_PACKAGE_BACKEND);
+  primitives::ArgumentCheck("rmsnorm", op)
+      .on_backend(x, primitives::kDeviceType, KERNELHUB_PACKAGE_BACKEND);
 }
 
 void compute(const char* op, const Params& params, [[maybe_unused]] const DLTensor& x) {
@@ -113,44 +99,66 @@ void rms_norm_fwd_out(DLTensor* out, DLTensor* rstd, const DLTensor* x, Optional
   compute(arguments.op, checked_params(arguments), *x);
 }
 
-/// Bytes of a workspace for the gradient of the weight.
-std::int64_t workspace_size(const char* op, const TensorArg& x) {
-  const primitives::ArgumentCheck check("rmsnorm", op);
-  const primitives::RowLayout rows = check.rows(x);
+std::int64_t rms_norm_bwd_workspace(const DLTensor* x) {
+  constexpr const char* kOp = "rms_norm_bwd_workspace";
+  const TensorArg x_arg = primitives::tensor_arg("input", *x);
+  check_backend(kOp, x_arg);
+  const primitives::ArgumentCheck check("rmsnorm", kOp);
+  const primitives::RowLayout rows = check.rows(x_arg);
 #if defined(CPU_KERNEL)
   return cpu::backward_workspace(rows.rows, rows.cols);
 #elif defined(CUDA_KERNEL)
-  const primitives::DeviceGuard guard(x.device_index);
+  const primitives::DeviceGuard guard(x_arg.device_index);
   std::int64_t size = 0;
   primitives::check_launch(
-      "rmsnorm", op, rows.rows, rows.cols,
-      cuda::backward_workspace(check.supported_dtype(x), rows.rows, rows.cols, &size));
+      "rmsnorm", kOp, rows.rows, rows.cols,
+      cuda::backward_workspace(check.supported_dtype(x_arg), rows.rows, rows.cols, &size));
   return size;
 #endif
 }
 
-std::int64_t rms_norm_bwd_workspace(const DLTensor* x) {
-  const TensorArg x_arg = primitives::tensor_arg("input", *x);
-  check_backend("rms_norm_bwd_workspace", x_arg);
-  return workspace_size("rms_norm_bwd_workspace", x_arg);
-}
-
-void check_workspace(const char* op, const std::optional<TensorArg>& workspace,
-                     const TensorArg& x) {
+/// Memory of at least `size` bytes.
+void* checked_workspace(const char* op, const std::optional<TensorArg>& workspace,
+                        const TensorArg& x, std::int64_t size) {
   const primitives::ArgumentCheck check("rmsnorm", op);
-  const std::string expected =
-      std::to_string(workspace_size(op, x)) + " bytes of uint8, aligned to 16";
-  if (!workspace.has_value()) check.fail("workspace", "value", expected, "none");
+  const auto fail = [&](const char* what, const std::string& got) {
+    check.fail("workspace", what, std::to_string(size) + " bytes of uint8, aligned to 16", got);
+  };
+  if (!workspace.has_value()) fail("value", "none");
   check.same_device(*workspace, x);
   const bool is_bytes =
       workspace->dtype == primitives::DTypeCode{primitives::DTypeCode::kUInt, 8, 1};
   const bool is_dense = workspace->sizes.size() == 1 && workspace->strides[0] == 1;
-  if (!is_bytes || !is_dense || workspace->numel() < workspace_size(op, x) ||
+  if (!is_bytes || !is_dense || workspace->numel() < size ||
       reinterpret_cast<std::uintptr_t>(workspace->data) % 16 != 0) {
-    check.fail("workspace", "memory", expected,
-               primitives::list_text(workspace->sizes) + " of " +
-                   primitives::dtype_name(workspace->dtype));
+    fail("memory", primitives::list_text(workspace->sizes) + " of " +
+                       primitives::dtype_name(workspace->dtype));
   }
+  return workspace->data;
+}
+
+/// Takes the workspace of a call that needs one, and computes.
+void compute_backward(const char* op, BackwardParams& params,
+                      const std::optional<TensorArg>& workspace, const TensorArg& x,
+                      [[maybe_unused]] const DLTensor& tensor) {
+#if defined(CPU_KERNEL)
+  if (params.grad_weight != nullptr) {
+    params.workspace =
+        checked_workspace(op, workspace, x, cpu::backward_workspace(params.rows, params.cols));
+  }
+  cpu::run_backward(params, primitives::host_parallel_for());
+#elif defined(CUDA_KERNEL)
+  const primitives::DeviceGuard guard(tensor.device.device_id);
+  const auto check_status = [&](cudaError_t status) {
+    primitives::check_launch("rmsnorm", op, params.rows, params.cols, status);
+  };
+  cuda::BackwardPlan plan{};
+  check_status(cuda::plan_backward(params, &plan));
+  if (params.grad_weight != nullptr) {
+    params.workspace = checked_workspace(op, workspace, x, plan.workspace_bytes);
+  }
+  check_status(cuda::launch_backward(params, plan, primitives::current_stream(tensor.device)));
+#endif
 }
 
 void rms_norm_bwd_out(std::optional<DLTensor*> grad_x, std::optional<DLTensor*> grad_weight,
@@ -182,17 +190,7 @@ void rms_norm_bwd_out(std::optional<DLTensor*> grad_x, std::optional<DLTensor*> 
     const primitives::ArgumentCheck check("rmsnorm", arguments.op);
     check.fail("grad_input", "rows", "at least 1 where grad_weight is asked for", "0");
   }
-  if (params.grad_weight != nullptr) {
-    check_workspace(arguments.op, workspace_arg, x_arg);
-    params.workspace = workspace_arg->data;
-  }
-#if defined(CPU_KERNEL)
-  cpu::run_backward(params, primitives::host_parallel_for());
-#elif defined(CUDA_KERNEL)
-  const primitives::DeviceGuard guard(x->device.device_id);
-  primitives::check_launch("rmsnorm", arguments.op, params.rows, params.cols,
-                           cuda::launch_backward(params, primitives::current_stream(x->device)));
-#endif
+  compute_backward(arguments.op, params, workspace_arg, x_arg, *x);
 }
 
 }  // namespace
@@ -217,7 +215,7 @@ KERNELHUB_FUNCTION(rms_norm_bwd_out, &kernelhub::rmsnorm::rms_norm_bwd_out,
 
 KERNELHUB_PACKAGE(KERNELHUB_STRING(TVM_FFI_EXTENSION_NAME), KERNELHUB_PACKAGE_NAME,
                   KERNELHUB_PACKAGE_VERSION, KERNELHUB_PACKAGE_BACKEND,
-                  kernelhub::rmsnorm::kPackageFlags, KERNELHUB_ROW(rms_norm),
+                  kernelhub::primitives::kPackageFlags, KERNELHUB_ROW(rms_norm),
                   KERNELHUB_ROW(gemma_rms_norm), KERNELHUB_ROW(fused_add_rms_norm),
                   KERNELHUB_ROW(rms_norm_fwd_out), KERNELHUB_ROW(rms_norm_bwd_workspace),
                   KERNELHUB_ROW(rms_norm_bwd_out))
