@@ -3,8 +3,10 @@
 
 import itertools
 import re
+import subprocess
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -106,6 +108,27 @@ def test_empty_tensors_return_at_once(package: ModuleType, shape: tuple[int, ...
     grad_x, grad_weight = package.apply_rms_norm_backward(x, x, weight, out, rstd, EPS)
     assert grad_x.shape == shape
     assert torch.equal(grad_weight, torch.zeros(shape[-1]))
+
+
+@pytest.mark.parametrize("dtype", grid.DTYPES)
+def test_rows_without_columns_have_the_rstd_of_eager(
+    package: ModuleType, dtype: torch.dtype
+) -> None:
+    x, weight = torch.empty(3, 0, dtype=dtype), torch.empty(0, dtype=dtype)
+    for _ in range(3):
+        torch.full((3,), 5.0)  # what the allocator hands out next
+        assert package.apply_rms_norm(x, weight, EPS)[1].isnan().all()
+
+
+@pytest.mark.parametrize("cols", [1, 40])
+def test_a_nan_stays_one_whatever_its_last_bits(package: ModuleType, cols: int) -> None:
+    nans = torch.full((cols,), 0x7FFF, dtype=torch.int16).view(torch.float16)
+    x = torch.ones(2, cols, dtype=torch.bfloat16)
+    out = package.gemma_rms_norm(torch.empty_like(x), x, nans, EPS)
+    assert out.isnan().all()
+    rstd = torch.ones(2)
+    grad_x, _ = package.ops.rms_norm_bwd(x, x, nans, rstd, EPS, 0.0, True, False)
+    assert grad_x.isnan().all()
 
 
 def test_the_thread_count_changes_no_bit(package: ModuleType) -> None:
@@ -298,6 +321,35 @@ def test_gradients_that_nobody_asks_for_are_not_there(package: ModuleType) -> No
     assert only_weight[0] is None
     assert torch.equal(only_x[0], both[0])
     assert torch.equal(only_weight[1], both[1])
+
+
+def test_the_backward_takes_more_rows_than_32_bits_count_at_once(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2] / "kernels-community"
+    command = [
+        "c++",
+        "-std=c++17",
+        "-O1",
+        "-Wall",
+        "-Werror",
+        "-fsanitize=undefined",
+        "-static-libubsan",
+    ]
+    sources = [
+        Path(__file__).with_name("rmsnorm_ranges.cpp"),
+        root / "rmsnorm/rmsnorm_cpu/rmsnorm_cpu.cpp",
+    ]
+    folders = ["-I", root, "-I", root / "rmsnorm"]
+    subprocess.run([*command, *folders, *sources, "-o", tmp_path / "ranges"], check=True)
+    done = subprocess.run([tmp_path / "ranges"], check=True, capture_output=True, text=True)
+    rows = 2**33 + 5
+    assert done.stdout == f"grad_x 1 calls {rows} rows\ngrad_weight 128 calls {rows} rows\n"
+
+
+def test_rstd_has_no_gradient_that_could_be_lost(package: ModuleType) -> None:
+    x = torch.randn(3, 8, requires_grad=True)
+    out, rstd = package.apply_rms_norm(x, torch.ones(8), EPS)
+    assert out.requires_grad
+    assert not rstd.requires_grad
 
 
 def test_a_change_of_a_saved_tensor_is_noticed(package: ModuleType) -> None:

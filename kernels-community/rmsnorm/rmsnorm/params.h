@@ -27,7 +27,7 @@ struct Params {
   void* sum;                       // [rows, cols]: x + residual, may equal residual; null without
   const void* weight;              // [cols] or null (ones)
   std::int64_t rows;               // >= 1
-  std::int64_t cols;               // >= 1
+  std::int64_t cols;               // >= 1, or 0 with rstd
   std::int64_t out_stride;         // elements from one row of out to the next
   std::int64_t x_stride;
   std::int64_t residual_stride;
@@ -35,6 +35,11 @@ struct Params {
   double eps;     // added to the mean square
   double offset;  // added to the weight
 };
+
+/// Nothing to write. Rows without columns have an rstd: NaN, that of the mean of nothing.
+inline bool is_empty(const Params& params) {
+  return params.rows == 0 || (params.cols == 0 && params.rstd == nullptr);
+}
 
 /// One call of the backward, already checked.
 struct BackwardParams {

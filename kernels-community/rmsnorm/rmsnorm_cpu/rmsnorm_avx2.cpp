@@ -7,6 +7,7 @@ static_assert(HWY_TARGET == HWY_AVX2, "compile this file with the flags of build
 
 namespace kernelhub::rmsnorm::cpu {
 
-const Isa kAvx2{HWY_NAMESPACE::normalize, HWY_NAMESPACE::differentiate, HWY_NAMESPACE::add_up};
+const Isa kAvx2{HWY_NAMESPACE::normalize, HWY_NAMESPACE::differentiate,
+                HWY_NAMESPACE::differentiate_chunk, HWY_NAMESPACE::add_up};
 
 }  // namespace kernelhub::rmsnorm::cpu

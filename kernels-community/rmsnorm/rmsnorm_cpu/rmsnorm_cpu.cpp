@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "rmsnorm_cpu/rmsnorm_cpu.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "primitives/cpu_dispatch.h"
 
 namespace kernelhub::rmsnorm::cpu {
@@ -30,6 +33,10 @@ std::int64_t rows_per_thread(std::int64_t cols) {
 }  // namespace
 
 void run(const Params& params, const primitives::ParallelFor& parallel_for) {
+  if (params.cols == 0) {
+    std::fill_n(params.rstd, params.rows, std::numeric_limits<float>::quiet_NaN());
+    return;
+  }
   const Isa& isa = isa_for(params.dtype);
   parallel_for(0, params.rows, rows_per_thread(params.cols),
                [&](std::int64_t begin, std::int64_t end) { isa.normalize(params, begin, end); });
@@ -43,20 +50,15 @@ std::int64_t backward_workspace(std::int64_t rows, std::int64_t cols) {
 void run_backward(const BackwardParams& params, const primitives::ParallelFor& parallel_for) {
   const Isa& isa = isa_for(params.dtype);
   if (params.grad_weight == nullptr) {
-    // Without sums over rows every row is a chunk of its own.
-    const primitives::ColumnChunks rows{params.rows, params.cols, params.rows};
-    parallel_for(0, params.rows, rows_per_thread(params.cols),
-                 [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t row = begin; row < end; ++row) {
-                     isa.differentiate(params, rows, row);
-                   }
-                 });
+    parallel_for(
+        0, params.rows, rows_per_thread(params.cols),
+        [&](std::int64_t begin, std::int64_t end) { isa.differentiate(params, begin, end); });
     return;
   }
   const auto chunks = primitives::column_chunks(params.rows, params.cols, 1);
   parallel_for(0, chunks.count, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t chunk = begin; chunk < end; ++chunk) {
-      isa.differentiate(params, chunks, chunk);
+      isa.differentiate_chunk(params, chunks, chunk);
     }
   });
   parallel_for(

@@ -22,9 +22,12 @@ void run_backward(const BackwardParams& params, const primitives::ParallelFor& p
 struct Isa {
   /// Rows [begin, end).
   void (*normalize)(const Params& params, std::int64_t begin, std::int64_t end);
-  /// The rows of one chunk: grad_x, and into the workspace the chunk's share of grad_weight.
-  void (*differentiate)(const BackwardParams& params, const primitives::ColumnChunks& chunks,
-                        std::int64_t chunk);
+  /// grad_x of rows [begin, end).
+  void (*differentiate)(const BackwardParams& params, std::int64_t begin, std::int64_t end);
+  /// The rows of one chunk: grad_x where it is asked for, and into the workspace the chunk's share
+  /// of grad_weight.
+  void (*differentiate_chunk)(const BackwardParams& params, const primitives::ColumnChunks& chunks,
+                              std::int64_t chunk);
   /// Columns [begin, end) of grad_weight from the chunks in the workspace.
   void (*add_up)(const BackwardParams& params, const primitives::ColumnChunks& chunks,
                  std::int64_t begin, std::int64_t end);

@@ -36,13 +36,10 @@ void normalize(const Params& params, std::int64_t begin, std::int64_t end) {
   }
 }
 
-void differentiate(const BackwardParams& params, const primitives::ColumnChunks& chunks,
-                   std::int64_t chunk) {
-  double* totals = static_cast<double*>(params.workspace) + chunk * params.cols;
-  if (params.grad_weight != nullptr) {
-    for (std::int64_t i = 0; i < params.cols; ++i) totals[i] = 0.0;
-  }
-  for (std::int64_t row = chunks.begin(chunk); row < chunks.end(chunk); ++row) {
+/// `totals`: sums over the rows for grad_weight [cols], or null.
+void differentiate_rows(const BackwardParams& params, std::int64_t begin, std::int64_t end,
+                        double* totals) {
+  for (std::int64_t row = begin; row < end; ++row) {
     const double* x = static_cast<const double*>(params.x) + row * params.x_stride;
     const double* grad = static_cast<const double*>(params.grad_out) + row * params.grad_out_stride;
     const double rstd = rstd_of(x, params.cols, params.eps);
@@ -58,9 +55,20 @@ void differentiate(const BackwardParams& params, const primitives::ColumnChunks&
         grad_x[i] = rstd * (scaled - x[i] * rstd * mean);
       }
     }
-    if (params.grad_weight == nullptr) continue;
+    if (totals == nullptr) continue;
     for (std::int64_t i = 0; i < params.cols; ++i) totals[i] += grad[i] * (x[i] * rstd);
   }
+}
+
+void differentiate(const BackwardParams& params, std::int64_t begin, std::int64_t end) {
+  differentiate_rows(params, begin, end, nullptr);
+}
+
+void differentiate_chunk(const BackwardParams& params, const primitives::ColumnChunks& chunks,
+                         std::int64_t chunk) {
+  double* totals = static_cast<double*>(params.workspace) + chunk * params.cols;
+  for (std::int64_t i = 0; i < params.cols; ++i) totals[i] = 0.0;
+  differentiate_rows(params, chunks.begin(chunk), chunks.end(chunk), totals);
 }
 
 void add_up(const BackwardParams& params, const primitives::ColumnChunks& chunks,
@@ -77,6 +85,6 @@ void add_up(const BackwardParams& params, const primitives::ColumnChunks& chunks
 
 }  // namespace
 
-const Isa kFloat64{normalize, differentiate, add_up};
+const Isa kFloat64{normalize, differentiate, differentiate_chunk, add_up};
 
 }  // namespace kernelhub::rmsnorm::cpu

@@ -7,6 +7,7 @@ static_assert(HWY_TARGET == HWY_SCALAR, "compile this file with the flags of bui
 
 namespace kernelhub::rmsnorm::cpu {
 
-const Isa kScalar{HWY_NAMESPACE::normalize, HWY_NAMESPACE::differentiate, HWY_NAMESPACE::add_up};
+const Isa kScalar{HWY_NAMESPACE::normalize, HWY_NAMESPACE::differentiate,
+                  HWY_NAMESPACE::differentiate_chunk, HWY_NAMESPACE::add_up};
 
 }  // namespace kernelhub::rmsnorm::cpu

@@ -48,10 +48,14 @@ HWY_INLINE V factor_of(const Part& part, const typename Weight::Storage* weight,
   }
 }
 
-/// Stores what may hold NaNs of fp32 memory: BFloat16 wants the default one.
-template <class Format, bool kFromFloat32, class Part>
-HWY_INLINE void store_any(const Part& part, V value, typename Format::Storage* to) {
-  if constexpr (kFromFloat32 && std::is_same_v<Format, BFloat16>) {
+/// What may hold a NaN whose last bits a bf16 has no room for.
+template <class Format>
+constexpr bool kHasWideNans = !std::is_same_v<Format, BFloat16> && !std::is_same_v<Format, Ones>;
+
+/// Stores what follows from memory of the formats From, too: BFloat16 wants the default NaN.
+template <class Format, class... From, class Part>
+HWY_INLINE void store_from(const Part& part, V value, typename Format::Storage* to) {
+  if constexpr ((kHasWideNans<From> || ...) && std::is_same_v<Format, BFloat16>) {
     // Highway's own NaN has all bits set.
     const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
     value = hn::IfThenElse(hn::IsNaN(value), nan, value);
@@ -84,7 +88,6 @@ HWY_INLINE double squares_of(const typename X::Storage* x, std::int64_t cols) {
 template <class X, class Weight, class Out, bool kIsRoundedFirst>
 inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_t end) {
   using Storage = typename X::Storage;
-  constexpr bool kFromFloat32 = std::is_same_v<Weight, Float32>;
   const auto* weight = static_cast<const typename Weight::Storage*>(params.weight);
   const V offset = lanes_of_offset(params.offset);
   for (std::int64_t row = begin; row < end; ++row) {
@@ -109,22 +112,19 @@ inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_
       if constexpr (!std::is_same_v<Weight, Ones>) {
         value = hn::Mul(value, factor_of<Weight>(part, weight, offset));
       }
-      store_any<Out, kFromFloat32>(part, value, out);
+      store_from<Out, Weight>(part, value, out);
     });
   }
 }
 
+/// `sums`: of grad_weight over these rows, empty where nobody asks for them.
 template <class X, class Weight, class GradOut>
-inline void differentiate_rows(const BackwardParams& params, const primitives::ColumnChunks& chunks,
-                               std::int64_t chunk) {
-  constexpr bool kFromFloat32 = std::is_same_v<Weight, Float32> || std::is_same_v<GradOut, Float32>;
+inline void differentiate_rows(const BackwardParams& params, std::int64_t begin, std::int64_t end,
+                               simd::ChunkSums sums) {
   const auto* weight = static_cast<const typename Weight::Storage*>(params.weight);
   const V offset = lanes_of_offset(params.offset);
-  const bool has_sums = params.grad_weight != nullptr;
-  // Without sums the workspace is null, and so is what is never written through it.
-  simd::ChunkSums sums =
-      has_sums ? simd::ChunkSums(params.workspace, chunks, chunk, 0, 1) : simd::ChunkSums();
-  for (std::int64_t row = chunks.begin(chunk); row < chunks.end(chunk); ++row) {
+  const bool has_sums = sums.totals != nullptr;
+  for (std::int64_t row = begin; row < end; ++row) {
     const auto* x = static_cast<const typename X::Storage*>(params.x) + row * params.x_stride;
     const auto* grad = static_cast<const typename GradOut::Storage*>(params.grad_out) +
                        row * params.grad_out_stride;
@@ -147,7 +147,7 @@ inline void differentiate_rows(const BackwardParams& params, const primitives::C
       if (has_sums) sums.add_product(part, go, n);
       if (params.grad_x == nullptr) return;
       const V g = hn::Mul(go, factor_of<Weight>(part, weight, offset));
-      store_any<X, kFromFloat32>(part, hn::Mul(scale, hn::NegMulAdd(n, mean, g)), grad_x);
+      store_from<X, Weight, GradOut>(part, hn::Mul(scale, hn::NegMulAdd(n, mean, g)), grad_x);
     });
     if (has_sums) sums.end_row();
   }
@@ -194,15 +194,25 @@ inline void normalize(const Params& params, std::int64_t begin, std::int64_t end
   });
 }
 
-inline void differentiate(const BackwardParams& params, const primitives::ColumnChunks& chunks,
-                          std::int64_t chunk) {
+inline void differentiate_formats(const BackwardParams& params, std::int64_t begin,
+                                  std::int64_t end, const simd::ChunkSums& sums) {
   with_format(params.dtype, [&](auto x) {
     with_weight_format(params.weight, params.weight_dtype, [&](auto weight) {
       with_result_format<decltype(x)>(params.dtype, params.grad_dtype, [&](auto grad) {
-        differentiate_rows<decltype(x), decltype(weight), decltype(grad)>(params, chunks, chunk);
+        differentiate_rows<decltype(x), decltype(weight), decltype(grad)>(params, begin, end, sums);
       });
     });
   });
+}
+
+inline void differentiate(const BackwardParams& params, std::int64_t begin, std::int64_t end) {
+  differentiate_formats(params, begin, end, {});
+}
+
+inline void differentiate_chunk(const BackwardParams& params,
+                                const primitives::ColumnChunks& chunks, std::int64_t chunk) {
+  differentiate_formats(params, chunks.begin(chunk), chunks.end(chunk),
+                        simd::ChunkSums(params.workspace, chunks, chunk, 0, 1));
 }
 
 inline void add_up(const BackwardParams& params, const primitives::ColumnChunks& chunks,

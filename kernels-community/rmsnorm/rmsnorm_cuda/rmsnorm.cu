@@ -267,6 +267,10 @@ cudaError_t launch_forward(const Params& params, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t launch(const Params& params, cudaStream_t stream) {
+  if (params.cols == 0) {
+    const std::size_t size_bytes = static_cast<std::size_t>(params.rows) * sizeof(float);
+    return cudaMemsetAsync(params.rstd, 0xff, size_bytes, stream);  // NaNs
+  }
   return primitives::with_device_type(params.dtype, [&](auto type) {
     using T = decltype(type);
     return params.out_dtype == params.dtype ? launch_forward<T, T>(params, stream)

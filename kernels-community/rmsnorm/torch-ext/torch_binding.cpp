@@ -24,7 +24,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 void compute(const char* op, const Params& params, [[maybe_unused]] const Tensor& x) {
-  if (params.rows == 0 || params.cols == 0) return;
+  if (is_empty(params)) return;
 #if defined(CPU_KERNEL)
   static_cast<void>(op);
   cpu::run(params, primitives::torch_parallel_for());

@@ -26,7 +26,7 @@ void check_backend(const char* op, const TensorArg& x) {
 }
 
 void compute(const char* op, const Params& params, [[maybe_unused]] const DLTensor& x) {
-  if (params.rows == 0 || params.cols == 0) return;
+  if (is_empty(params)) return;
 #if defined(CPU_KERNEL)
   static_cast<void>(op);
   cpu::run(params, primitives::host_parallel_for());

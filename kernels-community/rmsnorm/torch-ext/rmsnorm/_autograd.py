@@ -134,6 +134,7 @@ def _setup_apply(offset: float) -> Any:
         ctx.offset = offset
         ctx.needs_x, ctx.needs_weight = ctx.needs_input_grad[:2]
         _save(ctx, x, weight, output[1])
+        ctx.mark_non_differentiable(output[1])
 
     return setup
 
