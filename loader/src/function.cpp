@@ -15,35 +15,20 @@
 namespace kernelhub {
 namespace {
 
+using detail::device_tensor;
+
 static_assert(sizeof(Value) == sizeof(kh_value) && sizeof(kh_value) == 16);
-
-bool is_host_memory(const DLDevice& device) noexcept {
-  return device.device_type == kDLCPU || device.device_type == kDLCUDAHost ||
-         device.device_type == kDLROCMHost;
-}
-
-const DLTensor* tensor_of(const Value& value) noexcept {
-  return value.raw().type == KH_DLTENSOR ? static_cast<const DLTensor*>(value.raw().u.p) : nullptr;
-}
 
 std::string device_text(const DLDevice& device) {
   return fmt::format("device {}:{}", static_cast<int>(device.device_type), device.device_id);
-}
-
-bool has_device_tensor(const Value* args, std::size_t count) noexcept {
-  for (std::size_t i = 0; i < count; ++i) {
-    const DLTensor* tensor = tensor_of(args[i]);
-    if (tensor != nullptr && !is_host_memory(tensor->device)) return true;
-  }
-  return false;
 }
 
 /// The one device of a call's device tensors.
 DLDevice common_device(const Value* args, std::size_t count, const std::string& function) {
   const DLTensor* first = nullptr;
   for (std::size_t i = 0; i < count; ++i) {
-    const DLTensor* tensor = tensor_of(args[i]);
-    if (tensor == nullptr || is_host_memory(tensor->device)) continue;
+    const DLTensor* tensor = device_tensor(args[i]);
+    if (tensor == nullptr) continue;
     if (first == nullptr) first = tensor;
     if (tensor->device.device_type != first->device.device_type ||
         tensor->device.device_id != first->device.device_id) {
@@ -110,28 +95,25 @@ bool CallResult::as_bool() const {
   return value_.u.i != 0;
 }
 
-CallResult Function::call(const Value* args, std::size_t count, const CallOptions& options) const {
-  CallResult result;
-  const auto number = static_cast<std::int32_t>(count);
-  const auto* raw = reinterpret_cast<const kh_value*>(args);
-  std::optional<StreamScope> stream;
-  if (has_device_tensor(args, count)) [[unlikely]] {
-    stream.emplace(common_device(args, count, state_->name), options);
-  }
-  int status = 0;
+CallResult Function::call_on_stream(const Value* args, std::size_t count,
+                                    const CallOptions& options) const {
+  const StreamScope stream(common_device(args, count, state_->name), options);
+  return call_here(args, count);
+}
+
+void Function::throw_error() const { throw take_error(); }
+
+void Function::keep_mapped(CallResult& result) const { result.owner_ = state_; }
+
+void Function::rethrow_as_kernel_threw() const {
+  const std::string& id = state_->package.info().metadata.id;
   try {
-    status = call_(nullptr, raw, number, &result.value_);
+    throw;
   } catch (const std::exception& error) {
-    throw loader_errors::kernel_threw(state_->package.info().metadata.id, state_->name,
-                                      error.what());
+    throw loader_errors::kernel_threw(id, state_->name, error.what());
   } catch (...) {
-    throw loader_errors::kernel_threw(state_->package.info().metadata.id, state_->name,
-                                      "of a type outside std::exception");
+    throw loader_errors::kernel_threw(id, state_->name, "of a type outside std::exception");
   }
-  if (status != 0) [[unlikely]]
-    throw take_error();
-  if (result.value_.type >= KH_OBJECT) result.owner_ = state_;
-  return result;
 }
 
 LoadError Function::take_error() const {

@@ -39,6 +39,20 @@ class Value {
   kh_value value_;
 };
 
+namespace detail {
+
+/// The tensor of an argument, where that lies in a device's memory; else null.
+inline const DLTensor* device_tensor(const Value& value) noexcept {
+  if (value.raw().type != KH_DLTENSOR) return nullptr;
+  const auto* tensor = static_cast<const DLTensor*>(value.raw().u.p);
+  if (tensor == nullptr || tensor->device.device_type == kDLCPU) return nullptr;
+  const bool is_pinned =
+      tensor->device.device_type == kDLCUDAHost || tensor->device.device_type == kDLROCMHost;
+  return is_pinned ? nullptr : tensor;
+}
+
+}  // namespace detail
+
 /// What a call returned. An object (type code 64 and above) is released with the last copy of its
 /// handle, and keeps its package mapped until then: its deleter is code of the package.
 class KERNELHUB_API CallResult {
@@ -79,7 +93,12 @@ class KERNELHUB_API Function {
   CallResult operator()(std::initializer_list<Value> args, const CallOptions& options = {}) const {
     return call(args.begin(), args.size(), options);
   }
-  CallResult call(const Value* args, std::size_t count, const CallOptions& options = {}) const;
+  CallResult call(const Value* args, std::size_t count, const CallOptions& options = {}) const {
+    for (std::size_t i = 0; i < count; ++i) {
+      if (detail::device_tensor(args[i]) != nullptr) return call_on_stream(args, count, options);
+    }
+    return call_here(args, count);
+  }
   /// Raw call: 0, or -1 with the error left for `take_error`. No checks, no stream, no allocation.
   /// An exception of the package ends the process.
   int call_raw(const kh_value* args, std::int32_t count, kh_value* result) const noexcept {
@@ -96,6 +115,24 @@ class KERNELHUB_API Function {
   struct State;
   Function(kh_call call, std::shared_ptr<const State> state)
       : call_(call), state_(std::move(state)) {}
+  // Inline with its caller, who knows the types of the arguments: at most 5 ns over the symbol.
+  CallResult call_here(const Value* args, std::size_t count) const {
+    CallResult result;
+    int status = 0;
+    try {
+      status = call_(nullptr, reinterpret_cast<const kh_value*>(args),
+                     static_cast<std::int32_t>(count), &result.value_);
+    } catch (...) {
+      rethrow_as_kernel_threw();
+    }
+    if (status != 0) throw_error();
+    if (result.value_.type >= KH_OBJECT) keep_mapped(result);
+    return result;
+  }
+  CallResult call_on_stream(const Value* args, std::size_t count, const CallOptions& options) const;
+  [[gnu::cold, noreturn]] void throw_error() const;
+  void keep_mapped(CallResult& result) const;
+  [[gnu::cold, noreturn]] void rethrow_as_kernel_threw() const;
 
   kh_call call_;
   std::shared_ptr<const State> state_;
