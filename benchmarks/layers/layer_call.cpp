@@ -48,64 +48,69 @@ Layers& layers() {
   return made;
 }
 
-void unary_op(benchmark::State& state) {
-  const c10::InferenceMode inference;
-  const Op<Unary> op = kernel().op<Unary>("shifted");
+struct UnaryOp {
+  Op<Unary> op = kernel().op<Unary>("shifted");
   const at::Tensor& x = layers().x;
-  for (auto _ : state) {
+  void operator()() const {
     at::Tensor out = new_output(x);
     op(out, x);
     benchmark::DoNotOptimize(out);
   }
-}
+};
 
-void unary_layer(benchmark::State& state) {
-  const c10::InferenceMode inference;
+struct UnaryLayer {
   Layers& made = layers();
-  for (auto _ : state) {
+  void operator()() const {
     at::Tensor out = made.unary.forward(made.x);
     benchmark::DoNotOptimize(out);
   }
-}
+};
 
-void affine_op(benchmark::State& state) {
-  const c10::InferenceMode inference;
-  const Op<WithParameters> op = kernel().op<WithParameters>("affine");
+struct AffineOp {
+  Op<WithParameters> op = kernel().op<WithParameters>("affine");
   const at::Tensor& x = layers().x;
-  const std::optional<at::Tensor> weight = layers().affine.weight;
-  const std::optional<at::Tensor> bias = layers().affine.bias;
-  for (auto _ : state) {
+  std::optional<at::Tensor> weight = layers().affine.weight;
+  std::optional<at::Tensor> bias = layers().affine.bias;
+  void operator()() const {
     at::Tensor out = new_output(x);
     op(out, x, weight, bias, 2.0);
     benchmark::DoNotOptimize(out);
   }
-}
+};
 
-void affine_layer(benchmark::State& state) {
-  const c10::InferenceMode inference;
+struct AffineLayer {
   Layers& made = layers();
-  for (auto _ : state) {
+  void operator()() const {
     at::Tensor out = made.affine.forward(made.x);
     benchmark::DoNotOptimize(out);
   }
+};
+
+template <class Call>
+void run(benchmark::State& state) {
+  const c10::InferenceMode inference;
+  const Call call;
+  for (auto _ : state) call();
 }
 
-BENCHMARK(unary_op);
-BENCHMARK(unary_layer);
-BENCHMARK(affine_op);
-BENCHMARK(affine_layer);
+BENCHMARK(run<UnaryOp>)->Name("unary_op");
+BENCHMARK(run<UnaryLayer>)->Name("unary_layer");
+BENCHMARK(run<AffineOp>)->Name("affine_op");
+BENCHMARK(run<AffineLayer>)->Name("affine_layer");
 
 }  // namespace
 }  // namespace kernelhub
 
 int main(int argc, char** argv) {
+  using namespace kernelhub;
   using namespace kernelhub::benchmarks;
-  kernelhub::layers();
+  layers();
   MedianReporter reporter;
   run_interleaved(argc, argv, reporter);
-  bool met = print_floor("kernelized layer - op",
-                         reporter.median("unary_layer") - reporter.median("unary_op"), 20, "ns");
+  const c10::InferenceMode inference;
+  bool met =
+      print_floor("kernelized layer - op", paired_difference(UnaryLayer(), UnaryOp()), 20, "ns");
   met &= print_floor("kernelized layer with parameters - op",
-                     reporter.median("affine_layer") - reporter.median("affine_op"), 20, "ns");
+                     paired_difference(AffineLayer(), AffineOp()), 20, "ns");
   return met ? 0 : 1;
 }

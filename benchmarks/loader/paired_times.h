@@ -4,6 +4,7 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <map>
 #include <string>
@@ -44,6 +45,29 @@ inline void run_interleaved(int argc, char** argv, MedianReporter& reporter) {
   int count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());
   benchmark::RunSpecifiedBenchmarks(&reporter);
+}
+
+/// Nanoseconds that a call of `one` takes more than a call of `other`: the median over rounds of a
+/// batch of each, in turns, so that what slows the machine for longer than a round hits both.
+template <class One, class Other>
+double paired_difference(const One& one, const Other& other) {
+  constexpr int kRounds = 8000;
+  constexpr int kBatch = 32;
+  const auto batch = [](const auto& call) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < kBatch; ++i) call();
+    return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start)
+        .count();
+  };
+  std::vector<double> differences;
+  for (int round = 0; round < kRounds; ++round) {
+    const bool one_first = round % 2 == 0;
+    const double first = one_first ? batch(one) : batch(other);
+    const double second = one_first ? batch(other) : batch(one);
+    differences.push_back((one_first ? first - second : second - first) / kBatch);
+  }
+  std::nth_element(differences.begin(), differences.begin() + kRounds / 2, differences.end());
+  return differences[kRounds / 2];
 }
 
 /// One line of the result: `value` against its floor.
