@@ -3,11 +3,6 @@
 
 Started by `run`. Each pair of instruction set and thread count has a process of its own, with its
 threads pinned: KERNELHUB_CPU_ISA is read once, and so is the pinning.
-
-Small calls are judged like with like: a C call against torch.neg(out=), which generated code binds,
-and the Python function against torch.ops.aten.neg.out, which is dispatched by its schema as every
-op of a loaded library is. The tables hold both yardsticks; on the machine of the committed results
-the second costs twice the first.
 """
 
 from __future__ import annotations
@@ -16,17 +11,45 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import families
+from families import floors as bounds
+from families.family import Scope
 from protocol import machine, report
 from protocol.gate import Floor
-from protocol.rows import OURS, Result, row_from_json
+from protocol.rows import FUSED, OURS, Result, Row, row_from_json
+from protocol.timing import quartiles
 
 HERE = Path(__file__).parent
 # What each level of primitives/cpu_dispatch.h needs first of all.
 LEVELS = {"avx512": "avx512bw", "avx2": "avx2", "scalar": ""}
+METHOD = """\
+Large problems and the copies beside them go round sets of buffers that together exceed the
+last-level cache twice: memory is measured. The allocator keeps blocks of any size
+(MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_), and their pages were touched before: without that
+ways that allocate their result, torch's and ours, pay for pages from the kernel in every call, up
+to three times the time of the work. torch's ways are timed with the best instruction set only;
+beside another one they count in units of the copy between the same calls. Small calls stand beside
+torch.neg, which generated code binds, and beside torch.ops.aten.neg.out, which is dispatched by its
+schema as every op of a loaded library is."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process measures."""
+
+    isa: str
+    threads: int
+    scope: Scope
+
+    def problems(self, names: list[str] | None) -> int:
+        """How many."""
+        chosen = families.selected(names, self.scope.quick)
+        return sum(len(list(family.cpu_problems(op, self.scope))) for family, op in chosen)
 
 
 def levels() -> list[str]:
@@ -35,18 +58,37 @@ def levels() -> list[str]:
     return [name for name, flag in LEVELS.items() if not flag or flag in flags]
 
 
-def measure(isa: str, threads: int, cores: list[int], options: list[str]) -> dict[str, Any]:
-    """What worker.py prints for one instruction set and thread count."""
-    environment = os.environ | {
+def environment(isa: str, threads: int, cores: list[int]) -> dict[str, str]:
+    """Of a process that measures: its threads pinned, its allocator keeping what it has."""
+    return os.environ | {
         "KERNELHUB_CPU_ISA": isa,
         "OMP_NUM_THREADS": str(threads),
         "OMP_PROC_BIND": "true",
         "OMP_PLACES": ",".join(f"{{{core}}}" for core in cores[:threads]),
+        # A threshold for mapping blocks can't be raised above 32 MiB, mapping can be forbidden.
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 62),
     }
-    command = [sys.executable, str(HERE / "worker.py"), isa, str(threads), *options]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+
+
+def measure(part: Part, cores: list[int], options: list[str]) -> dict[str, Any]:
+    """What worker.py prints for one instruction set and thread count."""
+    options = options + ["--best"] * part.scope.best + ["--references"] * part.scope.references
+    command = [sys.executable, str(HERE / "worker.py"), part.isa, str(part.threads), *options]
+    variables = environment(part.isa, part.threads, cores)
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
+
+
+def parts(isas: list[str], threads: list[int], is_quick: bool) -> Iterator[Part]:
+    """Every process of a run; the best instruction set first."""
+    best = levels()[0]
+    for isa in isas:
+        # No floor asks for the scalar build's speed: how it scales is of no interest.
+        for count in threads if isa != "scalar" else threads[-1:]:
+            is_best = isa == best and count == max(threads)
+            yield Part(isa, count, Scope(is_quick, is_best, references=isa == isas[0]))
 
 
 def floors(result: Result, cores: int) -> list[Floor]:
@@ -58,8 +100,46 @@ def floors(result: Result, cores: int) -> list[Floor]:
     for candidates in result.group().values():
         ours = candidates.get(OURS)
         if ours is not None and ours.us_median is not None and ours.setting["isa"] != "scalar":
-            found += families.of(ours.op).cpu_floors(candidates, cores)
+            family = families.of(ours.op)
+            found += family.cpu_floors(candidates | borrowed(result, candidates), cores)
+            if ours.op in family.compute_bound:
+                found += scaling(result, ours)
     return found
+
+
+def borrowed(result: Result, candidates: dict[str, Row]) -> dict[str, Row]:
+    """torch's op as it was timed with another instruction set, in units of the copy beside it."""
+    ours = candidates[OURS]
+    if candidates[FUSED].us_median is not None:
+        return {}
+    for row in result.rows:
+        is_same = (row.op, row.dtype, row.shape) == (ours.op, ours.dtype, ours.shape)
+        if not is_same or row.candidate != FUSED or row.us_median is None:
+            continue
+        if row.setting["threads"] == ours.setting["threads"] and row.copy_gbps and ours.copy_gbps:
+            scale = row.copy_gbps / ours.copy_gbps
+            turns = tuple(scale * turn for turn in row.turns)
+            return {FUSED: replace(row, us_median=scale * row.us_median, turns=turns)}
+    return {}
+
+
+def scaling(result: Result, ours: Row) -> list[Floor]:
+    """How much of their number several threads are worth where arithmetic is the limit."""
+    count = int(ours.setting["threads"])
+    alone = (ours.op, ours.dtype, ours.shape, tuple(sorted({**ours.setting, "threads": 1}.items())))
+    one = result.group().get(alone, {}).get(OURS)
+    if not 1 < count <= bounds.CPU_SCALING_THREADS or one is None or not one.us_median:
+        return []
+    assert ours.us_median is not None
+    pairs = zip(one.turns, ours.turns, strict=False)
+    return [
+        Floor(
+            f"{bounds.label(ours)}: of {count} times the speed of one thread",
+            one.us_median / ours.us_median / count,
+            bounds.CPU_SCALING,
+            quartiles=quartiles([first / second / count for first, second in pairs]),
+        )
+    ]
 
 
 def main() -> int:
@@ -80,21 +160,27 @@ def main() -> int:
     options = ["--quick"] * arguments.quick
     for op in arguments.op or ():
         options += ["--op", op]
-    list(families.selected(arguments.op, arguments.quick))  # refuses a name that is none
+    wanted = [part for part in parts(isas, threads, arguments.quick) if part.problems(arguments.op)]
+    if not wanted:
+        parser.error(families.nothing_selected(arguments.op))
     result = Result(machine.host() | {"isa": isas, "threads": threads}, {}, [])
     print("\n".join(f"{name}: {value}" for name, value in result.machine.items()))
-    for isa in isas:
-        # No floor asks for the scalar build's speed: how it scales is of no interest.
-        for count in threads if isa != "scalar" else threads[-1:]:
-            print(f"measuring {isa}, {count} threads", flush=True)
-            best = ["--best"] * (isa == levels()[0] and count == max(threads))
-            part = measure(isa, count, cores, options + best)
-            for name, value in part["ceilings"].items():
-                key = f"{name} GB/s, {count} threads"
-                result.ceilings[key] = max(value, result.ceilings.get(key, 0.0))
-            result.rows += [row_from_json(row) for row in part["rows"]]
+    is_capped = False
+    for part in wanted:
+        print(f"measuring {part.isa}, {part.threads} threads", flush=True)
+        found = measure(part, cores, options)
+        for name, value in found["ceilings"].items():
+            key = f"{name} GB/s, {part.threads} threads"
+            result.ceilings[key] = max(value, result.ceilings.get(key, 0.0))
+        result.rows += [row_from_json(row) for row in found["rows"]]
+        is_capped = is_capped or found["is_capped"]
+    result.machine["buffers_in_turn"] = (
+        "fewer than the cache asks for: they took a quarter of the memory"
+        if is_capped
+        else f"at least {2 * machine.last_level_cache() >> 20} MiB for what moves 16 MiB or more"
+    )
     result.machine["load_average_after"] = os.getloadavg()[0]
-    return report.finish(arguments, result, floors(result, len(cores)))
+    return report.finish(arguments, result, floors(result, len(cores)), METHOD)
 
 
 if __name__ == "__main__":

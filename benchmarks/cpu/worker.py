@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times one instruction set on a fixed number of pinned threads; prints rows as JSON.
 
-worker.py ISA THREADS [--quick] [--best] [--op NAME ...]
+worker.py ISA THREADS [--quick] [--best] [--references] [--op NAME ...]
 
 Only the best instruction set of the machine on all threads (--best) is timed against everything;
-the others skip the slow references, the gradients and the middle sizes.
+the others skip the slow references, the gradients and the middle sizes. Without --references only
+ours and the yardsticks are timed.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +31,7 @@ import tvm_ffi
 from families import selected
 from families.family import SAMPLED_ROWS, Buffers, Call, Family, Problem, Scope, results
 from families.floors import CPU_LARGE, CPU_SMALL
-from protocol import precision
+from protocol import machine, precision
 from protocol.rows import (
     ABSENT,
     COMPILED,
@@ -44,6 +48,17 @@ from protocol.rows import (
 from protocol.timing import Turn, interleaved
 
 ROOT = Path(__file__).resolve().parents[2]
+# Seconds of a turn: many small calls, or a few large ones.
+SMALL_TURN, TURN = 0.005, 0.02
+# A problem that moves this much has several sets of buffers. What is in flight together exceeds the
+# caches, this many times, but takes no more than this part of the memory.
+ROTATED = 16 << 20
+TIMES_CACHE = 2
+PART_OF_MEMORY = 4
+# A composed formula keeps its intermediate results; few of its sets exceed the caches.
+COMPOSED_SETS = 2
+# Memory that the allocator has ready, so that no timed call meets a page for the first time.
+READY = 3 << 30
 
 
 @dataclass(frozen=True)
@@ -63,11 +78,36 @@ def load(name: str) -> Package:
     return Package(module, tvm_ffi.load_module(str(library)))
 
 
-def call_for(seconds: float, call: Call) -> Turn:
-    """A turn of about `seconds`, at least one call; short ones are timed in packs."""
-    began = time.perf_counter()
-    call()
-    pack = max(1, min(1000, int(50e-6 / max(time.perf_counter() - began, 1e-9))))
+def turn_of(calls: Sequence[Call], seconds: float) -> Turn:
+    """A turn of about `seconds`, at least one call, each on the next set of buffers.
+
+    Results are kept for as many calls, so that an allocated one comes to lie elsewhere each time.
+    """
+    rotating, kept = itertools.cycle(calls), deque[object](maxlen=len(calls))
+
+    def turn() -> list[float]:
+        times: list[float] = []
+        end = time.perf_counter() + seconds
+        while not times or time.perf_counter() < end:
+            call = next(rotating)
+            start = time.perf_counter_ns()
+            result = call()
+            times.append((time.perf_counter_ns() - start) / 1e3)
+            kept.append(result)
+        return times
+
+    return turn
+
+
+def packed_turn(call: Call, seconds: float) -> Turn:
+    """A turn of about `seconds` of calls that are so short that the clock needs many of them."""
+
+    def timed() -> float:
+        began = time.perf_counter()
+        call()
+        return time.perf_counter() - began
+
+    pack = max(1, min(1000, int(50e-6 / max(min(timed() for _ in range(5)), 1e-9))))
 
     def turn() -> list[float]:
         times: list[float] = []
@@ -87,13 +127,13 @@ def touched(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     return torch.full(shape, float("nan"), dtype=dtype)
 
 
-def ceilings(quick: bool) -> dict[str, float]:
-    """GB/s of a copy and of an addition over buffers far larger than the caches."""
-    count = (1 << 24) if quick else (1 << 26)
+def ceilings() -> dict[str, float]:
+    """GB/s of a copy and of an addition over buffers that exceed the caches."""
+    count = max(1 << 24, machine.last_level_cache() * TIMES_CACHE // 8 + 1)
     a, b, c = (touched((count,), torch.float32) for _ in range(3))
     turns = {
-        "copy": call_for(0.1, lambda: c.copy_(a)),
-        "add": call_for(0.1, lambda: torch.add(a, b, out=c)),
+        "copy": turn_of([lambda: c.copy_(a)], 0.1),
+        "add": turn_of([lambda: torch.add(a, b, out=c)], 0.1),
     }
     timings = interleaved(turns)
     return {
@@ -102,42 +142,82 @@ def ceilings(quick: bool) -> dict[str, float]:
     }
 
 
-def compiled(formula: Callable[..., object], buffers: Buffers) -> Call:
+class Rotation:
+    """Sets of buffers that problems and copies take turns in."""
+
+    def __init__(self) -> None:
+        self.is_capped = False
+        self._source = self._target = torch.empty(0, dtype=torch.uint8)
+
+    def sets(self, problem: Problem, buffers: Buffers) -> list[Buffers]:
+        """`buffers`, and as many clones as the caches ask for and memory allows."""
+        if problem.bytes < ROTATED:
+            return [buffers]
+        wanted = math.ceil(TIMES_CACHE * machine.last_level_cache() / problem.bytes)
+        # Ours and torch's op may each have a result of every set.
+        possible = machine.memory() // PART_OF_MEMORY // (3 * buffers.nbytes)
+        self.is_capped = self.is_capped or possible < wanted
+        return [buffers, *(buffers.clone() for _ in range(1, min(wanted, possible)))]
+
+    def copies(self, problem: Problem, sets: int) -> tuple[list[Call], int]:
+        """Copies that move what the problem moves, each elsewhere; and the bytes of one."""
+        size = max(64, problem.bytes // 2 & ~63)
+        if len(self._source) < sets * size:
+            floats = (sets * size // 4,)
+            self._source = touched(floats, torch.float32).view(torch.uint8)
+            self._target = touched(floats, torch.float32).view(torch.uint8)
+        pieces = [
+            memory[: sets * size].view(problem.dtype).view(sets, -1)
+            for memory in (self._target, self._source)
+        ]
+        return [partial(to.copy_, it) for to, it in zip(*pieces, strict=True)], 2 * size
+
+
+def compiled(formula: Callable[..., object], sets: Sequence[Buffers]) -> list[Call]:
     """torch.compile of the formula, written into memory that is there already."""
 
-    def into(*tensors: torch.Tensor) -> None:
-        for out, found in zip(buffers.outputs, results(formula(*tensors), buffers), strict=True):
-            out.copy_(found)
+    def into(outputs: tuple[torch.Tensor, ...], inputs: tuple[torch.Tensor, ...]) -> None:
+        found = formula(*inputs)
+        for out, one in zip(outputs, found if isinstance(found, tuple) else (found,), strict=True):
+            out.copy_(one)
 
-    return partial(
-        torch.compile(into, fullgraph=True, dynamic=False), *buffers.inputs, *buffers.shared
-    )
+    function = torch.compile(into, fullgraph=True, dynamic=False)
+    return [partial(function, one.outputs, (*one.inputs, *one.shared)) for one in sets]
 
 
 def candidates(
-    family: Family, problem: Problem, buffers: Buffers, scope: Scope
-) -> dict[str, Call | str]:
-    """Every way to compute the problem; a text says why one is absent."""
+    family: Family, problem: Problem, sets: Sequence[Buffers], scope: Scope
+) -> dict[str, list[Call] | str]:
+    """Every way to compute the problem, on every set; a text says why one is absent."""
     package = load(family.package)
-    others = Buffers(buffers.inputs, tuple(map(torch.empty_like, buffers.outputs)), buffers.shared)
-    calls: dict[str, Call | str] = {OURS: family.ours(problem, package.module, buffers)}
+    calls: dict[str, list[Call] | str] = {
+        OURS: [family.ours(problem, package.module, one) for one in sets]
+    }
     if problem.bytes <= CPU_SMALL:
         c_call = getattr(package.library, problem.op, None)
         calls[OURS_C] = (
-            partial(c_call, *family.arguments(problem, buffers)) if c_call else "no C call"
+            [partial(c_call, *family.arguments(problem, one)) for one in sets]
+            if c_call
+            else "no C call"
         )
-    composed, fused = family.composed(problem), family.fused(problem)
+    composed, fused, formula = (
+        family.composed(problem),
+        family.fused(problem),
+        family.formula(problem),
+    )
     if not scope.best:
         calls[COMPOSED] = "timed with the best instruction set on all threads"
+    elif composed:
+        calls[COMPOSED] = [composed(one) for one in sets[:COMPOSED_SETS]]
     else:
-        calls[COMPOSED] = composed(others) if composed else "torch has no formula for it"
-    for out in others.outputs:
-        out.fill_(0)  # so that their pages are there
-    calls[FUSED] = fused(others) if fused else "torch has no such op"
-    formula = family.formula(problem)
+        calls[COMPOSED] = "torch has no formula for it"
+    if not scope.references:
+        calls[FUSED] = "timed with the best instruction set"
+    else:
+        calls[FUSED] = [fused(one) for one in sets] if fused else "torch has no such op"
     is_compiled = problem.op in family.headline and problem.dtype == torch.bfloat16
     if formula and scope.best and not scope.quick and is_compiled and problem.bytes >= CPU_LARGE:
-        calls[COMPILED] = compiled(formula, others)
+        calls[COMPILED] = compiled(formula, sets)
     else:
         calls[COMPILED] = "timed for large bfloat16 inputs of the headline ops, not with --quick"
     return calls
@@ -154,7 +234,9 @@ def worst_error(family: Family, problem: Problem, buffers: Buffers) -> float:
     return max(precision.relative_error(result[::step], exact) for result, exact in pairs)
 
 
-def measure(family: Family, problem: Problem, setting: dict[str, Any], scope: Scope) -> list[Row]:
+def measure(
+    family: Family, problem: Problem, setting: dict[str, Any], scope: Scope, rotation: Rotation
+) -> list[Row]:
     """All candidates of one problem, correctness first."""
     checked = family.checked_as(problem)
     buffers = family.buffers(checked, "cpu")
@@ -164,33 +246,40 @@ def measure(family: Family, problem: Problem, setting: dict[str, Any], scope: Sc
         return [replace(problem.row(OURS, **setting), status=FAILED, reason=reason, err=err)]
     if checked != problem:
         buffers = family.buffers(problem, "cpu")
-    seconds = 0.02
-    shape, dtype = buffers.outputs[0].shape, buffers.outputs[0].dtype
-    source, target = touched(shape, dtype), touched(shape, dtype)
-    turns = {COPY: call_for(seconds, lambda: target.copy_(source))}
+    sets = rotation.sets(problem, buffers)
+    is_small = problem.bytes <= CPU_SMALL
+    turn = partial(_small_turn, seconds=SMALL_TURN) if is_small else partial(turn_of, seconds=TURN)
+    copies, copied = rotation.copies(problem, len(sets))
+    turns = {COPY: turn(copies)}
     absent = []
-    for name, call in candidates(family, problem, buffers, scope).items():
-        if isinstance(call, str):
-            absent.append(replace(problem.row(name, **setting), status=ABSENT, reason=call))
+    for name, calls in candidates(family, problem, sets, scope).items():
+        if isinstance(calls, str):
+            absent.append(replace(problem.row(name, **setting), status=ABSENT, reason=calls))
         else:
-            turns[name] = call_for(seconds, call)
-    if problem.bytes <= CPU_SMALL:
-        turns[NEG] = call_for(seconds, partial(torch.neg, source, out=target))
-        neg = torch.ops.aten.neg.out
-        turns[NEG_OP] = call_for(seconds, partial(neg, source, out=target))
-    timings = interleaved(turns, rounds=3 if scope.quick else 5)
-    copy_gbps = 2 * target.nbytes / timings[COPY].us_median / 1e3
+            calls[0]()  # compiles, or makes tables
+            turns[name] = turn(calls)
+    if is_small:
+        source = touched(buffers.outputs[0].shape, problem.dtype)
+        for name, neg in ((NEG, torch.neg), (NEG_OP, torch.ops.aten.neg.out)):
+            turns[name] = turn([partial(neg, source, out=torch.empty_like(source))])
+    rounds, most = (3, 5) if scope.quick else (5, 9)
+    timings = interleaved(turns, rounds, most)
+    copy_gbps = copied / timings[COPY].us_median / 1e3
     measured = [
         replace(
             problem.row(name, **setting),
             copy_gbps=copy_gbps,
             err=err if name == OURS else None,
-            **vars(timing),
+            **vars(timing) | ({"bytes": copied} if name == COPY else {}),
         )
         for name, timing in timings.items()
-        if name != COPY
     ]
     return measured + absent
+
+
+def _small_turn(calls: Sequence[Call], seconds: float) -> Turn:
+    (call,) = calls
+    return packed_turn(call, seconds)
 
 
 def main() -> None:
@@ -200,21 +289,27 @@ def main() -> None:
     parser.add_argument("threads", type=int)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--best", action="store_true")
+    parser.add_argument("--references", action="store_true")
     parser.add_argument("--op", action="append")
     arguments = parser.parse_args()
     torch.manual_seed(12)
     torch.set_num_threads(arguments.threads)
     setting: dict[str, str | int] = {"isa": arguments.isa, "threads": arguments.threads}
-    document: dict[str, object] = {"ceilings": ceilings(arguments.quick)}
-    scope = Scope(arguments.quick, arguments.best)
+    scope = Scope(arguments.quick, arguments.best, arguments.references)
     rows: list[Row] = []
+    rotation = Rotation()
     with torch.inference_mode():
+        touched((min(READY, machine.memory() // PART_OF_MEMORY) // 4,), torch.float32)
+        document: dict[str, object] = {"ceilings": ceilings()}
         for family, op in selected(arguments.op, arguments.quick):
             for problem in family.cpu_problems(op, scope):
-                rows += measure(family, problem, setting, scope)
-                print(f"  {op} {problem.dtype_name} {problem.shape}", file=sys.stderr)
-                torch.compiler.reset()
+                began = time.monotonic()
+                rows += measure(family, problem, setting, scope, rotation)
+                seconds = time.monotonic() - began
+                words = f"{op} {problem.dtype_name} {problem.shape}: {seconds:.1f} s"
+                print(f"  {words}", file=sys.stderr, flush=True)
     document["rows"] = [row.as_json() for row in rows]
+    document["is_capped"] = rotation.is_capped
     json.dump(document, sys.stdout)
 
 

@@ -41,12 +41,20 @@ def selected(names: list[str] | None, is_quick: bool) -> Iterator[tuple[Family, 
     known = {name for family in ALL for name in (*family.ops, *family.names)}
     unknown = sorted(set(names or ()) - known)
     if unknown:
-        families = ", ".join(family.name for family in ALL)
-        raise SystemExit(
-            f"--op: expected an op, a package or one of {families}, got {', '.join(unknown)}"
-        )
+        raise SystemExit(f"{_expected()}, got {', '.join(unknown)}")
     for family in ALL:
         for op in family.ops:
             asked = {op, *family.names} & set(names or ())
             if asked or (not names and (not is_quick or op in family.headline)):
                 yield family, op
+
+
+def nothing_selected(names: list[str] | None) -> str:
+    """What a driver says that has nothing to measure."""
+    return f"{_expected()} that is measured with these flags, got {', '.join(names or ())}"
+
+
+def _expected() -> str:
+    groups = sorted({name for family in ALL for name in (family.name, family.package)})
+    ops = [op for family in ALL for op in family.ops]
+    return f"--op: expected one of {', '.join(groups)}, or an op: {', '.join(ops)}"

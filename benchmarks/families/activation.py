@@ -88,6 +88,10 @@ class Activation(ElementWise):
         threshold = (THRESHOLD,) if "fatrelu" in problem.op else ()
         return (*super().arguments(problem, buffers), *threshold)
 
+    def has_single_op(self, op: str) -> bool:
+        # The formula of the stepwise ones rounded once is less work for other values.
+        return op in _FUSED and op not in STEPWISE
+
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
         # The gradients have no Python function of their own.
         source = module.ops if self.is_backward(problem.op) else module
@@ -134,11 +138,10 @@ class Activation(ElementWise):
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
         ours = candidates["ours"]
         found = super().cpu_floors(candidates, cores)
-        if ours.op in STEPWISE:
-            # torch's fused op is the formula rounded once: less work for other values.
-            found = [floor for floor in found if FUSED not in floor.what]
         if ours.op == "gelu_fast" and ours.bytes >= floors.CPU_LARGE:
-            found += floors.against(candidates, COMPOSED, 5.0)
+            # Even at the speed of the copy.
+            found = [floor for floor in found if COMPOSED not in floor.what]
+            found += floors.against(candidates, COMPOSED, floors.CPU_TIMES_COMPOSED)
         return found
 
     def gpu_share(self, op: str) -> float | None:

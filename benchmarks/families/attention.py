@@ -32,6 +32,7 @@ class Attention(Family):
     headline = ops
     rowwise = False
     cpu_only = True
+    compute_bound = (PREFILL, CAUSAL)
 
     def problem(self, op: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Problem:
         """The bytes of q, k, v and out; the arithmetic of both products."""
@@ -42,7 +43,11 @@ class Attention(Family):
 
     def cpu_problems(self, op: str, scope: Scope) -> Iterator[Problem]:
         # torch's attention takes the best instruction set always: the others have no match.
-        if not scope.best:
+        if not scope.references:
+            return
+        if not scope.best:  # how it scales
+            for dtype in DTYPES if op in self.compute_bound else ():
+                yield self.problem(op, dtype, (1, 2048, 2048, 16, 16, 128))
             return
         for dtype in DTYPES:
             if op == DECODE:

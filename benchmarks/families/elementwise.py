@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 from protocol.gate import Floor
-from protocol.rows import FUSED, Row
+from protocol.rows import Row
 
 from families import floors
 from families.family import DTYPES, Buffers, Family, Problem, Scope, normal
@@ -33,6 +33,10 @@ class ElementWise(Family):
     def is_backward(self, op: str) -> bool:
         """True for a gradient."""
         return op.endswith("_backward")
+
+    def has_single_op(self, op: str) -> bool:
+        """Whether torch computes the same in one op."""
+        return True
 
     def problem(self, op: str, dtype: torch.dtype, shape: tuple[int, int]) -> Problem:
         """The op on `shape` = (rows, d)."""
@@ -89,11 +93,8 @@ class ElementWise(Family):
             return floors.cpu_small_calls(candidates)
         if ours.bytes < floors.CPU_LARGE:
             return []
-        found = floors.cpu_share_of_copy(ours, cores)
-        # Eager ops of one pass can run at the speed of the copy, where there is nothing to gain.
-        if (ours.pct_copy or 0) < 90:
-            found += floors.against(candidates, FUSED, 1.2)
-        return found
+        found = floors.cpu_share_of_copy(candidates, cores)
+        return found + floors.cpu_beside_torch(candidates, self.has_single_op(ours.op))
 
     def gpu_share(self, op: str) -> float | None:
         """Percent of the copy that a large problem must reach, None where no floor asks."""
@@ -113,9 +114,8 @@ class ElementWise(Family):
         found = []
         if ours.bytes >= floors.GPU_LARGE:
             share = self.gpu_share(ours.op)
-            found += floors.gpu_share_of_copy(ours, share) if share is not None else []
+            found += floors.gpu_share_of_copy(candidates, share) if share is not None else []
             found += floors.gpu_keeps_up(candidates)
         if ours.bytes <= floors.GPU_SMALL and ours.setting.get("launch") == "graph":
-            beside_neg = self.widths(ours.op) == (1,)
-            found += floors.gpu_latency(candidates, ceilings, beside_neg)
+            found += floors.gpu_latency(candidates, ceilings)
         return found

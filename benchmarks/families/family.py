@@ -7,6 +7,7 @@ measured, makes their tensors, knows the exact result, torch's ways to compute i
 
 from __future__ import annotations
 
+import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -75,6 +76,16 @@ class Buffers:
     outputs: Tensors
     shared: Tensors = ()
 
+    def clone(self) -> Buffers:
+        """The same values elsewhere in memory, but for the tensors that all rows share."""
+        copy = lambda tensors: tuple(one.clone() for one in tensors)  # noqa: E731
+        return Buffers(copy(self.inputs), copy(self.outputs), self.shared)
+
+    @property
+    def nbytes(self) -> int:
+        """Of inputs and outputs."""
+        return sum(one.nbytes for one in self.inputs + self.outputs)
+
     def every(self, step: int) -> Buffers:
         """Views of every `step`-th row."""
         pick = lambda tensors: tuple(one[::step] for one in tensors)  # noqa: E731
@@ -97,11 +108,13 @@ class Candidate:
 @dataclass(frozen=True)
 class Scope:
     """How much of a CPU run is measured: `best` is true for the best instruction set on all threads
-    only, where ours is timed against everything.
+    only, where ours is timed against everything. `references` is true for the best instruction set,
+    whatever the threads: torch's ways do not depend on ours and are timed once.
     """
 
     quick: bool
     best: bool
+    references: bool = True
 
 
 class Family(ABC):
@@ -112,6 +125,7 @@ class Family(ABC):
     ops: tuple[str, ...]
     headline: tuple[str, ...]  # measured with --quick too, and compiled on the CPU
     cpu_only = False  # the package has no CUDA build: gpu_problems gives none
+    compute_bound: tuple[str, ...] = ()  # ops whose speed must grow with the threads
     rowwise = True  # rows do not depend on each other: a sample of them can be checked
 
     @property
@@ -189,11 +203,23 @@ class Family(ABC):
 
 
 def normal(count: int, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """`count` values N(0, 1). They repeat after 2^22, which no kernel can notice: drawing all of
-    them would take longer than measuring.
+    """`count` values N(0, 1): a block of 2^22 of them, drawn once, from somewhere in it on and
+    again from its start. No kernel can notice; drawing all would take longer than measuring.
     """
-    block = torch.randn(min(count, 1 << 22), device=device).to(dtype)
-    return block.repeat(-(-count // max(1, len(block))))[:count]
+    block = _normal_block(dtype, device)
+    values = torch.empty(count, dtype=dtype, device=device)
+    start, at = int(torch.randint(len(block), ())), 0
+    while at < count:
+        piece = block[start : start + count - at]
+        values[at : at + len(piece)] = piece
+        start, at = 0, at + len(piece)
+    return values
+
+
+@functools.cache
+def _normal_block(dtype: torch.dtype, device: str) -> torch.Tensor:
+    seeded = torch.Generator(device).manual_seed(12)
+    return torch.randn(1 << 22, generator=seeded, device=device).to(dtype)
 
 
 def results(returned: object, buffers: Buffers) -> Tensors:

@@ -16,7 +16,7 @@ from protocol.rows import FUSED, Row
 from torch.nn import functional
 
 from families import floors
-from families.family import DTYPES, Buffers, Call, Family, Problem, Scope, Tensors
+from families.family import DTYPES, Buffers, Call, Family, Problem, Scope, Tensors, normal
 
 EPSILON = 1e-12
 
@@ -50,7 +50,8 @@ class LayerNorm(Family):
         hidden = problem.shape[1:]
         out = torch.full(problem.shape, float("nan"), dtype=problem.dtype, device=device)
         parameters = (new(hidden).normal_(), new(hidden).normal_())
-        return Buffers((new(problem.shape).normal_(),), (out,), parameters)
+        x = normal(problem.shape[0] * problem.shape[1], problem.dtype, device).view(problem.shape)
+        return Buffers((x,), (out,), parameters)
 
     def exact(self, problem: Problem, buffers: Buffers) -> Tensors:
         (x,), (weight, bias) = buffers.inputs, buffers.shared
@@ -76,7 +77,8 @@ class LayerNorm(Family):
             return floors.cpu_small_calls(candidates)
         if ours.bytes < floors.CPU_LARGE:
             return []
-        return floors.cpu_share_of_copy(ours, cores) + floors.against(candidates, FUSED, 1.2)
+        found = floors.cpu_share_of_copy(candidates, cores)
+        return found + floors.against(candidates, FUSED, floors.CPU_TIMES_SINGLE_OP)
 
     def gpu_floors(
         self,
@@ -87,7 +89,7 @@ class LayerNorm(Family):
         ours = candidates["ours"]
         if ours.bytes < floors.GPU_LARGE:
             return []
-        share = floors.gpu_share_of_copy(ours, self.gpu_share)
+        share = floors.gpu_share_of_copy(candidates, self.gpu_share)
         return share + floors.gpu_keeps_up(candidates)
 
 
@@ -106,7 +108,9 @@ class LayerNormBackward(LayerNorm):
         new = partial(torch.empty, dtype=problem.dtype, device=device)
         poisoned = partial(torch.full, fill_value=float("nan"), dtype=problem.dtype, device=device)
         hidden = problem.shape[1:]
-        inputs = (new(problem.shape).normal_(), new(problem.shape).normal_())
+        size = problem.shape[0] * problem.shape[1]
+        draw = partial(normal, size, problem.dtype, device)
+        inputs = (draw().view(problem.shape), draw().view(problem.shape))
         outputs = (poisoned(problem.shape), poisoned(hidden), poisoned(hidden))
         return Buffers(inputs, outputs, (new(hidden).normal_(),))
 

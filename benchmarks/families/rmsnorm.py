@@ -15,7 +15,7 @@ from protocol.rows import COMPOSED, FUSED, Row
 from torch.nn import functional
 
 from families import floors
-from families.family import DTYPES, Buffers, Call, Family, Problem, Scope, Tensors
+from families.family import DTYPES, Buffers, Call, Family, Problem, Scope, Tensors, normal
 
 EPSILON = 1e-6
 # Tensors of the size of x that the least traffic moves.
@@ -70,19 +70,16 @@ class RMSNorm(Family):
         shift = 1 if problem.setting.get("layout") == "misaligned" else 0
 
         def new() -> torch.Tensor:
-            memory = torch.empty(rows * hidden + shift, dtype=problem.dtype, device=device)
-            return memory[shift:].view(rows, hidden)
+            return normal(rows * hidden + shift, problem.dtype, device)[shift:].view(rows, hidden)
 
-        x, weight = new().normal_(), torch.randn(hidden, device=device).to(problem.dtype)
+        x, weight = new(), torch.randn(hidden, device=device).to(problem.dtype)
         outputs = (torch.full_like(x, float("nan")),)
         if problem.op == "rms_norm":
             return Buffers((x,), outputs, (weight,))
         if problem.op == "fused_add_rms_norm_fwd":
-            return Buffers(
-                (x, new().normal_()), (*outputs, torch.full_like(x, float("nan"))), (weight,)
-            )
+            return Buffers((x, new()), (*outputs, torch.full_like(x, float("nan"))), (weight,))
         rstd = torch.rsqrt(x.float().pow(2).mean(-1) + EPSILON)
-        return Buffers((new().normal_(), x, rstd), outputs, (weight,))
+        return Buffers((new(), x, rstd), outputs, (weight,))
 
     def exact(self, problem: Problem, buffers: Buffers) -> Tensors:
         inputs = [one.double() for one in buffers.inputs]
@@ -135,15 +132,17 @@ class RMSNorm(Family):
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
         ours = candidates["ours"]
-        if ours.op != "rms_norm":
-            return []
         if ours.bytes <= floors.CPU_SMALL:
             return floors.cpu_small_calls(candidates)
         if ours.bytes < floors.CPU_LARGE:
             return []
+        # torch has no op for the two others, and no formula of a model is the gradient's.
         least = TIMES_FUSED_FP32 if ours.dtype == "float32" else TIMES_FUSED_HALVES
-        found = floors.cpu_share_of_copy(ours, cores) + floors.against(candidates, FUSED, least)
-        return found + floors.against(candidates, COMPOSED, 5.0)
+        return [
+            *floors.cpu_share_of_copy(candidates, cores),
+            *floors.against(candidates, FUSED, least),
+            *floors.against(candidates, COMPOSED, floors.CPU_TIMES_COMPOSED),
+        ]
 
     def gpu_floors(
         self,
@@ -160,7 +159,7 @@ class RMSNorm(Family):
             share = GPU_SHARE[ours.op]
             if ours.op == "rms_norm" and ours.shape[1] < 4096:
                 share = GPU_SHARE_BELOW_4096
-            return floors.gpu_share_of_copy(ours, share) + floors.gpu_keeps_up(candidates)
+            return floors.gpu_share_of_copy(candidates, share) + floors.gpu_keeps_up(candidates)
         if ours.op == "rms_norm" and ours.bytes <= floors.GPU_SMALL:
-            return floors.gpu_latency(candidates, ceilings, beside_neg=False)
+            return floors.gpu_latency(candidates, ceilings)
         return []

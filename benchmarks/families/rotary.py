@@ -25,6 +25,7 @@ from families.family import (
     Scope,
     Tensors,
     installed,
+    normal,
 )
 
 # Query and key heads, and columns of each: of a Llama layer, and what moves less than 4 KiB.
@@ -87,7 +88,7 @@ class Rotary(Family):
         inputs, outputs = [], []
         for count in (heads - heads_of_k, heads_of_k):
             size = tokens * count * width
-            memory = torch.empty(size + shift, dtype=problem.dtype, device=device).normal_()
+            memory = normal(size + shift, problem.dtype, device)
             inputs.append(memory[shift:].view(tokens, count, width))
             outputs.append(torch.full_like(inputs[-1], float("nan")))
         angles = torch.empty(tokens, width // 2, dtype=torch.float64, device=device).normal_()
@@ -134,8 +135,8 @@ class Rotary(Family):
             return floors.cpu_small_calls(candidates)
         if ours.bytes < floors.CPU_LARGE:
             return []
-        found = floors.cpu_share_of_copy(ours, cores)
-        return found + floors.against(candidates, COMPOSED, 5.0)
+        found = floors.cpu_share_of_copy(candidates, cores)
+        return found + floors.against(candidates, COMPOSED, floors.CPU_TIMES_COMPOSED)
 
     def gpu_floors(
         self,
@@ -149,8 +150,8 @@ class Rotary(Family):
         if ours.setting.get("layout") == "misaligned":
             return floors.gpu_misaligned(ours, aligned)
         if ours.bytes >= floors.GPU_LARGE:
-            share = floors.gpu_share_of_copy(ours, GPU_SHARE)
+            share = floors.gpu_share_of_copy(candidates, GPU_SHARE)
             return share + floors.gpu_keeps_up(candidates)
         if ours.bytes <= floors.GPU_SMALL and ours.setting.get("launch") == "graph":
-            return floors.gpu_latency(candidates, ceilings, beside_neg=False)
+            return floors.gpu_latency(candidates, ceilings)
         return []

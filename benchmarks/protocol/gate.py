@@ -7,15 +7,21 @@ from dataclasses import dataclass
 
 from protocol.rows import FAILED, Result
 
+OK, MISSED, UNSURE = "ok", "MISSED", "unsure"
+
 
 @dataclass(frozen=True)
 class Floor:
-    """`measured` must be at least (`at_most`: at most) `bound`; `what` says of which row."""
+    """`measured` must be at least (`at_most`: at most) `bound`; `what` says of which row.
+
+    `quartiles` are those of the same figure, turn by turn, where there are turns.
+    """
 
     what: str
     measured: float
     bound: float
     at_most: bool = False
+    quartiles: tuple[float, float] | None = None
 
     @property
     def holds(self) -> bool:
@@ -24,11 +30,25 @@ class Floor:
             return self.measured <= self.bound
         return self.measured >= self.bound
 
+    @property
+    def verdict(self) -> str:
+        """OK or MISSED; UNSURE where the figure and its quartiles lie on both sides of the bound:
+        measured again, it could as well come out the other way.
+        """
+        if self.quartiles is not None:
+            low, high = min(self.measured, *self.quartiles), max(self.measured, *self.quartiles)
+            if low < self.bound < high:
+                return UNSURE
+        return OK if self.holds else MISSED
+
     def __str__(self) -> str:
         """The floor as one line of the report."""
         sign = "<=" if self.at_most else ">="
-        verdict = "ok" if self.holds else "MISSED"
-        return f"{verdict:<7}{self.what}: {self.measured:.2f} {sign} {self.bound:g}"
+        line = f"{self.verdict:<7}{self.what}: {self.measured:.2f} {sign} {self.bound:g}"
+        if self.quartiles is None:
+            return line
+        low, high = self.quartiles
+        return f"{line} (quartiles {low:.2f} to {high:.2f})"
 
 
 def misses(result: Result, floors: list[Floor]) -> list[str]:
@@ -38,4 +58,9 @@ def misses(result: Result, floors: list[Floor]) -> list[str]:
         for row in result.rows
         if row.status == FAILED
     ]
-    return wrong + [str(floor) for floor in floors if not floor.holds]
+    return wrong + [str(floor) for floor in floors if floor.verdict == MISSED]
+
+
+def doubts(floors: list[Floor]) -> list[str]:
+    """Every floor that this run cannot judge, as lines."""
+    return [str(floor) for floor in floors if floor.verdict == UNSURE]

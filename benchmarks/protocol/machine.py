@@ -29,6 +29,17 @@ def commit() -> str:
     return first_line(*git, "rev-parse", "HEAD") + changes
 
 
+def last_level_cache() -> int:
+    """Bytes of the largest cache of this processor, 0 where the system does not tell."""
+    sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    return max((int(path.read_text().strip().removesuffix("K")) << 10 for path in sizes), default=0)
+
+
+def memory() -> int:
+    """Bytes of memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def host() -> dict[str, Any]:
     """Processor, memory, system, compiler, torch and commit."""
     import torch
@@ -42,6 +53,7 @@ def host() -> dict[str, Any]:
         "instruction_sets": [
             name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {name}" in cpuinfo
         ],
+        "last_level_cache": f"{last_level_cache() >> 20} MiB",
         "memory": Path("/proc/meminfo").read_text().split("\n")[0].split(":")[1].strip(),
         "system": platform.platform(),
         "compiler": first_line("c++", "--version"),

@@ -22,40 +22,52 @@ def flags(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def finish(arguments: argparse.Namespace, result: Result, floors: list[gate.Floor]) -> int:
+def finish(
+    arguments: argparse.Namespace, result: Result, floors: list[gate.Floor], method: str
+) -> int:
     """Write results.{json,md} and roofline.svg below `arguments.output`; the exit status.
 
+    `method` tells the page's reader what a driver did beside what all do.
     Wrong values always fail; missed floors only with --gate, regressions only with --compare.
+    Floors that the run cannot judge are named, and fail nothing.
     """
     folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
     result.write(folder / "results.json")
-    missed = gate.misses(result, floors)
-    (folder / "results.md").write_text(to_markdown(result, floors, missed))
+    missed, unsure = gate.misses(result, floors), gate.doubts(floors)
+    (folder / "results.md").write_text(to_markdown(result, floors, method))
     print(f"results: {folder / 'results.md'}")
     print(draw(result, folder / "roofline.svg"))
     slower = []
     if arguments.compare:
         slower = compare.regressions(read_result(arguments.compare), result)
-    for line in missed + slower:
+    for line in unsure + missed + slower:
         print(line)
-    print(f"{len(floors)} floors, {len(missed)} missed; {len(slower)} regressions")
+    print(f"{_counts(result, floors)}; {len(slower)} regressions")
     wrong = any(row.status == FAILED for row in result.rows)
     return 1 if wrong or slower or (arguments.gate and missed) else 0
 
 
-def to_markdown(result: Result, floors: list[gate.Floor], missed: list[str]) -> str:
-    """The run as a page: machine, ceilings, floors, one table per op."""
+def _counts(result: Result, floors: list[gate.Floor]) -> str:
+    missed, unsure = gate.misses(result, floors), gate.doubts(floors)
+    return f"{len(floors)} floors, {len(missed)} missed, {len(unsure)} unsure"
+
+
+def to_markdown(result: Result, floors: list[gate.Floor], method: str) -> str:
+    """The run as a page: machine, method, ceilings, floors, one table per op."""
+    judged = gate.misses(result, floors) + gate.doubts(floors)
     lines = ["# Benchmark results", "", "| machine | |", "|---|---|"]
     lines += [f"| {name} | {_words(value)} |" for name, value in result.machine.items()]
     lines += ["", "| ceiling | |", "|---|---|"]
     lines += [f"| {name} | {value:.4g} |" for name, value in result.ceilings.items()]
-    lines += ["", f"{len(floors)} floors, {len(missed)} missed."]
-    lines += ["", *(f"- {line}" for line in missed)] if missed else []
+    lines += ["", f"{_counts(result, floors)}."]
+    lines += ["", *(f"- {line}" for line in judged)] if judged else []
     lines += [
         "",
         "Times are microseconds per call: the least of the turns' medians. `x ours` is a time over",
         "ours, so more than 1 means that ours is faster; a gap within the spread says nothing.",
+        "A floor is unsure where the quartiles of its figure, turn by turn, lie on both sides.",
+        *(["", method] if method else []),
     ]
     problems = result.group()
     for op in dict.fromkeys(row.op for row in result.rows):

@@ -27,9 +27,9 @@ class Row:
     on a GPU. `status` is MEASURED, FAILED (wrong values, so nothing was timed) or
     ABSENT (`reason` says why). Times are microseconds of one call: the median, the 10th and 90th
     percentile, the minimum. `spread` is how far two measurements of this candidate lay apart,
-    relative to the smaller. `bytes` is the least traffic the op can do; `copy_gbps` the bandwidth
-    of a plain copy measured between the same candidates; `err` the relative error in the 2-norm
-    against fp64.
+    relative to the smaller; `turns` the median of each turn, in the order in which all candidates
+    took them. `bytes` is the least traffic the op can do; `copy_gbps` the bandwidth of a plain copy
+    measured between the same candidates; `err` the relative error in the 2-norm against fp64.
     """
 
     op: str
@@ -44,6 +44,7 @@ class Row:
     p90: float | None = None
     us_min: float | None = None
     spread: float | None = None
+    turns: tuple[float, ...] = ()
     bytes: int = 0
     flops: int = 0
     copy_gbps: float | None = None
@@ -82,7 +83,8 @@ def row_from_json(entry: dict[str, Any]) -> Row:
     rates = {"GBps", "TFLOPs", "pct_copy"}
     known = {name: entry[name] for name in Row.__dataclass_fields__ if name in entry}
     setting = {name: value for name, value in entry.items() if name not in known.keys() | rates}
-    return Row(**known | {"shape": tuple(entry["shape"]), "setting": setting})
+    tuples = {"shape": tuple(entry["shape"]), "turns": tuple(entry.get("turns", ()))}
+    return Row(**known | tuples, setting=setting)
 
 
 @dataclass
@@ -114,11 +116,14 @@ class Result:
 
 def compact(entry: dict[str, Any]) -> dict[str, Any]:
     """Drops empty fields and digits that carry nothing."""
-    short = {
-        name: float(f"{value:.4g}") if isinstance(value, float) else value
-        for name, value in entry.items()
-    }
-    return {name: value for name, value in short.items() if value not in (None, "")}
+    short = {name: _short(value) for name, value in entry.items()}
+    return {name: value for name, value in short.items() if value not in (None, "", ())}
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_short, value))
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def read_result(path: Path) -> Result:

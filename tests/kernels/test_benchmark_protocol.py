@@ -3,7 +3,9 @@
 
 import argparse
 import sys
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ OURS = Row(
     bytes=1_000_000,
     copy_gbps=200.0,
     err=1e-3,
+    turns=(10.0, 10.5, 11.0),
 )
 
 
@@ -39,7 +42,7 @@ def finish(
     folder: Path, measured: Result, floors: list[Floor], *, gate: bool, old: Path | None = None
 ) -> int:
     arguments = argparse.Namespace(output=folder, gate=gate, compare=old)
-    return report.finish(arguments, measured, floors)
+    return report.finish(arguments, measured, floors, "How it was measured.")
 
 
 def test_a_result_survives_its_file(tmp_path: Path) -> None:
@@ -75,6 +78,36 @@ def test_missed_floors_fail_with_gate_only(tmp_path: Path) -> None:
     assert finish(tmp_path, result(OURS), floors[1:], gate=True) == 0
 
 
+@pytest.mark.parametrize(
+    ("measured", "quartiles", "verdict"),
+    [
+        (0.6, None, "ok"),
+        (0.6, (0.55, 0.7), "ok"),
+        (0.6, (0.45, 0.7), "unsure"),
+        (0.6, (0.4, 0.45), "unsure"),
+        (0.4, (0.35, 0.55), "unsure"),
+        (0.4, (0.35, 0.45), "MISSED"),
+        (0.4, None, "MISSED"),
+    ],
+)
+def test_a_floor_within_the_quartiles_is_neither_reached_nor_missed(
+    measured: float, quartiles: tuple[float, float] | None, verdict: str
+) -> None:
+    assert Floor("share of copy", measured, 0.5, quartiles=quartiles).verdict == verdict
+
+
+def test_an_unsure_floor_is_said_aloud_and_passes_the_gate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    floors = [Floor("silu: share of copy", 0.49, 0.5, quartiles=(0.47, 0.52))]
+    assert finish(tmp_path, result(OURS), floors, gate=True) == 0
+    printed, page = capsys.readouterr().out, (tmp_path / "results.md").read_text()
+    for text in (printed, page):
+        assert "unsure silu: share of copy: 0.49 >= 0.5 (quartiles 0.47 to 0.52)" in text
+        assert "1 floors, 0 missed, 1 unsure" in text
+    assert "How it was measured." in page
+
+
 def test_wrong_values_always_fail_and_have_no_time(tmp_path: Path) -> None:
     wrong = Row("silu", "bfloat16", (4, 8), "ours", status=FAILED, reason="off", err=0.5)
     assert finish(tmp_path, result(wrong), [], gate=False) == 1
@@ -100,3 +133,24 @@ def test_candidates_take_turns_and_the_least_median_counts() -> None:
     assert timings["a"].us_median == 5.0  # the first turn does not count
     assert timings["a"].spread == pytest.approx(2.0 / 5.0)
     assert timings["b"].spread == 0.0
+    assert timings["a"].turns == (5.0, 7.0, 6.0)
+
+
+def test_turns_go_on_while_ratios_vary_and_a_slow_candidate_takes_few() -> None:
+    def turns_taken(*, is_noisy: bool, is_slow: bool) -> dict[str, int]:
+        count = {"copy": 0, "it": 0}
+
+        def turn(name: str) -> list[float]:
+            count[name] += 1
+            if is_slow and name == "it" and count[name] == 1:
+                time.sleep(1.1 * timing.SLOW_S)
+            return [1.0 + 0.1 * (is_noisy and name == "it" and count[name] % 2)]
+
+        turns = {name: partial(turn, name) for name in count}
+        found = timing.interleaved(turns, rounds=4, most=6)
+        assert {name: len(one.turns) + 1 for name, one in found.items()} == count
+        return count
+
+    assert turns_taken(is_noisy=False, is_slow=False) == {"copy": 5, "it": 5}
+    assert turns_taken(is_noisy=True, is_slow=False) == {"copy": 7, "it": 7}
+    assert turns_taken(is_noisy=True, is_slow=True) == {"copy": 5, "it": 4}
