@@ -15,7 +15,7 @@ import device_build
 import registry
 import sanitizer
 import torch
-from checks import Absent, Context
+from checks import Absent, Check, Context, Family
 
 NO_GPU = 77
 ALL = (*(check for family in registry.FAMILIES for check in family.checks), sanitizer.sanitizer)
@@ -37,8 +37,35 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     known = {name for one in registry.PACKAGES for name in (one, one.replace("-", "_"))}
     unknown = sorted(set(options.op or ()) - known - set(registry.OPS))
     if unknown:
-        parser.error(f"--op: expected an op or a package, got {', '.join(unknown)}")
+        parser.error(f"{_expected()}, got {', '.join(unknown)}")
+    if not selected_checks(options):
+        parser.error(
+            f"{_expected()} that --check {', '.join(options.check)} tries, "
+            f"got {', '.join(options.op)}"
+        )
     return options
+
+
+def _expected() -> str:
+    packages, ops = ", ".join(registry.PACKAGES), ", ".join(registry.OPS)
+    return f"--op: expected a package of {packages}, or an op: {ops}"
+
+
+def selected_checks(options: argparse.Namespace) -> list[tuple[Family | None, Check]]:
+    """What --op and --check leave, with the family of each; the sanitizer belongs to none."""
+    families = [family for family in registry.FAMILIES if registry.selected(family, options.op)]
+    pairs = [(family, check) for family in families for check in family.checks]
+    return [
+        (family, check)
+        for family, check in [*pairs, (None, sanitizer.sanitizer)]
+        if not options.check or check.__name__ in options.check
+    ]
+
+
+def wanted_packages(options: argparse.Namespace) -> list[str]:
+    """The packages that the selected checks need."""
+    families = dict.fromkeys(family for family, _ in selected_checks(options) if family)
+    return [name for family in families for name in registry.packages(family, options.op)]
 
 
 def outcome(check: Callable[[], None]) -> dict[str, object]:
@@ -59,14 +86,7 @@ def outcome(check: Callable[[], None]) -> dict[str, object]:
 def main(arguments: list[str]) -> int:
     """Build what is missing, run, print, write."""
     options = parse(arguments)
-    ops = {family: registry.selected(family, options.op) for family in registry.FAMILIES}
-    families = [family for family in registry.FAMILIES if ops[family]]
-    pairs = [(family, check) for family in families for check in family.checks]
-    wanted = [
-        (family, check)
-        for family, check in [*pairs, (None, sanitizer.sanitizer)]
-        if not options.check or check.__name__ in options.check
-    ]
+    wanted = selected_checks(options)
     if options.list:
         for _, check in wanted:
             print(f"{check.__name__:<16}{(check.__doc__ or '').splitlines()[0]}")
@@ -75,7 +95,7 @@ def main(arguments: list[str]) -> int:
         print("tests/gpu/run: no GPU that torch can use; nothing was checked", file=sys.stderr)
         return NO_GPU
     packages = {}
-    for name in dict.fromkeys(name for family in families for name in family.packages):
+    for name in wanted_packages(options):
         loaded = device_build.load(name, options.build_dir)
         packages[name] = loaded.module
         print(f"{name}: {loaded.origin}", flush=True)
@@ -84,7 +104,8 @@ def main(arguments: list[str]) -> int:
         if family is None:
             found = outcome(lambda: sanitizer.sanitizer(options.op))
         else:
-            context = Context(packages, ops[family], options.quick)
+            ops = registry.selected(family, options.op)
+            context = Context(packages, ops, options.quick)
             found = outcome(partial(check, context))
         results[check.__name__] = found
         line = f"{found['status']:<7}{check.__name__:<16}{found['seconds']:>8} s  {found['text']}"

@@ -29,3 +29,9 @@ def selected(family: Family, names: list[str] | None) -> tuple[str, ...]:
     if not names or known & set(names):
         return family.ops
     return tuple(op for op in family.ops if op in names)
+
+
+def packages(family: Family, names: list[str] | None) -> tuple[str, ...]:
+    """The packages of the family that --op names; where it names none of them, all."""
+    asked = {name.replace("_", "-") for name in names or ()}
+    return tuple(name for name in family.packages if name in asked) or family.packages

@@ -27,14 +27,19 @@ from families.family import Buffers, Call, Candidate  # noqa: E402
 from families.floors import GPU_LARGE, GPU_SMALL  # noqa: E402
 from protocol.rows import Result, Row  # noqa: E402
 
-# By path: each driver calls itself driver.py.
-_spec = importlib.util.spec_from_file_location(
-    "gpu_benchmark_driver", ROOT / "benchmarks" / "gpu" / "driver.py"
-)
-assert _spec is not None and _spec.loader is not None
-benchmark = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = benchmark
-_spec.loader.exec_module(benchmark)
+
+def load(name: str, path: str) -> ModuleType:
+    """By path: each driver calls itself driver.py."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+benchmark = load("gpu_benchmark_driver", "benchmarks/gpu/driver.py")
+checks_driver = load("gpu_checks_driver", "tests/gpu/driver.py")
 
 COMMANDS = ("tests/gpu/run", "benchmarks/gpu/run")
 
@@ -147,6 +152,43 @@ def test_a_check_is_named_once_and_op_chooses_families() -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "packages"),
+    [
+        (["--op", "relu"], ["relu"]),
+        (["--op", "rms_norm"], ["rmsnorm"]),
+        (["--check", "norm_gradients"], ["layer-norm"]),
+        (["--op", "flash_attn2"], ["flash-attn2"]),
+        (["--op", "attention_forward"], ["flash-attn2", "vllm-flash-attn3"]),
+        (["--op", "relu", "--check", "sanitizer"], []),
+    ],
+)
+def test_only_packages_of_the_selected_checks_are_loaded(
+    flags: list[str], packages: list[str]
+) -> None:
+    assert checks_driver.wanted_packages(checks_driver.parse(flags)) == packages
+
+
+@pytest.mark.parametrize("flags", [["--op", "reul"], ["--op", "relu", "--check", "numerics"]])
+def test_an_op_that_selects_no_check_fails_with_the_names(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        checks_driver.parse(flags)
+    said = capsys.readouterr().err
+    assert "layer-norm" in said
+    assert "attention_forward" in said
+
+
+def test_an_op_without_a_problem_fails_with_the_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family = families.of("relu")
+    monkeypatch.setattr(type(family), "gpu_problems", lambda *_: iter(()))
+    assert benchmark.main(["--list", "--op", "relu"]) == 2
+    assert "expected one of activation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("capabilities", "arch", "compiled_for"),
     [
         (["8.0", "9.0", "12.0+PTX"], "90", ["90"]),
@@ -207,6 +249,13 @@ def test_small_rows_have_latency_floors_in_graphs_and_on_the_host() -> None:
     rows = [row("ours", 2.2, **graph), row("torch.neg", 2.1, **graph)]
     assert missed(rows, {"empty kernel, us": 1.6}) == []
     assert len(missed(rows, {"empty kernel, us": 1.4})) == 1
+    for op, dtype in (("silu_and_mul", "bfloat16"), ("rms_norm", "bfloat16")):
+        own = graph | {"op": op, "dtype": dtype}
+        beside = [row("ours", 2.2, **own), row("torch.neg", 1.9, **own)]
+        assert "over torch.neg's" in missed(beside, {"empty kernel, us": 1.6})[0]
+    own = graph | {"op": "apply_rotary_transformers", "shape": (2, 3, 64)}
+    beside = [row("ours", 2.2, **own), row("torch.neg", 1.9, **own)]
+    assert "over torch.neg's" in missed(beside, {"empty kernel, us": 1.6})[0]
     host = {"shape": (8, 512), "bytes": 16384, "setting": {"launch": "host"}}
     assert missed([row("ours", 6.1, **host), row("torch.neg", 5.0, **host)]) != []
     assert missed([row("ours", 5.9, **host), row("torch.neg", 5.0, **host)]) == []
