@@ -46,7 +46,8 @@ class Attention(Family):
         if not scope.references:
             return
         if not scope.best:  # how it scales
-            for dtype in DTYPES if op in self.compute_bound else ():
+            is_asked = op == PREFILL or (op == CAUSAL and not scope.quick)
+            for dtype in DTYPES if is_asked else ():
                 yield self.problem(op, dtype, (1, 2048, 2048, 16, 16, 128))
             return
         for dtype in DTYPES:
