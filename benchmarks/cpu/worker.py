@@ -194,7 +194,7 @@ def candidates(
         OURS: [family.ours(problem, package.module, one) for one in sets]
     }
     if problem.bytes <= CPU_SMALL:
-        c_call = getattr(package.library, problem.op, None)
+        c_call = getattr(package.library, family.c_op(problem.op), None)
         calls[OURS_C] = (
             [partial(c_call, *family.arguments(problem, one)) for one in sets]
             if c_call

@@ -1,37 +1,103 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention forward: prompts, and single queries against a cache, beside torch's fused form."""
+"""Attention forward: prompts, and single queries against a cache, dense or in pages, beside torch's
+fused form, each of its backends, and the libraries that are installed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 import torch
 from protocol.gate import Floor
 from protocol.precision import ATTENTION
-from protocol.rows import FUSED, Row
+from protocol.rows import FUSED, OURS, Row
+from protocol.timing import quartiles
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from families.family import Buffers, Call, Family, Problem, Scope, Tensors
-from families.floors import against
+from families.family import Buffers, Call, Candidate, Family, Problem, Scope, Tensors, installed
+from families.floors import Rows, against, gpu_share_of_copy, label, ratio
 
 DTYPES = (torch.float32, torch.bfloat16)
 PREFILL, CAUSAL, DECODE = "attention_prefill", "attention_prefill_causal", "attention_decode"
-# Least speed against torch's fused attention.
+# Least speed against torch's fused attention on a CPU.
 FLOORS = {PREFILL: 1.0, CAUSAL: 1.0, DECODE: 3.0}
+
+# The published setting: 16 Ki tokens, heads * dimension = 2048.
+TOKENS, WIDTH = 16384, 2048
+LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
+# TFLOP/s of FlashAttention-2 on an H100 SXM, fp16, by op, dimension and length: what the first
+# release must reach from FROM_LENGTH on.
+FA2_ON_H100 = {
+    (PREFILL, 64): (282, 306, 318, 321, 322, 324),
+    (CAUSAL, 64): (180, 229, 262, 284, 295, 299),
+    (PREFILL, 128): (309, 350, 362, 368, 370, 370),
+    (CAUSAL, 128): (191, 260, 298, 319, 333, 339),
+    (PREFILL, 256): (275, 313, 321, 323, 324, 326),
+    (CAUSAL, 256): (208, 251, 279, 293, 297, 298),
+}
+FROM_LENGTH = 2048
+FLASH, CUDNN, EFFICIENT = "sdpa flash", "sdpa cudnn", "sdpa efficient"
+FA2, FA3 = "flash_attn 2", "flash_attn 3"
+BACKENDS = {
+    FLASH: SDPBackend.FLASH_ATTENTION,
+    CUDNN: SDPBackend.CUDNN_ATTENTION,
+    EFFICIENT: SDPBackend.EFFICIENT_ATTENTION,
+}
+# Their modules, and what they call the table of pages.
+WHEELS = {FA2: ("flash_attn", "block_table"), FA3: ("flash_attn_interface", "page_table")}
+BESIDE_BEST = 0.92
+DECODE_PERCENT, DECODE_TOKENS = 80.0, 256 << 10
+PAGES = (16, 64, 256)
+PAGED_BESIDE_DENSE = 1.05
+# Largest length whose scores are compared in fp64 on a GPU; a whole number of pages.
+CHECKED_LENGTH, CHECKED_BATCH = 1024, 3
+
+
+def sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> Call:
+    """torch's attention on contiguous `[batch, heads, rows, dim]`, which suits it best."""
+    heads_first = [one.transpose(1, 2).contiguous() for one in (q, k, v)]
+    mask = None
+    if is_causal and q.shape[1] != k.shape[1]:
+        ones = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device)
+        mask, is_causal = ones.tril(k.shape[1] - q.shape[1]), False
+    call = partial(
+        functional.scaled_dot_product_attention,
+        *heads_first,
+        mask,
+        is_causal=is_causal,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    return lambda: call().transpose(1, 2)
+
+
+def with_backend(backend: SDPBackend, call: Call) -> object:
+    """A call of torch's attention by one of its backends."""
+    with sdpa_kernel(backend):
+        return call()
+
+
+def first_of(call: Call) -> object:
+    """Some versions of a library return the log-sum-exp too."""
+    returned = call()
+    return returned[0] if isinstance(returned, tuple) else returned
 
 
 class Attention(Family):
-    """`shape` is (batch, queries, keys, heads, heads of keys, dimension)."""
+    """`shape` is (batch, queries, keys, heads, heads of keys, dimension).
+
+    A problem with a "page" in its setting has its keys in pages of so many, too: `shared` holds the
+    pages of keys and of values, their table and the lengths.
+    """
 
     name = "attention"
     package = "flash-attn2"
     ops = (PREFILL, CAUSAL, DECODE)
     headline = ops
     rowwise = False
-    cpu_only = True
     compute_bound = (PREFILL, CAUSAL)
 
     def problem(self, op: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Problem:
@@ -61,56 +127,174 @@ class Attention(Family):
                     yield self.problem(op, dtype, (4, 512, 512, 32, 8, 64))
 
     def gpu_problems(self, op: str, is_quick: bool) -> Iterator[Problem]:
-        return iter(())
+        aligned = {"launch": "stream", "layout": "aligned"}
+        half = torch.bfloat16
+        if op == DECODE:
+            for batch, keys in ((8, 32768),) if is_quick else ((1, 4096), (8, 32768), (4, 131072)):
+                dense = replace(
+                    self.problem(op, half, (batch, 1, keys, 32, 4, 128)), setting=aligned
+                )
+                yield dense
+                for page in PAGES[1:2] if is_quick else PAGES:
+                    yield replace(dense, setting={**aligned, "layout": "paged", "page": page})
+            return
+        for dim in (128,) if is_quick else (64, 128, 256):
+            for length in (4096,) if is_quick else LENGTHS:
+                heads = WIDTH // dim
+                for dtype in (half, torch.float16) if (dim, length) == (128, 4096) else (half,):
+                    shape = (TOKENS // length, length, length, heads, heads, dim)
+                    yield replace(self.problem(op, dtype, shape), setting=aligned)
 
     def checked_as(self, problem: Problem) -> Problem:
         batch, queries, keys, *rest = problem.shape
-        return replace(problem, shape=(batch, min(queries, 128), min(keys, 300), *rest))
+        if (
+            "launch" in problem.setting
+        ):  # as many queries as keys: torch's backends know no other mask
+            most = CHECKED_LENGTH
+            shape = (min(batch, CHECKED_BATCH), min(queries, most), min(keys, most), *rest)
+        else:
+            shape = (batch, min(queries, 128), min(keys, 300), *rest)
+        return replace(problem, shape=shape)
 
     def buffers(self, problem: Problem, device: str) -> Buffers:
         batch, queries, keys, heads, kv_heads, dim = problem.shape
         new = partial(torch.randn, dtype=problem.dtype, device=device)
         q = new(batch, queries, heads, dim)
         k, v = (new(batch, keys, kv_heads, dim) for _ in range(2))
-        return Buffers((q, k, v), (torch.full_like(q, float("nan")),))
+        out = torch.full_like(q, float("nan"))
+        page = int(problem.setting.get("page", 0))
+        if not page:
+            return Buffers((q, k, v), (out,))
+        table = torch.randperm(batch * keys // page, device=device).int().view(batch, -1)
+        lengths = torch.full((batch,), keys, dtype=torch.int32, device=device)
+        pools = []
+        for tensor in (k, v):
+            pool = torch.empty_like(tensor).view(-1, page, kv_heads, dim)
+            pool[table.flatten().long()] = tensor.view(-1, page, kv_heads, dim)
+            pools.append(pool)
+        return Buffers((q, k, v), (out,), (*pools, table, lengths))
 
     def exact(self, problem: Problem, buffers: Buffers) -> Tensors:
         q, k, v = (one.double().transpose(1, 2) for one in buffers.inputs)
         k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
         scores = q @ k.mT * q.shape[-1] ** -0.5
         if problem.op == CAUSAL:
-            later = torch.ones(scores.shape[-2:], dtype=torch.bool)
+            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device)
             scores.masked_fill_(later.triu(scores.shape[-1] - scores.shape[-2] + 1), -torch.inf)
         return ((scores.softmax(-1) @ v).transpose(1, 2),)
 
     def bound(self, problem: Problem) -> float:
         return ATTENTION[problem.dtype]
 
+    def c_op(self, op: str) -> str:
+        return "attention_forward"
+
     def arguments(self, problem: Problem, buffers: Buffers) -> tuple[object, ...]:
-        return buffers.inputs
+        (q, k, v), (out,) = buffers.inputs, buffers.outputs
+        lse = torch.empty(q.shape[0], q.shape[2], q.shape[1], device=q.device)
+        table = lengths = None
+        if buffers.shared:
+            k, v, table, lengths = buffers.shared
+        optional = (None, None, None, lengths, None, table, *(None,) * 6)
+        rule = (q.shape[-1] ** -0.5, problem.op == CAUSAL, -1, -1, 0.0, True, 0)
+        return (out, lse, q, k, v, *optional, *rule)
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
-        if problem.op == DECODE:
+        if problem.op != DECODE:
+            return partial(module.flash_attn_func, *buffers.inputs, causal=problem.op == CAUSAL)
+        if not buffers.shared:
             return partial(module.flash_attn_with_kvcache, *buffers.inputs)
-        return partial(module.flash_attn_func, *buffers.inputs, causal=problem.op == CAUSAL)
+        return _paged(module.flash_attn_with_kvcache, "block_table", buffers)
 
     def fused(self, problem: Problem) -> Callable[[Buffers], Call] | None:
-        """On contiguous `[batch, heads, rows, dim]`, which suits torch best."""
+        if "page" in problem.setting:
+            return None
+        return lambda buffers: sdpa(*buffers.inputs, problem.op == CAUSAL)
 
-        def bind(buffers: Buffers) -> Call:
-            heads_first = [one.transpose(1, 2).contiguous() for one in buffers.inputs]
-            q, k = buffers.inputs[:2]
-            attend = functional.scaled_dot_product_attention
-            is_causal = problem.op == CAUSAL and q.shape[1] == k.shape[1]
-            mask = None
-            if problem.op == CAUSAL and not is_causal:
-                ones = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool)
-                mask = ones.tril(k.shape[1] - q.shape[1])
-            call = partial(attend, *heads_first, mask, is_causal=is_causal, enable_gqa=True)
-            return lambda: call().transpose(1, 2)
+    def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
+        return [self._backend(problem, name) for name in BACKENDS] + [
+            self._wheel(problem, name) for name in WHEELS
+        ]
 
-        return bind
+    def _backend(self, problem: Problem, name: str) -> Candidate:
+        attend = self.fused(problem)
+        if attend is None:
+            return Candidate(name, None, "torch knows no pages")
+        return Candidate(
+            name, lambda buffers: partial(with_backend, BACKENDS[name], attend(buffers))
+        )
+
+    def _wheel(self, problem: Problem, name: str) -> Candidate:
+        module, table = WHEELS[name]
+
+        def prefill(function: Callable[..., object]) -> Callable[[Buffers], Call]:
+            is_causal = problem.op == CAUSAL
+            return lambda buffers: partial(
+                first_of, partial(function, *buffers.inputs, causal=is_causal)
+            )
+
+        def decode(function: Callable[..., object]) -> Callable[[Buffers], Call]:
+            return lambda buffers: partial(
+                first_of,
+                _paged(function, table, buffers)
+                if buffers.shared
+                else partial(function, *buffers.inputs),
+            )
+
+        if problem.op == DECODE:
+            return installed(name, f"{module}:flash_attn_with_kvcache", decode)
+        return installed(name, f"{module}:flash_attn_func", prefill)
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
-        (op,) = {row.op for row in candidates.values()}
-        return against(candidates, FUSED, FLOORS[op])
+        return against(candidates, FUSED, FLOORS[candidates[OURS].op])
+
+    def gpu_floors(
+        self,
+        candidates: Mapping[str, Row],
+        ceilings: Mapping[str, float],
+        aligned: Row | None,
+    ) -> list[Floor]:
+        ours = candidates[OURS]
+        batch, length, keys, *_, dim = ours.shape
+        if ours.op == DECODE:
+            found = _beside_dense(ours, aligned) + against(candidates, FA3, 1.0)
+            if batch * keys >= DECODE_TOKENS:
+                found += gpu_share_of_copy(candidates, DECODE_PERCENT)
+            return found
+        if length < FROM_LENGTH:
+            return []
+        found = against(candidates, FLASH, 1.0) + _published(ours)
+        return found + (_beside_best(candidates) if dim <= 128 else [])
+
+
+def _paged(function: Callable[..., object], table_name: str, buffers: Buffers) -> Call:
+    keys, values, table, lengths = buffers.shared
+    cache = {"cache_seqlens": lengths, table_name: table}
+    return partial(function, buffers.inputs[0], keys, values, **cache)
+
+
+def _published(ours: Row) -> list[Floor]:
+    """The column of FlashAttention-2."""
+    *_, dim = ours.shape
+    if ours.tflops is None or ours.shape[1] not in LENGTHS or (ours.op, dim) not in FA2_ON_H100:
+        return []
+    least = FA2_ON_H100[ours.op, dim][LENGTHS.index(ours.shape[1])]
+    slow, fast = quartiles(ours.turns) if ours.turns else (ours.us_median,) * 2
+    assert slow and fast
+    spread = ours.flops / fast / 1e6, ours.flops / slow / 1e6
+    return [Floor(f"{label(ours)}: TFLOP/s", ours.tflops, least, quartiles=spread)]
+
+
+def _beside_dense(ours: Row, dense: Row | None) -> list[Floor]:
+    """A cache in pages beside a dense one."""
+    if "page" not in ours.setting or dense is None or not dense.us_median or not ours.us_median:
+        return []
+    what = f"{label(ours)} in pages of {ours.setting['page']}: time over the dense cache's"
+    return [Floor(what, ours.us_median / dense.us_median, PAGED_BESIDE_DENSE, at_most=True)]
+
+
+def _beside_best(candidates: Rows) -> list[Floor]:
+    """The better of cuDNN and FlashAttention-3, where they are there."""
+    speeds = {name: ratio(candidates, name, OURS) for name in (CUDNN, FA3)}
+    known = {name: speed for name, speed in speeds.items() if speed is not None}
+    return against(candidates, min(known, key=known.__getitem__), BESIDE_BEST) if known else []

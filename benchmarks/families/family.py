@@ -124,7 +124,6 @@ class Family(ABC):
     package: str  # folder below kernels-community
     ops: tuple[str, ...]
     headline: tuple[str, ...]  # measured with --quick too, and compiled on the CPU
-    cpu_only = False  # the package has no CUDA build: gpu_problems gives none
     compute_bound: tuple[str, ...] = ()  # ops whose speed must grow with the threads
     rowwise = True  # rows do not depend on each other: a sample of them can be checked
 
@@ -156,6 +155,10 @@ class Family(ABC):
     @abstractmethod
     def arguments(self, problem: Problem, buffers: Buffers) -> tuple[object, ...]:
         """What our op takes, from torch as over the C ABI."""
+
+    def c_op(self, op: str) -> str:
+        """What the C call of `op` is called."""
+        return op
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
         """Our Python function, bound."""

@@ -47,7 +47,7 @@ def _is_worth_tuning(problem: Problem) -> bool:
 
 def _c_call(family: Family, problem: Problem) -> Candidate:
     try:
-        function = getattr(_library(family.package), problem.op)
+        function = getattr(_library(family.package), family.c_op(problem.op))
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
         return Candidate(OURS_C, None, str(error).splitlines()[0])
     return Candidate(OURS_C, lambda buffers: partial(function, *family.arguments(problem, buffers)))

@@ -21,6 +21,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / "kernels-community"
 
+# Whose change makes what was built stale; a card's or a test's does not.
+SOURCES = (".cpp", ".cu", ".cuh", ".h", ".py", ".toml")
+
 # What torch-ext/torch_binding.cpp takes from the builder: torch's macros with the name expanded.
 REGISTRATION = """#pragma once
 #define STABLE_TORCH_LIBRARY_EXPAND(NAME, MODULE) STABLE_TORCH_LIBRARY(NAME, MODULE)
@@ -229,7 +232,7 @@ def _newest(package: str) -> float:
         path.stat().st_mtime
         for folder in (package, *beside)
         for path in (PACKAGES / folder).rglob("*")
-        if path.is_file() and "build" not in path.relative_to(PACKAGES).parts
+        if path.suffix in SOURCES and "build" not in path.relative_to(PACKAGES).parts
     )
 
 

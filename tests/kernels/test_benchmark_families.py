@@ -76,12 +76,11 @@ def test_a_sample_of_the_rows_has_the_exact_values_of_those_rows(family: Family,
 def test_problems_differ_and_say_how_much_they_move(family: Family, op: str) -> None:
     on_cpu = list(family.cpu_problems(op, Scope(quick=False, best=True)))
     on_gpu = list(family.gpu_problems(op, is_quick=False))
-    assert family.cpu_only == (not on_gpu)
-    for problems in (on_cpu,) if family.cpu_only else (on_cpu, on_gpu):
+    for problems in (on_cpu, on_gpu):
         rows = [problem.row("ours") for problem in problems]
         assert len({row.problem for row in rows}) == len(rows) > 0
         assert all(row.bytes > 0 for row in rows)
-    assert family.cpu_only or {"launch"} <= on_gpu[0].setting.keys()
+    assert all({"launch", "layout"} <= problem.setting.keys() for problem in on_gpu)
     buffers = family.buffers(min(on_cpu, key=lambda problem: problem.bytes), "cpu")
     assert all(bool(out.isnan().all()) for out in buffers.outputs)
 
