@@ -35,19 +35,20 @@ std::int64_t run_dim(const Params& params, std::int64_t processors, std::uint32_
   using Narrow = typename cuda::TilesFor<kDim>::Narrow;
   const cuda::ForwardKernels kernels{{cuda::tile_shape<Wide>(), nullptr},
                                      {cuda::tile_shape<Narrow>(), nullptr}};
-  const cuda::ForwardKernel& kernel = cuda::kernel_for(kernels, params);
-  cuda::ForwardCall call = cuda::forward_call(params, kernel.tile, processors);
-  std::vector<float> workspace(static_cast<std::size_t>(cuda::workspace_bytes(call)) / 4, NAN);
-  cuda::set_workspace(call, workspace.data());
-  if (&kernel == &kernels.narrow) {
-    run_tiles<T, Narrow>(call, seed);
-  } else {
-    run_tiles<T, Wide>(call, seed);
-  }
-  if (call.splits > 1) {
-    for (std::int64_t work = 0; work < cuda::combine_works(call); ++work) {
-      cuda::combine_columns<T, Hw>(call, work);
+  const cuda::Forward forward = cuda::planned_launches(kernels, params, processors);
+  std::vector<float> workspace(static_cast<std::size_t>(cuda::workspace_bytes(forward)) / 4, NAN);
+  for (int i = 0; i < forward.count; ++i) {
+    const cuda::ForwardCall call = cuda::with_workspace(forward.launches[i].call, workspace.data());
+    if (forward.launches[i].kernel == &kernels.narrow) {
+      run_tiles<T, Narrow>(call, seed);
+    } else {
+      run_tiles<T, Wide>(call, seed);
     }
+  }
+  if (forward.count == 0) return 1;
+  const cuda::ForwardCall call = cuda::with_workspace(forward.launches[0].call, workspace.data());
+  for (std::int64_t work = 0; call.splits > 1 && work < cuda::combine_works(call); ++work) {
+    cuda::combine_columns<T, Hw>(call, work);
   }
   return call.splits;
 }

@@ -77,7 +77,7 @@ class AppendParams(ctypes.Structure):
         *((name, Pointer) for name in ("k_cache", "v_cache", "k", "v")),
         *((f"{name}_strides", Strides) for name in ("k_cache", "v_cache", "k", "v")),
         *((name, Int) for name in ("batch", "heads_k", "head_dim", "head_dim_v", "new_rows")),
-        *((name, Int) for name in ("total_new_rows", "cache_rows")),
+        *((name, Int) for name in ("total_new_rows", "cache_entries", "cache_rows")),
         *((name, Pointer) for name in ("cu_k_new", "cache_seqlens", "cache_batch", "block_table")),
         *((name, Int) for name in ("table_stride", "page_size")),
         ("rotary", Rotary),
@@ -215,7 +215,8 @@ class Emulator:
             *(strides(k_cache), strides(v_cache), strides(k), strides(v)),
             *(len(seqlens), k.shape[-2], k.shape[-1], v.shape[-1]),
             *((k.shape[1], 0) if options.cu_k is None else (0, k.shape[0])),
-            *(rows, address(options.cu_k), address(seqlens), address(options.cache_batch)),
+            *(k_cache.shape[0], rows, address(options.cu_k), address(seqlens)),
+            address(options.cache_batch),
             *(address(table), *((0, 0) if table is None else (table.stride(0), k_cache.shape[1]))),
             rotary(options),
         )

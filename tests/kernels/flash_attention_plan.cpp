@@ -78,8 +78,8 @@ void check_tiles(Tally& visible, Tally& whole, Tally& split) {
   }
 }
 
-/// Every row of every sequence belongs to exactly one block.
-void check_works(Tally& dense, Tally& varlen) {
+/// Every row of every sequence belongs to exactly one block, of the kernel that fits its sequence.
+void check_works(Tally& dense, Tally& varlen, Tally& kernel_of_its_own) {
   Generator random(2);
   for (int i = 0; i < 300; ++i) {
     const bool is_varlen = i % 2 == 1;
@@ -100,23 +100,33 @@ void check_works(Tally& dense, Tally& varlen) {
       params.lengths.cu_q = starts.data();
       params.total_q = starts.back() + between(random, 0, 40);
     }
-    const auto call = cuda::forward_call(params, {16, 64, 1}, 108);
-    std::set<std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t>> rows;
+    const cuda::ForwardKernels kernels{{{32, 64, 1}, nullptr}, {{16, 64, 1}, nullptr}};
+    const cuda::Forward forward = cuda::planned_launches(kernels, params, 108);
+    std::set<std::tuple<std::int64_t, std::int64_t, std::int64_t>> rows;
     bool is_once = true;
-    for (std::int64_t work = 0; work < cuda::block_works(call); ++work) {
-      const cuda::BlockWork at = cuda::block_work(call, work);
-      const attention::Sequence sequence = cuda::sequence_at(params, at.sequence);
-      for (std::int64_t row = at.row_block * 16;
-           row < (at.row_block + 1) * 16 && row < sequence.q_allocated * group; ++row) {
-        const std::int64_t token =
-            sequence.q_batch * params.lengths.q + sequence.q_begin + row / group;
-        is_once =
-            is_once && rows.emplace(token, at.head_k * group + row % group, at.split, 0).second;
+    for (int launch = 0; launch < forward.count; ++launch) {
+      const cuda::ForwardKernel* kernel = forward.launches[launch].kernel;
+      const cuda::ForwardCall& call = forward.launches[launch].call;
+      const std::int64_t tile = kernel->tile.rows;
+      for (std::int64_t work = 0; work < cuda::block_works(call); ++work) {
+        const cuda::BlockWork at = cuda::block_work(call, work);
+        const attention::Sequence sequence = cuda::sequence_at(call, at.sequence);
+        const std::int64_t count = sequence.q_allocated * group;
+        if (count > 0) kernel_of_its_own.expect((kernel == &kernels.narrow) == (count <= 16));
+        for (std::int64_t row = at.row_block * tile; row < (at.row_block + 1) * tile && row < count;
+             ++row) {
+          const std::int64_t token =
+              sequence.q_batch * params.lengths.q + sequence.q_begin + row / group;
+          is_once =
+              is_once && rows.emplace(token, at.head_k * group + row % group, at.split).second;
+        }
       }
     }
+    const cuda::ForwardCall& call = forward.launches[0].call;
     (is_varlen ? varlen : dense)
-        .expect(is_once && static_cast<std::int64_t>(rows.size()) ==
-                               call.tokens * params.heads_q * call.splits);
+        .expect(is_once &&
+                static_cast<std::int64_t>(rows.size()) ==
+                    (forward.count == 0 ? 0 : call.tokens * params.heads_q * call.splits));
   }
 }
 
@@ -146,8 +156,8 @@ void check_splits(Tally& splits, Tally& workspace) {
     const std::int64_t tiles = between(random, 1, 2000);
     const std::int64_t best = cuda::best_splits(blocks, tiles, 132);
     const auto time = [&](std::int64_t s) {
-      return cuda::ceil_divide(blocks * s, 132) *
-             (cuda::ceil_divide(tiles, s) + (s > 1 ? cuda::kSplitOverheadTiles : 0));
+      return attention::ceil_div(blocks * s, 132) *
+             (attention::ceil_div(tiles, s) + (s > 1 ? cuda::kSplitOverheadTiles : 0));
     };
     bool is_least = best >= 1 && best <= cuda::kMaxSplits && best <= tiles;
     for (std::int64_t s = 1; s <= cuda::kMaxSplits && s <= tiles; ++s) {
@@ -179,7 +189,8 @@ int main() {
   check_tiles(visible, whole, split);
   Tally dense("dense_works");
   Tally varlen("varlen_works");
-  check_works(dense, varlen);
+  Tally kernel_of_its_own("kernel_of_its_own");
+  check_works(dense, varlen, kernel_of_its_own);
   Tally places("tile_places");
   Tally banks("tile_banks");
   check_layout<32>(places, banks);

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import tvm_ffi
+from attention_calls import attend
 from attention_reference import BF16, FP16, FP32, Rule, attention, check
 
 PACKAGES = ("flash-attn2", "flash-attn3", "vllm-flash-attn3")
@@ -363,6 +364,42 @@ def test_partial_results_combine(fa3: ModuleType) -> None:
         fa3.flash_attn_combine(outs, lses[:, :1])
 
 
+def test_what_a_part_that_saw_no_key_holds_counts_for_nothing(fa3: ModuleType) -> None:
+    outs, lses = random(3, 2, 4, 2, 8), random(3, 2, 4, 2)
+    lses[0, 0], outs[0, 0] = -torch.inf, torch.nan
+    lses[:, 1, 0], outs[:, 1, 0] = -torch.inf, torch.nan
+    outs[2, 0, 3, 1, 5] = torch.nan
+    lses[1, 1, 2, 1] = torch.nan
+    out, lse = fa3.flash_attn_combine(outs, lses)
+    weights = (lses.double() - lses.double().logsumexp(0)).exp()
+    exact = torch.where(lses[..., None].isneginf(), 0.0, outs * weights[..., None]).sum(0)
+    torch.testing.assert_close(out, exact.float(), equal_nan=True)
+    assert (out[1, 0] == 0).all()
+    assert lse[1, 0].isneginf().all()
+    assert out.isnan().sum() == 1 + 8
+    assert lse.isnan().sum() == 1
+    written = torch.empty(2, 4, 2, 8, dtype=BF16)
+    assert fa3.flash_attn_combine(outs, lses, written, BF16)[0] is written
+    torch.testing.assert_close(written, out.to(BF16), equal_nan=True)
+    assert fa3.flash_attn_combine(outs, lses, out_dtype=FP16)[0].dtype == FP16
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"out": torch.empty(4, 2, 8)}, r"out shape: expected \[2, 4, 2, 8\], got \[4, 2, 8\]"),
+        ({"out": torch.empty(2, 4, 2, 8), "out_dtype": BF16}, "out_dtype value: expected None or"),
+        ({"out": torch.empty(2, 4, 2, 8).int()}, "out dtype: expected float32, float16 or bfloat"),
+        ({"out_dtype": torch.float64}, "out_dtype dtype: expected float32, float16 or bfloat16"),
+    ],
+)
+def test_results_that_cannot_be_combined_into_are_refused(
+    fa3: ModuleType, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(RuntimeError, match=f"vllm_flash_attn3.flash_attn_combine: {text}"):
+        fa3.flash_attn_combine(random(3, 2, 4, 2, 8), random(3, 2, 4, 2), **options)
+
+
 def test_a_gradient_is_refused(fa2: ModuleType, fa3: ModuleType) -> None:
     q, k, v = random(3, 1, 4, 2, 16)
     v.requires_grad_()
@@ -460,7 +497,7 @@ def test_bad_arguments_are_named_with_what_was_expected(
     fa2: ModuleType, arguments: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(RuntimeError) as failure:
-        fa2._attention.attend("test", **(GOOD | arguments))
+        attend(fa2, **(GOOD | arguments))
     assert str(failure.value).splitlines()[0] == f"flash_attn2.attention_forward: {text}"
 
 
@@ -468,27 +505,102 @@ def test_bad_arguments_are_named_with_what_was_expected(
     ("arguments", "text"),
     [
         ({"cache_seqlens": ints(3, 0)},
-         "append_kv: cache_seqlens value 0: expected a number in [0, 2], got 3"),
+         "attention_with_cache: cache_seqlens value 0: expected a number in [0, 2], got 3"),
         ({"k": torch.ones(2, 3, 1, 16)},
-         "append_kv: k shape: expected [2, 3, 2, 16], got [2, 3, 1, 16]"),
+         "attention_with_cache: k shape: expected [2, 3, 2, 16], got [2, 3, 1, 16]"),
         ({"v": None},
          "flash_attn_with_kvcache: v presence: expected both of k and v, or neither, got None"),
         ({"k": None, "v": None, "rotary_cos": torch.ones(8, 4)},
          "flash_attn_with_kvcache: rotary_cos presence: expected None where no k is appended, "
          "got a tensor"),
         ({"rotary_cos": torch.ones(4, 4), "rotary_sin": torch.ones(4, 4)},
-         "append_kv: rotary_seqlens value 0: expected a number in [0, 1], got 2"),
+         "attention_with_cache: rotary_seqlens value 0: expected a number in [0, 1], got 2"),
+        ({"rotary_sin": torch.ones(8, 4)},
+         "attention_with_cache: rotary_cos presence: expected all of rotary_cos, rotary_sin and "
+         "rotary_seqlens, or none of cos and sin, got None"),
+        ({"cache_seqlens": torch.tensor([2, 0])},
+         "flash_attn_with_kvcache: cache_seqlens dtype: expected torch.int32, got torch.int64"),
+        ({"cache_seqlens": None},
+         "flash_attn_with_kvcache: cache_seqlens presence: expected given with k, got None"),
+        ({"cache_batch_idx": ints(0, 2)},
+         "attention_with_cache: cache_batch_idx value 1: expected a number in [0, 1], got 2"),
+        # What the attention refuses is known before anything is appended.
+        ({"softcap": -1.0},
+         "attention_with_cache: softcap value: expected a finite number of at least 0, got "
+         "-1.000000"),
+        ({"alibi_slopes": torch.ones(3)},
+         "attention_with_cache: alibi_slopes shape: expected [4], got [3]"),
+        ({"q": torch.ones(2, 3, 3, 16)},
+         "attention_with_cache: k_cache heads: expected a divisor of the 3 heads of q, got 2"),
+        ({"q": torch.ones(3, 3, 4, 16)},
+         "attention_with_cache: cache_seqlens shape: expected [3], got [2]"),
     ],
 )  # fmt: skip
 def test_a_cache_is_never_written_outside(
     fa2: ModuleType, arguments: dict[str, Any], text: str
 ) -> None:
     caches = torch.zeros(2, 2, 5, 2, 16)
-    good = {"k": torch.ones(2, 3, 2, 16), "v": torch.ones(2, 3, 2, 16), "cache_seqlens": ints(2, 0)}
+    new = torch.ones(2, 3, 2, 16)
+    good = {"q": GOOD["q"], "k": new, "v": new.clone(), "cache_seqlens": ints(2, 0)}
     with pytest.raises(RuntimeError) as failure:
-        fa2.flash_attn_with_kvcache(GOOD["q"], *caches, **(good | arguments))
+        fa2.flash_attn_with_kvcache(k_cache=caches[0], v_cache=caches[1], **(good | arguments))
     assert str(failure.value).splitlines()[0] == f"flash_attn2.{text}"
     assert (caches == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"cu_seqlens_k_new": ints(0, 1, 2)}, "cu_seqlens_k_new presence: expected None where no"),
+        ({"rotary_seqlens": ints(0, 0)}, "rotary_seqlens presence: expected None where no k"),
+        ({"rotary_sin": torch.ones(8, 4)}, "rotary_sin presence: expected None where no k"),
+        ({"cache_seqlens": torch.tensor([2, 0])}, "cache_seqlens dtype: expected torch.int32, got"),
+        ({"k": torch.ones(2, 1, 2, 16), "v": torch.ones(2, 1, 2, 16), "cache_seqlens": 1,
+          "rotary_seqlens": ints(0, 0)},
+         "rotary_seqlens presence: expected None without rotary_cos and rotary_sin"),
+    ],
+)  # fmt: skip
+def test_arguments_that_would_be_ignored_are_refused(
+    fa3: ModuleType, arguments: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(RuntimeError, match=text):
+        fa3.flash_attn_with_kvcache(GOOD["q"], GOOD["k"].clone(), GOOD["v"].clone(), **arguments)
+
+
+def test_an_empty_cache_has_no_entry_that_an_index_could_name(fa2: ModuleType) -> None:
+    q, empty = random(2, 1, 4, 16), torch.empty(0, 8, 2, 16)
+    for new in (None, random(2, 1, 2, 16)):
+        with pytest.raises(RuntimeError, match="cache_batch_idx value 0: expected none, for there"):
+            fa2.flash_attn_with_kvcache(
+                q, empty, empty.clone(), new, new, cache_seqlens=0, cache_batch_idx=ints(0, 1)
+            )
+
+
+def test_keys_and_values_may_share_a_buffer_row_by_row(fa2: ModuleType) -> None:
+    """Views that interleave share no byte; q may come from the same buffer too."""
+    q, new = random(2, 3, 4, 16), random(2, 3, 2, 2, 16)
+    both = random(2, 40, 2, 2, 16)
+    apart = [tensor.contiguous() for tensor in both.unbind(2)]
+    options = {"cache_seqlens": ints(5, 37), "causal": True}
+    expected = fa2.flash_attn_with_kvcache(q, *apart, *new.unbind(2), **options)
+    out = fa2.flash_attn_with_kvcache(q, *both.unbind(2), *new.unbind(2), **options)
+    assert torch.equal(out, expected)
+    for view, cache in zip(both.unbind(2), apart, strict=True):
+        assert torch.equal(view, cache)
+    room = random(2, 20, 5, 4, 16)
+    q, k, v, out, _ = room.unbind(2)
+    expected = fa2.flash_attn_func(q.clone(), k.clone(), v.clone())
+    assert fa2.fwd(q, k, v, out)[0] is out
+    assert torch.equal(out, expected)
+
+
+def test_windows_wider_than_anything_are_no_windows(fa2: ModuleType) -> None:
+    q, k, v = random(3, 1, 90, 2, 32)
+    expected = fa2.flash_attn_func(q, k, v)
+    for sides in ((2**63 - 1, 2**63 - 1), (2**62, -1), (-1, 2**31), (2**32 + 1, 2**33)):
+        assert torch.equal(fa2.flash_attn_func(q, k, v, window_size=sides), expected)
+        causal = fa2.flash_attn_func(q, k, v, window_size=sides, causal=True)
+        assert torch.equal(causal, fa2.flash_attn_func(q, k, v, causal=True))
 
 
 def test_random_arguments_only_ever_raise_or_agree(fa2: ModuleType) -> None:
@@ -510,9 +622,10 @@ def test_random_arguments_only_ever_raise_or_agree(fa2: ModuleType) -> None:
             sinks=pick(None, torch.randn(q.shape[2])),
         )  # fmt: skip
         try:
-            out, lse = fa2._attention.attend(
-                "test", q, k, v, causal=rule.causal, window_size=rule.window, softcap=rule.softcap,
-                alibi_slopes=rule.alibi, s_aux=rule.sinks, num_splits=pick(0, 1, 3),
+            out, lse = attend(
+                fa2, q=q, k=k, v=v, causal=rule.causal, window_size=rule.window,
+                softcap=rule.softcap, alibi_slopes=rule.alibi, s_aux=rule.sinks,
+                num_splits=pick(0, 1, 3),
             )  # fmt: skip
         except RuntimeError as failure:
             assert str(failure).startswith("flash_attn2.attention_forward: ")
@@ -537,6 +650,11 @@ def test_the_ops_pass_the_checks_of_torch_library(fa2: ModuleType, mask: str) ->
     new = random(2, 3, 2, 16)
     append = (k, v, new, new.clone(), ints(1, 6), None, None, None, None, None, None, True)
     torch.library.opcheck(fa2.ops.append_kv.default, append)
+    with_cache = (
+        torch.empty_like(q), torch.empty(2, 4, 6), k, v, q, new, new.clone(), ints(1, 6), None,
+        None, ints(4, 9), *optional[4:6], None, *optional[7:], 0.25, True, 5, 0, 2.0, True, 0,
+    )  # fmt: skip
+    torch.library.opcheck(fa2.ops.attention_with_cache.default, with_cache)
 
 
 def test_functions_trace_into_one_graph_with_dynamic_lengths(
@@ -572,7 +690,7 @@ def test_c_calls_give_the_bits_of_the_torch_build(load_package: Load, package: s
     )
     module = tvm_ffi.load_module(str(library))
     q, (k, v) = random(2, 20, 4, 32), random(2, 2, 30, 2, 32)
-    expected, expected_lse = load_package(package)._attention.attend("test", q, k, v, causal=True)
+    expected, expected_lse = attend(load_package(package), q=q, k=k, v=v, causal=True)
     out, lse = torch.empty_like(expected), torch.empty_like(expected_lse)
     absent = [None] * 12
     module.attention_forward(out, lse, q, k, v, *absent, 32**-0.5, True, -1, -1, 0.0, True, 0)
@@ -582,6 +700,17 @@ def test_c_calls_give_the_bits_of_the_torch_build(load_package: Load, package: s
     module.append_kv(*cache, k[:, :3], v[:, :3], ints(5, 1), *[None] * 6, True)
     assert torch.equal(cache[0, 0, 5:], k[0, :3])
     assert torch.equal(cache[1, 1, 1:4], v[1, :3])
+    used, seen = ints(2, 5), ints(5, 8)
+    module.attention_with_cache(
+        out, lse, *cache, q, k[:, 3:6], v[:, 3:6], used, None, None, seen, *[None] * 8,
+        32**-0.5, True, -1, -1, 0.0, True, 0,
+    )  # fmt: skip
+    assert torch.equal(cache[0, 0, 2:5], k[0, 3:6])
+    expected, expected_lse = attend(
+        load_package(package), q=q, k=cache[0], v=cache[1], seqused_k=seen, causal=True
+    )
+    assert torch.equal(out, expected)
+    assert torch.equal(lse, expected_lse)
     with pytest.raises(RuntimeError, match=r"attention_forward: lse shape: expected \[2, 4, 20\]"):
         module.attention_forward(out, lse[:1], q, k, v, *absent, 1.0, True, -1, -1, 0.0, True, 0)
     listing = subprocess.run(

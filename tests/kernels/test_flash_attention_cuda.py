@@ -163,6 +163,27 @@ def test_a_row_does_not_depend_on_the_batch_around_it(emulator: Emulator) -> Non
     assert torch.equal(lse[3:4], alone_lse)
 
 
+@pytest.mark.parametrize("rows", [1, 4, 5, 40])
+def test_a_varlen_row_does_not_depend_on_the_batch_around_it(emulator: Emulator, rows: int) -> None:
+    """Four heads share keys: a sequence of up to four rows fits the narrow kernel, alone or not."""
+    lengths = [1, 3, rows, 90, 0, 2]
+    cu_q = ints(0, *itertools.accumulate(lengths))
+    q = randn(sum(lengths), 4, 64, dtype=BF16)
+    k, v = (randn(150 * len(lengths), 1, 64, dtype=BF16) for _ in range(2))
+    cu_k = ints(*range(0, 150 * len(lengths) + 1, 150))
+    out, lse, _ = emulator.forward(q, k, v, Options(causal=True, cu_q=cu_q, cu_k=cu_k))
+    queries, keys = slice(4, 4 + rows), slice(300, 450)
+    one = Options(causal=True, cu_q=ints(0, rows), cu_k=ints(0, 150))
+    alone, alone_lse, _ = emulator.forward(q[queries], k[keys], v[keys], one)
+    assert torch.equal(out[queries], alone)
+    assert torch.equal(lse[:, queries], alone_lse)
+    dense, dense_lse, _ = emulator.forward(
+        q[None, queries], k[None, keys], v[None, keys], Options(causal=True)
+    )
+    assert torch.equal(dense[0], alone)
+    assert torch.equal(dense_lse[0], alone_lse)
+
+
 def test_rows_behind_the_used_ones_and_the_last_sequence_become_zero(emulator: Emulator) -> None:
     q = randn(30, 2, 64, dtype=FP16)
     k, v = (randn(40, 2, 64, dtype=FP16) for _ in range(2))
@@ -293,6 +314,24 @@ def test_appending_to_pages_from_packed_rows_stops_at_the_capacity(emulator: Emu
         assert (~pool.isnan()).sum() == 9 * 32
 
 
+@pytest.mark.parametrize("paged", [False, True])
+def test_lengths_and_indices_that_lead_out_of_the_cache_write_nothing(
+    emulator: Emulator, paged: bool
+) -> None:
+    """Nobody but the device sees what its tensors hold: -3, 15 and entry 9 are a caller's bugs."""
+    room = torch.zeros(2, 8, 16, 1, 32, dtype=FP16)
+    k_cache, v_cache = room[:, 2:6]
+    k, v = (torch.ones(3, 4, 1, 32, dtype=FP16) for _ in range(2))
+    more: dict[str, torch.Tensor] = {"cache_batch": ints(0, 1, 9)}
+    if paged:
+        more = {"block_table": ints(0, 1, 9).reshape(3, 1)}
+    emulator.append((k_cache, v_cache), (k, v), ints(-3, 15, 2), Options(**more))
+    for cache in room:
+        assert (cache[2, 0] == 1).all()
+        assert (cache[3, 15] == 1).all()
+        assert cache.count_nonzero() == 2 * 32
+
+
 @pytest.fixture(scope="module")
 def tallies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int]]:
     """Wrong and tried cases by check of flash_attention_plan.cpp."""
@@ -311,7 +350,7 @@ def tallies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, in
     "check",
     [
         *("visible_tiles", "whole_tiles", "split_tiles", "dense_works", "varlen_works"),
-        *("tile_places", "tile_banks", "best_splits", "workspace"),
+        *("kernel_of_its_own", "tile_places", "tile_banks", "best_splits", "workspace"),
     ],
 )
 def test_the_plan_agrees_with_brute_force(tallies: dict[str, tuple[int, int]], check: str) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from attention_reference import BF16, FP16, FP32, FP64, Rule, check
+from attention_calls import attend as attend_by_name
+from attention_reference import BF16, FP16, FP32, FP64, Rule, check, visible
 from grid import pairwise
 
 DIMS = (32, 40, 64, 80, 96, 128, 160, 192, 256)
@@ -34,7 +35,8 @@ PAGE = 16
 
 @pytest.fixture(scope="module")
 def attend(load_package: Callable[[str], ModuleType]) -> Callable[..., Any]:
-    return load_package("flash-attn2")._attention.attend
+    package = load_package("flash-attn2")
+    return lambda q, k, v, **options: attend_by_name(package, q=q, k=k, v=v, **options)
 
 
 def rule_of(mask: str, heads: int) -> Rule:
@@ -89,7 +91,7 @@ def compare(
     q = torch.randn(batch, rows, heads[0], dim).to(dtype)
     k, v = torch.randn(2, batch, keys, heads[1], dim).to(dtype)
     if layout == "dense":
-        out, lse = attend("test", q, k, v, **extra)
+        out, lse = attend(q, k, v, **extra)
         check(out, lse, q, k, v, rule)
         return
     lengths = [keys, max(keys - 29, 0)]
@@ -101,9 +103,7 @@ def compare(
         flat_q = torch.cat([q[b, :n] for b, n in enumerate(q_lengths)])
         flat_k = torch.cat([k[b, :n] for b, n in enumerate(lengths)])
         flat_v = torch.cat([v[b, :n] for b, n in enumerate(lengths)])
-        out, lse = attend(
-            "test", flat_q, flat_k, flat_v, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k, **extra
-        )
+        out, lse = attend(flat_q, flat_k, flat_v, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k, **extra)
         for b in range(batch):
             s, n = slice(cu_q[b], cu_q[b + 1]), lengths[b]
             one = (q[b : b + 1, : q_lengths[b]], k[b : b + 1, :n], v[b : b + 1, :n])
@@ -112,12 +112,12 @@ def compare(
     if layout == "cache":
         for cache in (k, v):
             cache[1, lengths[1] :] = float("nan")
-        out, lse = attend("test", q, k, v, seqused_k=used, **extra)
+        out, lse = attend(q, k, v, seqused_k=used, **extra)
     else:
         (k_pages, table), (v_pages, v_table) = in_pages(k, lengths), in_pages(v, lengths)
         v_pages[table.long()] = v_pages[v_table.long()]  # the same table serves both
         table[1, -(-lengths[1] // PAGE) :] = -7  # never read
-        out, lse = attend("test", q, k_pages, v_pages, seqused_k=used, block_table=table, **extra)
+        out, lse = attend(q, k_pages, v_pages, seqused_k=used, block_table=table, **extra)
     for b, n in enumerate(lengths):
         one = slice(b, b + 1)
         check(out[one], lse[one], q[one], k[one, :n], v[one, :n], rule)
@@ -156,7 +156,8 @@ def test_each_instruction_set_keeps_the_bounds(level: str) -> None:
     if not LEVELS[level] <= flags:
         pytest.skip(f"this CPU has no {level}")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    command += ["-k", "small_shapes or another_dimension or large_scores or come_out_as_nan"]
+    chosen = "small_shapes or another_dimension or large_scores or come_out_as_nan or comes_out"
+    command += ["-k", chosen]
     child = subprocess.run(
         command, env=os.environ | {"KERNELHUB_CPU_ISA": level}, capture_output=True, text=True
     )
@@ -181,7 +182,7 @@ def test_values_may_have_another_dimension(
 ) -> None:
     q = torch.randn(1, rows, 2, 192).to(dtype)
     k, v = torch.randn(1, 150, 1, 192).to(dtype), torch.randn(1, 150, 1, dim_v).to(dtype)
-    check(*attend("test", q, k, v, causal=True), q, k, v, Rule(causal=True))
+    check(*attend(q, k, v, causal=True), q, k, v, Rule(causal=True))
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -193,7 +194,7 @@ def test_fp64_is_exact(attend: Callable[..., Any], mask: str) -> None:
 def test_large_scores_do_not_overflow(attend: Callable[..., Any], rows: int) -> None:
     q, k, v = torch.randn(3, 1, 300, 2, 64) * 30
     q = q[:, :rows]
-    out, lse = attend("test", q, k, v)
+    out, lse = attend(q, k, v)
     assert out.isfinite().all()
     assert lse.isfinite().all()
 
@@ -206,11 +207,49 @@ def test_nan_and_infinity_come_out_as_nan(
     q, k, v = torch.randn(3, 1, 300, 2, 64)
     q = q[:, :rows].clone()
     q[0, 0, 1, 3] = value
-    out, lse = attend("test", q, k, v)
+    out, lse = attend(q, k, v)
     assert out[0, 0, 1].isnan().all()
     assert lse[0, 1, 0].isnan()
     assert out[0, 0, 0].isfinite().all()
     assert out[0, 1:].isfinite().all()
+
+
+def nan_places(shape: Sequence[int], where: dict[str, int], seen: torch.Tensor) -> torch.Tensor:
+    """Bool, shaped as out: where a NaN in q, k or v (row, or key; column 3) must come out."""
+    places = torch.zeros(*shape, dtype=torch.bool)
+    if "q" in where:
+        places[:, where["q"]] |= seen[where["q"]].any()
+    if "k" in where:
+        places |= seen[:, where["k"]][None, :, None, None]
+    if "v" in where:
+        places[..., 3] |= seen[:, where["v"]][None, :, None]
+    return places
+
+
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("rule", [Rule(causal=True), Rule(window=(0, 0)), Rule(window=(150, 40))])
+@pytest.mark.parametrize("where", [{"q": 2}, {"k": 290}, {"v": 290}, {"k": 1, "v": 200}], ids=str)
+@pytest.mark.parametrize(("rows", "dtype"), [(4, FP32), (40, BF16), (70, FP32), (70, FP64)])
+def test_nan_comes_out_where_it_is_seen_and_nowhere_else(
+    attend: Callable[..., Any],
+    rows: int,
+    dtype: torch.dtype,
+    where: dict[str, int],
+    rule: Rule,
+    splits: int,
+) -> None:
+    """Through masks, splits and rows that see one key only; the other keys' NaN stay unseen."""
+    q = torch.randn(1, rows, 2, 40, dtype=dtype)
+    k, v = torch.randn(2, 1, 300, 2, 40, dtype=dtype)
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if name in where:
+            tensor[:, where[name], :, 3] = float("nan")
+    out, lse = attend(q, k, v, **arguments_of(rule), num_splits=splits)
+    seen = visible(rows, 300, rule)
+    assert torch.equal(out.isnan(), nan_places(out.shape, where, seen))
+    rows_of_lse = {name: row for name, row in where.items() if name != "v"}
+    expected = nan_places(out.shape, rows_of_lse, seen)[..., 0].transpose(1, 2)
+    assert torch.equal(lse.isnan(), expected)
 
 
 @pytest.mark.parametrize("splits", SPLITS)
@@ -220,10 +259,10 @@ def test_a_sequence_has_the_same_bits_alone_and_in_a_batch(
 ) -> None:
     q = torch.randn(64, rows, 4, 32).bfloat16()
     k, v = torch.randn(2, 64, keys, 2, 32).bfloat16()
-    out, lse = attend("test", q, k, v, causal=True, num_splits=splits)
+    out, lse = attend(q, k, v, causal=True, num_splits=splits)
     for b in (0, 17, 63):
         one = slice(b, b + 1)
-        alone, alone_lse = attend("test", q[one], k[one], v[one], causal=True, num_splits=splits)
+        alone, alone_lse = attend(q[one], k[one], v[one], causal=True, num_splits=splits)
         assert torch.equal(alone, out[one])
         assert torch.equal(alone_lse, lse[one])
 
@@ -231,10 +270,10 @@ def test_a_sequence_has_the_same_bits_alone_and_in_a_batch(
 def test_repetition_and_threads_change_no_bit(attend: Callable[..., Any]) -> None:
     q, k, v = torch.randn(3, 2, 600, 4, 64)
     torch.set_num_threads(1)
-    expected = attend("test", q, k, v, causal=True)
+    expected = attend(q, k, v, causal=True)
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         for _ in range(7):
-            out, lse = attend("test", q, k, v, causal=True)
+            out, lse = attend(q, k, v, causal=True)
             assert torch.equal(out, expected[0])
             assert torch.equal(lse, expected[1])

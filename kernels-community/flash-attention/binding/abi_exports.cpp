@@ -22,10 +22,9 @@ namespace {
 using primitives::tensor_arg;
 using OptionalTensor = std::optional<const DLTensor*>;
 
-#if defined(CPU_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCPU;
-constexpr std::uint64_t kPackageFlags = KH_THREAD_SAFE | KH_UNLOADABLE | KH_NO_GLOBAL_STATE;
+using primitives::kDeviceType;
 
+#if defined(CPU_KERNEL)
 void compute(const Params& params, const DLTensor&) {
   cpu::run(params, primitives::host_parallel_for());
 }
@@ -33,11 +32,12 @@ void compute(const Params& params, const DLTensor&) {
 void compute(const AppendParams& params, const DLTensor&) {
   cpu::append(params, primitives::host_parallel_for());
 }
-#elif defined(CUDA_KERNEL)
-constexpr std::int32_t kDeviceType = kDLCUDA;
-constexpr std::uint64_t kPackageFlags =
-    KH_THREAD_SAFE | KH_STREAM_AWARE | KH_GRAPH_SAFE | KH_NO_GLOBAL_STATE;
 
+void compute(const CacheParams& params, const DLTensor& q) {
+  compute(params.append, q);
+  compute(params.forward, q);
+}
+#elif defined(CUDA_KERNEL)
 struct TensorDeleter {
   void operator()(DLManagedTensorVersioned* tensor) const noexcept {
     if (tensor->deleter != nullptr) tensor->deleter(tensor);
@@ -59,27 +59,56 @@ ManagedTensor allocate_floats(std::int64_t count, const DLDevice& device) {
   return ManagedTensor(tensor);
 }
 
-void compute(Params params, const DLTensor& q) {
-  const primitives::DeviceGuard guard(q.device.device_id);
-  ManagedTensor workspace;
-  if (const std::int64_t size_bytes = cuda::workspace_bytes(params); size_bytes > 0) {
-    workspace = allocate_floats(size_bytes / static_cast<std::int64_t>(sizeof(float)), q.device);
-    if (workspace == nullptr && params.num_splits > 1) {
-      primitives::ArgumentCheck(KERNELHUB_CHECKS_PACKAGE, "attention_forward")
-          .fail("num_splits", "value", "0 or 1 where the host allocates no memory",
-                std::to_string(params.num_splits));
-    }
-    if (workspace == nullptr) params.num_splits = 1;
+/// A planned call and its workspace.
+struct Prepared {
+  cuda::Forward forward;
+  ManagedTensor workspace;  // may be null
+};
+
+/// Where the host allocates no memory, keys are not split.
+Prepared prepare(const char* op, Params params, const DLTensor& q) {
+  Prepared prepared{cuda::plan(params), nullptr};
+  const std::int64_t size_bytes = cuda::workspace_bytes(prepared.forward);
+  if (size_bytes == 0) return prepared;
+  prepared.workspace =
+      allocate_floats(size_bytes / static_cast<std::int64_t>(sizeof(float)), q.device);
+  if (prepared.workspace != nullptr) return prepared;
+  if (params.num_splits > 1) {
+    primitives::ArgumentCheck(KERNELHUB_CHECKS_PACKAGE, op)
+        .fail("num_splits", "value", "0 or 1 where the host allocates no memory",
+              std::to_string(params.num_splits));
   }
-  void* memory = workspace == nullptr ? nullptr : workspace->dl_tensor.data;
-  cuda::check_status(KERNELHUB_CHECKS_PACKAGE, "attention_forward", q.shape[0], params.head_dim,
-                     cuda::launch(params, memory, primitives::current_stream(q.device)));
+  params.num_splits = 1;
+  prepared.forward = cuda::plan(params);
+  return prepared;
+}
+
+void launch(const Prepared& prepared, const DLTensor& q) {
+  void* memory = prepared.workspace == nullptr ? nullptr : prepared.workspace->dl_tensor.data;
+  cuda::check_status(KERNELHUB_CHECKS_PACKAGE, "attention_forward", q.shape[0], q.shape[q.ndim - 1],
+                     cuda::launch(prepared.forward, memory, primitives::current_stream(q.device)));
+}
+
+void launch(const AppendParams& params, const DLTensor& k_cache) {
+  cuda::check_status(KERNELHUB_CHECKS_PACKAGE, "append_kv", params.batch, params.head_dim,
+                     cuda::launch_append(params, primitives::current_stream(k_cache.device)));
+}
+
+void compute(const Params& params, const DLTensor& q) {
+  const primitives::DeviceGuard guard(q.device.device_id);
+  launch(prepare("attention_forward", params, q), q);
 }
 
 void compute(const AppendParams& params, const DLTensor& k_cache) {
   const primitives::DeviceGuard guard(k_cache.device.device_id);
-  cuda::check_status(KERNELHUB_CHECKS_PACKAGE, "append_kv", params.batch, params.head_dim,
-                     cuda::launch_append(params, primitives::current_stream(k_cache.device)));
+  launch(params, k_cache);
+}
+
+void compute(const CacheParams& params, const DLTensor& q) {
+  const primitives::DeviceGuard guard(q.device.device_id);
+  const Prepared prepared = prepare("attention_with_cache", params.forward, q);
+  launch(params.append, q);
+  launch(prepared, q);
 }
 #endif
 
@@ -95,6 +124,60 @@ primitives::TensorArg backend_arg(const char* op, const char* name, const DLTens
   return argument;
 }
 
+ForwardArguments forward_arguments(
+    const char* op, DLTensor* out, DLTensor* lse, const DLTensor* q, const DLTensor* k,
+    const DLTensor* v, OptionalTensor cu_seqlens_q, OptionalTensor cu_seqlens_k,
+    OptionalTensor seqused_q, OptionalTensor seqused_k, OptionalTensor leftpad_k,
+    OptionalTensor block_table, OptionalTensor cache_batch_idx, OptionalTensor alibi_slopes,
+    OptionalTensor s_aux, OptionalTensor rotary_cos, OptionalTensor rotary_sin,
+    OptionalTensor rotary_seqlens, double softmax_scale, bool causal, std::int64_t window_left,
+    std::int64_t window_right, double softcap, bool rotary_interleaved, std::int64_t num_splits) {
+  return {tensor_arg("out", *out),
+          tensor_arg("lse", *lse),
+          backend_arg(op, "q", *q),
+          tensor_arg("k", *k),
+          tensor_arg("v", *v),
+          optional_arg("cu_seqlens_q", cu_seqlens_q),
+          optional_arg("cu_seqlens_k", cu_seqlens_k),
+          optional_arg("seqused_q", seqused_q),
+          optional_arg("seqused_k", seqused_k),
+          optional_arg("leftpad_k", leftpad_k),
+          optional_arg("block_table", block_table),
+          optional_arg("cache_batch_idx", cache_batch_idx),
+          optional_arg("alibi_slopes", alibi_slopes),
+          optional_arg("s_aux", s_aux),
+          optional_arg("rotary_cos", rotary_cos),
+          optional_arg("rotary_sin", rotary_sin),
+          optional_arg("rotary_seqlens", rotary_seqlens),
+          softmax_scale,
+          causal,
+          window_left,
+          window_right,
+          softcap,
+          rotary_interleaved,
+          num_splits};
+}
+
+AppendArguments append_arguments(const char* op, DLTensor* k_cache, DLTensor* v_cache,
+                                 const DLTensor* k, const DLTensor* v,
+                                 const DLTensor* cache_seqlens, OptionalTensor cu_seqlens_k_new,
+                                 OptionalTensor block_table, OptionalTensor cache_batch_idx,
+                                 OptionalTensor rotary_cos, OptionalTensor rotary_sin,
+                                 OptionalTensor rotary_seqlens, bool rotary_interleaved) {
+  return {backend_arg(op, "k_cache", *k_cache),
+          tensor_arg("v_cache", *v_cache),
+          tensor_arg("k", *k),
+          tensor_arg("v", *v),
+          tensor_arg("cache_seqlens", *cache_seqlens),
+          optional_arg("cu_seqlens_k_new", cu_seqlens_k_new),
+          optional_arg("block_table", block_table),
+          optional_arg("cache_batch_idx", cache_batch_idx),
+          optional_arg("rotary_cos", rotary_cos),
+          optional_arg("rotary_sin", rotary_sin),
+          optional_arg("rotary_seqlens", rotary_seqlens),
+          rotary_interleaved};
+}
+
 void attention_forward(DLTensor* out, DLTensor* lse, const DLTensor* q, const DLTensor* k,
                        const DLTensor* v, OptionalTensor cu_seqlens_q, OptionalTensor cu_seqlens_k,
                        OptionalTensor seqused_q, OptionalTensor seqused_k, OptionalTensor leftpad_k,
@@ -104,31 +187,12 @@ void attention_forward(DLTensor* out, DLTensor* lse, const DLTensor* q, const DL
                        double softmax_scale, bool causal, std::int64_t window_left,
                        std::int64_t window_right, double softcap, bool rotary_interleaved,
                        std::int64_t num_splits) {
-  const Params params = checked_forward({tensor_arg("out", *out),
-                                         tensor_arg("lse", *lse),
-                                         backend_arg("attention_forward", "q", *q),
-                                         tensor_arg("k", *k),
-                                         tensor_arg("v", *v),
-                                         optional_arg("cu_seqlens_q", cu_seqlens_q),
-                                         optional_arg("cu_seqlens_k", cu_seqlens_k),
-                                         optional_arg("seqused_q", seqused_q),
-                                         optional_arg("seqused_k", seqused_k),
-                                         optional_arg("leftpad_k", leftpad_k),
-                                         optional_arg("block_table", block_table),
-                                         optional_arg("cache_batch_idx", cache_batch_idx),
-                                         optional_arg("alibi_slopes", alibi_slopes),
-                                         optional_arg("s_aux", s_aux),
-                                         optional_arg("rotary_cos", rotary_cos),
-                                         optional_arg("rotary_sin", rotary_sin),
-                                         optional_arg("rotary_seqlens", rotary_seqlens),
-                                         softmax_scale,
-                                         causal,
-                                         window_left,
-                                         window_right,
-                                         softcap,
-                                         rotary_interleaved,
-                                         num_splits});
-  compute(params, *q);
+  compute(checked_forward(forward_arguments(
+              "attention_forward", out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_q,
+              seqused_k, leftpad_k, block_table, cache_batch_idx, alibi_slopes, s_aux, rotary_cos,
+              rotary_sin, rotary_seqlens, softmax_scale, causal, window_left, window_right, softcap,
+              rotary_interleaved, num_splits)),
+          *q);
 }
 
 void append_kv(DLTensor* k_cache, DLTensor* v_cache, const DLTensor* k, const DLTensor* v,
@@ -136,14 +200,32 @@ void append_kv(DLTensor* k_cache, DLTensor* v_cache, const DLTensor* k, const DL
                OptionalTensor block_table, OptionalTensor cache_batch_idx,
                OptionalTensor rotary_cos, OptionalTensor rotary_sin, OptionalTensor rotary_seqlens,
                bool rotary_interleaved) {
-  const AppendParams params = checked_append(
-      {backend_arg("append_kv", "k_cache", *k_cache), tensor_arg("v_cache", *v_cache),
-       tensor_arg("k", *k), tensor_arg("v", *v), tensor_arg("cache_seqlens", *cache_seqlens),
-       optional_arg("cu_seqlens_k_new", cu_seqlens_k_new), optional_arg("block_table", block_table),
-       optional_arg("cache_batch_idx", cache_batch_idx), optional_arg("rotary_cos", rotary_cos),
-       optional_arg("rotary_sin", rotary_sin), optional_arg("rotary_seqlens", rotary_seqlens),
-       rotary_interleaved});
-  compute(params, *k_cache);
+  compute(checked_append(append_arguments(
+              "append_kv", k_cache, v_cache, k, v, cache_seqlens, cu_seqlens_k_new, block_table,
+              cache_batch_idx, rotary_cos, rotary_sin, rotary_seqlens, rotary_interleaved)),
+          *k_cache);
+}
+
+void attention_with_cache(DLTensor* out, DLTensor* lse, DLTensor* k_cache, DLTensor* v_cache,
+                          const DLTensor* q, const DLTensor* k, const DLTensor* v,
+                          const DLTensor* cache_seqlens, OptionalTensor cu_seqlens_k_new,
+                          OptionalTensor cu_seqlens_q, const DLTensor* seqused_k,
+                          OptionalTensor leftpad_k, OptionalTensor block_table,
+                          OptionalTensor cache_batch_idx, OptionalTensor alibi_slopes,
+                          OptionalTensor s_aux, OptionalTensor rotary_cos,
+                          OptionalTensor rotary_sin, OptionalTensor rotary_seqlens,
+                          double softmax_scale, bool causal, std::int64_t window_left,
+                          std::int64_t window_right, double softcap, bool rotary_interleaved,
+                          std::int64_t num_splits) {
+  const AppendArguments append = append_arguments(
+      "attention_with_cache", k_cache, v_cache, k, v, cache_seqlens, cu_seqlens_k_new, block_table,
+      cache_batch_idx, rotary_cos, rotary_sin, rotary_seqlens, rotary_interleaved);
+  const ForwardArguments forward = forward_arguments(
+      "attention_with_cache", out, lse, q, k_cache, v_cache, cu_seqlens_q, std::nullopt,
+      std::nullopt, seqused_k, leftpad_k, block_table, cache_batch_idx, alibi_slopes, s_aux,
+      rotary_cos, rotary_sin, rotary_seqlens, softmax_scale, causal, window_left, window_right,
+      softcap, rotary_interleaved, num_splits);
+  compute(checked_cache(append, forward), *q);
 }
 
 }  // namespace
@@ -163,8 +245,16 @@ KERNELHUB_FUNCTION(
     "Tensor? cu_seqlens_k_new, Tensor? block_table, Tensor? cache_batch_idx, "
     "Tensor? rotary_cos, Tensor? rotary_sin, Tensor? rotary_seqlens, bool rotary_interleaved) "
     "-> ()")
+KERNELHUB_FUNCTION(
+    attention_with_cache, &kernelhub::flash_attention::attention_with_cache,
+    "attention_with_cache(Tensor! out, Tensor! lse, Tensor! k_cache, Tensor! v_cache, Tensor q, "
+    "Tensor k, Tensor v, Tensor cache_seqlens, Tensor? cu_seqlens_k_new, Tensor? cu_seqlens_q, "
+    "Tensor seqused_k, Tensor? leftpad_k, Tensor? block_table, Tensor? cache_batch_idx, "
+    "Tensor? alibi_slopes, Tensor? s_aux, Tensor? rotary_cos, Tensor? rotary_sin, "
+    "Tensor? rotary_seqlens, float softmax_scale, bool causal, int window_left, "
+    "int window_right, float softcap, bool rotary_interleaved, int num_splits) -> ()")
 
 KERNELHUB_PACKAGE(KERNELHUB_STRING(TVM_FFI_EXTENSION_NAME), KERNELHUB_PACKAGE_NAME,
                   KERNELHUB_PACKAGE_VERSION, KERNELHUB_PACKAGE_BACKEND,
-                  kernelhub::flash_attention::kPackageFlags, KERNELHUB_ROW(attention_forward),
-                  KERNELHUB_ROW(append_kv))
+                  kernelhub::primitives::kPackageFlags, KERNELHUB_ROW(attention_forward),
+                  KERNELHUB_ROW(append_kv), KERNELHUB_ROW(attention_with_cache))

@@ -3,41 +3,27 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+
+#include "flash_attention/sequence.h"
+#include "primitives/strided_region.h"
 
 namespace kernelhub::flash_attention {
 namespace {
 
 using primitives::ArgumentCheck;
 using primitives::DTypeCode;
+using primitives::StridedRegion;
 using primitives::TensorArg;
 
-constexpr std::int64_t kMaxHeadDim = 256;
 constexpr std::int64_t kMaxPackedRows = (std::int64_t{1} << 31) - 256;  // rows times heads of q
 constexpr std::int32_t kHostDevice = 1;                                 // DLPack's kDLCPU
-constexpr std::int64_t kMaxKeys = std::int64_t{1} << 24;  // key numbers are exact in fp32
+constexpr std::int64_t kMaxKeys = std::int64_t{1} << 24;    // key numbers are exact in fp32
+constexpr std::int64_t kMaxWindow = std::int64_t{1} << 32;  // wider than any two rows are apart
 constexpr DTypeCode kInt32{DTypeCode::kInt, 32, 1};
 constexpr DTypeCode kFloat32{DTypeCode::kFloat, 32, 1};
 
 const std::int32_t* ints(const OptionalArg& argument) {
   return argument ? static_cast<const std::int32_t*>(argument->data) : nullptr;
-}
-
-/// First and one past the last byte that a tensor reaches.
-struct ByteRange {
-  std::intptr_t begin;
-  std::intptr_t end;
-};
-
-ByteRange bytes_of(const TensorArg& argument) {
-  const std::int64_t element = argument.dtype.bits / 8;
-  ByteRange range{reinterpret_cast<std::intptr_t>(argument.data), 0};
-  range.end = range.begin + element;
-  for (std::size_t i = 0; i < argument.sizes.size(); ++i) {
-    const std::int64_t reach = (argument.sizes[i] - 1) * argument.strides[i] * element;
-    (reach < 0 ? range.begin : range.end) += reach;
-  }
-  return range;
 }
 
 /// The checks of one op, with the words of its arguments.
@@ -69,33 +55,6 @@ class CallCheck {
     const auto& strides = argument.strides;
     return is_varlen ? Strides{0, strides[0], strides[1]}
                      : Strides{strides[0], strides[1], strides[2]};
-  }
-
-  /// No two elements share memory.
-  void writable(const TensorArg& argument) const {
-    if (argument.numel() == 0) return;
-    std::vector<std::size_t> order(argument.sizes.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::sort(order.begin(), order.end(), [&argument](std::size_t a, std::size_t b) {
-      return argument.strides[a] < argument.strides[b];
-    });
-    std::int64_t extent = 1;
-    for (const std::size_t i : order) {
-      if (argument.sizes[i] == 1) continue;
-      if (argument.strides[i] < extent) {
-        check_.fail(argument.name, "strides", "elements that share no memory",
-                    primitives::list_text(argument.strides));
-      }
-      extent += (argument.sizes[i] - 1) * argument.strides[i];
-    }
-  }
-
-  void disjoint(const TensorArg& written, const TensorArg& read) const {
-    if (written.numel() == 0 || read.numel() == 0) return;
-    const ByteRange a = bytes_of(written);
-    const ByteRange b = bytes_of(read);
-    if (a.end <= b.begin || b.end <= a.begin) return;
-    check_.fail(written.name, "memory", std::string("disjoint from ") + read.name, "overlap");
   }
 
   void dtype(const TensorArg& argument, DTypeCode expected) const {
@@ -139,12 +98,19 @@ class CallCheck {
                 std::to_string(value));
   }
 
+  /// `count` of `what` is at most `most`.
+  void at_most(const char* name, const std::string& what, std::int64_t count,
+               std::int64_t most) const {
+    if (count <= most) return;
+    check_.fail(name, what, "at most " + std::to_string(most), std::to_string(count));
+  }
+
   /// Every page that holds one of the first `rows` rows of `sequence`.
   void pages(const TensorArg& table, std::int64_t sequence, std::int64_t rows,
              std::int64_t page_size, std::int64_t pages) const {
     const auto* entries =
         static_cast<const std::int32_t*>(table.data) + sequence * table.strides[0];
-    const std::int64_t used = page_size == 0 ? 0 : (rows + page_size - 1) / page_size;
+    const std::int64_t used = page_size == 0 ? 0 : ceil_div(rows, page_size);
     for (std::int64_t i = 0; i < used; ++i) {
       if (entries[i] >= 0 && entries[i] < pages) continue;
       check_.fail(table.name, "value [" + std::to_string(sequence) + ", " + std::to_string(i) + "]",
@@ -160,11 +126,51 @@ class CallCheck {
     unit_last_stride(argument);
   }
 
+  /// What is written shares no memory with itself, with anything else that is written, or with
+  /// anything that is read.
+  void memory(const std::vector<const TensorArg*>& written,
+              const std::vector<const TensorArg*>& read) const {
+    std::vector<StridedRegion> regions;
+    for (const TensorArg* argument : written) {
+      regions.push_back(region(*argument));
+      if (regions.back().is_injective()) continue;
+      check_.fail(argument->name, "strides", "elements that share no memory",
+                  primitives::list_text(argument->strides));
+    }
+    for (std::size_t i = 0; i < written.size(); ++i) {
+      for (std::size_t j = i + 1; j < written.size(); ++j) {
+        disjoint(*written[i], regions[i], *written[j], regions[j]);
+      }
+    }
+    for (const TensorArg* argument : read) {
+      const StridedRegion from = region(*argument);
+      for (std::size_t i = 0; i < written.size(); ++i) {
+        disjoint(*written[i], regions[i], *argument, from);
+      }
+    }
+  }
+
   static std::string between(std::int64_t first, std::int64_t last) {
+    if (last < first) return "none, for there is nothing that it could name";
     return "a number in [" + std::to_string(first) + ", " + std::to_string(last) + "]";
   }
 
  private:
+  StridedRegion region(const TensorArg& argument) const {
+    for (std::size_t i = 0; i < argument.sizes.size(); ++i) {
+      if (argument.sizes[i] <= 1 || argument.strides[i] >= 0) continue;
+      check_.fail(argument.name, "strides", "no negative ones",
+                  primitives::list_text(argument.strides));
+    }
+    return StridedRegion(argument);
+  }
+
+  void disjoint(const TensorArg& written, const StridedRegion& region, const TensorArg& other,
+                const StridedRegion& other_region) const {
+    if (!region.intersects(other_region)) return;
+    check_.fail(written.name, "memory", std::string("disjoint from ") + other.name, "overlap");
+  }
+
   ArgumentCheck check_;
   bool reads_values_;
 };
@@ -178,7 +184,13 @@ template <class Positions>
 Rotary checked_rotary(const CallCheck& check, const OptionalArg& cos, const OptionalArg& sin,
                       const OptionalArg& seqlens, const TensorArg& q, std::int64_t batch,
                       bool is_interleaved, bool advances, const Positions& positions) {
-  if (!cos && !sin) return {};
+  if (!cos && !sin) {
+    if (seqlens) {
+      check->fail("rotary_seqlens", "presence", "None without rotary_cos and rotary_sin",
+                  "a tensor");
+    }
+    return {};
+  }
   if (!cos || !sin || !seqlens) {
     check->fail(!cos   ? "rotary_cos"
                 : !sin ? "rotary_sin"
@@ -207,7 +219,12 @@ Rotary checked_rotary(const CallCheck& check, const OptionalArg& cos, const Opti
   const std::int32_t* const first = check.int_vector(seqlens, q, batch);
   for (std::int64_t b = 0; check.reads_values() && b < batch; ++b) {
     const std::int64_t count = positions(b);
-    if (count > 0) check.in_range("rotary_seqlens", b, first[b], 0, cos->sizes[0] - count);
+    if (count == 0) continue;
+    if (count > cos->sizes[0]) {
+      check->fail("rotary_cos", "rows", "at least " + std::to_string(count),
+                  std::to_string(cos->sizes[0]));
+    }
+    check.in_range("rotary_seqlens", b, first[b], 0, cos->sizes[0] - count);
   }
   return {cos->data,      sin->data, check->supported_dtype(*cos), cos->strides[0], pairs, first,
           is_interleaved, advances};
@@ -220,14 +237,16 @@ void check_heads(const CallCheck& check, const TensorArg& q, const TensorArg& k,
   const std::int64_t heads_k = k.sizes[k.sizes.size() - 2];
   const std::int64_t dim = q.sizes.back();
   if (dim < 1 || dim > kMaxHeadDim) {
-    check->fail("q", "head dimension", CallCheck::between(1, kMaxHeadDim), std::to_string(dim));
+    check->fail(q.name, "head dimension", CallCheck::between(1, kMaxHeadDim), std::to_string(dim));
   }
   const std::int64_t dim_v = v.sizes.back();
   if (dim_v < 1 || dim_v > kMaxHeadDim) {
-    check->fail("v", "head dimension", CallCheck::between(1, kMaxHeadDim), std::to_string(dim_v));
+    check->fail(v.name, "head dimension", CallCheck::between(1, kMaxHeadDim),
+                std::to_string(dim_v));
   }
   if (heads_k < 1 || heads_q % heads_k != 0) {
-    check->fail("k", "heads", "a divisor of the " + std::to_string(heads_q) + " heads of q",
+    check->fail(k.name, "heads",
+                "a divisor of the " + std::to_string(heads_q) + " heads of " + q.name,
                 std::to_string(heads_k));
   }
   std::vector<std::int64_t> expected = k.sizes;
@@ -277,6 +296,9 @@ Lengths checked_lengths(const CallCheck& check, const ForwardArguments& a, std::
     if (a.cache_batch_idx)
       check->fail("cache_batch_idx", "presence", "None with block_table", "a tensor");
   }
+  if (is_varlen_k && a.cache_batch_idx) {
+    check->fail("cache_batch_idx", "presence", "None with cu_seqlens_k", "a tensor");
+  }
   lengths.k = is_varlen_k ? 0 : capacity;
   lengths.cu_k =
       check.offsets(a.cu_seqlens_k, a.q, batch,
@@ -286,7 +308,7 @@ Lengths checked_lengths(const CallCheck& check, const ForwardArguments& a, std::
     expected[0] = batch;
     check->shape(a.k, expected);
   }
-  check.in_range("k", 0, capacity, 0, kMaxKeys);
+  check.at_most(a.k.name, "rows", capacity, kMaxKeys);
   for (std::int64_t b = 0; check.reads_values() && b < batch; ++b) {
     const std::int64_t q_rows =
         lengths.cu_q == nullptr ? lengths.q : lengths.cu_q[b + 1] - lengths.cu_q[b];
@@ -300,18 +322,44 @@ Lengths checked_lengths(const CallCheck& check, const ForwardArguments& a, std::
     check.in_range("seqused_k", b, value_at(lengths.used_k, b, 0), 0, room);
     k_rows = value_at(lengths.used_k, b, k_rows);
     check.in_range("leftpad_k", b, value_at(lengths.leftpad_k, b, 0), 0, k_rows);
-    check.in_range("cache_batch_idx", b, value_at(lengths.cache_batch, b, 0), 0,
-                   std::max<std::int64_t>(a.k.sizes[0] - 1, 0));
-    check.in_range("k", b, k_rows, 0, kMaxKeys);
+    if (a.cache_batch_idx) {
+      check.in_range("cache_batch_idx", b, lengths.cache_batch[b], 0, a.k.sizes[0] - 1);
+    }
+    check.at_most(a.k.name, "rows of sequence " + std::to_string(b), k_rows, kMaxKeys);
     if (is_paged) check.pages(*a.block_table, b, k_rows, lengths.page_size, a.k.sizes[0]);
   }
   return lengths;
 }
 
-}  // namespace
+/// Those that are there.
+std::vector<const TensorArg*> present(std::initializer_list<const OptionalArg*> arguments) {
+  std::vector<const TensorArg*> found;
+  for (const OptionalArg* argument : arguments) {
+    if (*argument) found.push_back(&**argument);
+  }
+  return found;
+}
 
-Params checked_forward(const ForwardArguments& a) {
-  const CallCheck check("attention_forward", a.q);
+/// What a forward call reads apart from k and v.
+std::vector<const TensorArg*> read_beside_keys(const ForwardArguments& a) {
+  std::vector<const TensorArg*> found =
+      present({&a.cu_seqlens_q, &a.cu_seqlens_k, &a.seqused_q, &a.seqused_k, &a.leftpad_k,
+               &a.block_table, &a.cache_batch_idx, &a.alibi_slopes, &a.s_aux, &a.rotary_cos,
+               &a.rotary_sin, &a.rotary_seqlens});
+  found.push_back(&a.q);
+  return found;
+}
+
+std::vector<const TensorArg*> read_of(const AppendArguments& a) {
+  std::vector<const TensorArg*> found =
+      present({&a.cu_seqlens_k_new, &a.block_table, &a.cache_batch_idx, &a.rotary_cos,
+               &a.rotary_sin, &a.rotary_seqlens});
+  found.insert(found.end(), {&a.k, &a.v, &a.cache_seqlens});
+  return found;
+}
+
+/// Everything about a forward call but its memory.
+Params forward_params(const CallCheck& check, const ForwardArguments& a) {
   const bool is_varlen_q = a.cu_seqlens_q.has_value();
   const bool is_varlen_k = a.cu_seqlens_k.has_value() && !a.block_table.has_value();
   Params p{};
@@ -348,16 +396,10 @@ Params checked_forward(const ForwardArguments& a) {
     p.lse_head_stride = a.lse.strides[1];
   }
   check.unit_last_stride(a.lse);
-  check.writable(a.out);
-  check.writable(a.lse);
-  check.disjoint(a.out, a.lse);
-  for (const TensorArg* read : {&a.q, &a.k, &a.v}) {
-    check.disjoint(a.out, *read);
-    check.disjoint(a.lse, *read);
-  }
   p.lengths = checked_lengths(check, a, p.batch);
   p.total_k = is_varlen_k ? a.k.sizes[0] : 0;
-  check.in_range("q", 0, a.q.sizes[is_varlen_q ? 0 : 1] * p.heads_q, 0, kMaxPackedRows);
+  check.at_most("q", "rows times heads", a.q.sizes[is_varlen_q ? 0 : 1] * p.heads_q,
+                kMaxPackedRows);
   p.q = a.q.data;
   p.k = a.k.data;
   p.v = a.v.data;
@@ -368,8 +410,8 @@ Params checked_forward(const ForwardArguments& a) {
   p.head_dim_v = a.v.sizes.back();
   p.scale = a.softmax_scale;
   p.softcap = a.softcap;
-  p.window_left = a.window_left;
-  p.window_right = a.causal ? 0 : a.window_right;
+  p.window_left = std::min(a.window_left, kMaxWindow);
+  p.window_right = a.causal ? 0 : std::min(a.window_right, kMaxWindow);
   p.num_splits = a.num_splits;
   const bool is_local = p.window_left >= 0 || p.window_right >= 0;
   p.rotary = checked_rotary(
@@ -400,8 +442,8 @@ Params checked_forward(const ForwardArguments& a) {
   return p;
 }
 
-AppendParams checked_append(const AppendArguments& a) {
-  const CallCheck check("append_kv", a.k_cache);
+/// Everything about new rows but their memory.
+AppendParams append_params(const CallCheck& check, const AppendArguments& a) {
   const bool is_varlen = a.cu_seqlens_k_new.has_value();
   const bool is_paged = a.block_table.has_value();
   AppendParams p{};
@@ -424,12 +466,6 @@ AppendParams checked_append(const AppendArguments& a) {
   expected.back() = p.head_dim_v;
   check->shape(a.v, expected);
   check_heads(check, a.k, a.k_cache, a.v_cache);
-  for (const TensorArg* written : {&a.k_cache, &a.v_cache}) {
-    check.writable(*written);
-    check.disjoint(*written, a.k);
-    check.disjoint(*written, a.v);
-  }
-  check.disjoint(a.k_cache, a.v_cache);
   check.rank(a.cache_seqlens, 1);
   p.batch = a.cache_seqlens.sizes[0];
   p.cache_seqlens = check.int_vector(a.cache_seqlens, a.k_cache, p.batch);
@@ -453,14 +489,17 @@ AppendParams checked_append(const AppendArguments& a) {
   } else if (!a.cache_batch_idx && a.k_cache.sizes[0] != p.batch) {
     check->fail("k_cache", "batch", std::to_string(p.batch), std::to_string(a.k_cache.sizes[0]));
   }
+  p.cache_entries = a.k_cache.sizes[0];
   p.cache_rows = capacity;
   const auto rows_of = [&p](std::int64_t b) {
     return p.cu_k_new == nullptr ? p.new_rows : std::int64_t{p.cu_k_new[b + 1]} - p.cu_k_new[b];
   };
   for (std::int64_t b = 0; check.reads_values() && b < p.batch; ++b) {
+    check.at_most(a.k.name, "rows of sequence " + std::to_string(b), rows_of(b), capacity);
     check.in_range("cache_seqlens", b, p.cache_seqlens[b], 0, capacity - rows_of(b));
-    check.in_range("cache_batch_idx", b, value_at(p.cache_batch, b, 0), 0,
-                   std::max<std::int64_t>(a.k_cache.sizes[0] - 1, 0));
+    if (a.cache_batch_idx) {
+      check.in_range("cache_batch_idx", b, p.cache_batch[b], 0, p.cache_entries - 1);
+    }
     if (is_paged) {
       check.pages(*a.block_table, b, p.cache_seqlens[b] + rows_of(b), p.page_size,
                   a.k_cache.sizes[0]);
@@ -473,6 +512,38 @@ AppendParams checked_append(const AppendArguments& a) {
   p.rotary = checked_rotary(check, a.rotary_cos, a.rotary_sin, a.rotary_seqlens, a.k, p.batch,
                             a.rotary_interleaved, true, rows_of);
   return p;
+}
+
+}  // namespace
+
+Params checked_forward(const ForwardArguments& a) {
+  const CallCheck check("attention_forward", a.q);
+  const Params params = forward_params(check, a);
+  std::vector<const TensorArg*> read = read_beside_keys(a);
+  read.insert(read.end(), {&a.k, &a.v});
+  check.memory({&a.out, &a.lse}, read);
+  return params;
+}
+
+AppendParams checked_append(const AppendArguments& a) {
+  const CallCheck check("append_kv", a.k_cache);
+  const AppendParams params = append_params(check, a);
+  check.memory({&a.k_cache, &a.v_cache}, read_of(a));
+  return params;
+}
+
+CacheParams checked_cache(const AppendArguments& append, ForwardArguments forward) {
+  // The words of this op: what is attended over is the cache, whose rows cache_seqlens counts.
+  forward.k.name = append.k_cache.name;
+  forward.v.name = append.v_cache.name;
+  forward.seqused_k->name = append.cache_seqlens.name;
+  const CallCheck check("attention_with_cache", forward.q);
+  check->same_device(append.k_cache, forward.q);
+  const CacheParams params{append_params(check, append), forward_params(check, forward)};
+  std::vector<const TensorArg*> read = read_beside_keys(forward);
+  for (const TensorArg* argument : read_of(append)) read.push_back(argument);
+  check.memory({&forward.out, &forward.lse, &append.k_cache, &append.v_cache}, read);
+  return params;
 }
 
 }  // namespace kernelhub::flash_attention

@@ -39,7 +39,7 @@ struct ForwardArguments {
   std::int64_t num_splits;
 };
 
-/// Arguments of `append_kv`.
+/// Arguments of `append_kv`, and what `attention_with_cache` has beyond `attention_forward`.
 struct AppendArguments {
   primitives::TensorArg k_cache;
   primitives::TensorArg v_cache;
@@ -55,6 +55,12 @@ struct AppendArguments {
   bool rotary_interleaved;
 };
 
+/// A call that appends to a cache and then attends over it.
+struct CacheParams {
+  AppendParams append;
+  Params forward;
+};
+
 /// Checks every argument and describes the call to compute code. Integer tensors on the host are
 /// read; what they hold on a device is the caller's promise, for reading it would wait for the
 /// device. Throws std::runtime_error "<package>.attention_forward: ...".
@@ -62,5 +68,10 @@ Params checked_forward(const ForwardArguments& arguments);
 
 /// The same for "<package>.append_kv: ...".
 AppendParams checked_append(const AppendArguments& arguments);
+
+/// The same for "<package>.attention_with_cache: ...", all of it before anything is written. `k`
+/// and `v` of `forward` are the caches of `append`, and it has `seqused_k`, the rows that they have
+/// afterwards.
+CacheParams checked_cache(const AppendArguments& append, ForwardArguments forward);
 
 }  // namespace kernelhub::flash_attention

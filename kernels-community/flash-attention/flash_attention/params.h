@@ -7,6 +7,9 @@
 
 namespace kernelhub::flash_attention {
 
+/// Largest dimension of a head, of q and k as of v.
+constexpr std::int64_t kMaxHeadDim = 256;
+
 /// Distances in elements of a tensor [batch, row, head, dim] whose last stride is 1. Varlen tensors
 /// have one batch entry; of a paged cache `batch` goes from page to page.
 struct Strides {
@@ -72,7 +75,7 @@ struct Params {
   double softcap;             // 0: none
   std::int64_t window_left;   // -1: unlimited
   std::int64_t window_right;  // -1: unlimited; causal is 0
-  std::int64_t num_splits;    // 0: by a fixed number of keys
+  std::int64_t num_splits;    // 0: as the backend chooses
 };
 
 /// New rows of a key-value cache, already checked.
@@ -92,6 +95,7 @@ struct AppendParams {
   std::int64_t head_dim_v;
   std::int64_t new_rows;              // of a dense k
   std::int64_t total_new_rows;        // of a varlen k
+  std::int64_t cache_entries;         // sequences or pages that the cache has
   std::int64_t cache_rows;            // that the cache of a sequence has
   const std::int32_t* cu_k_new;       // [batch + 1], or null: dense
   const std::int32_t* cache_seqlens;  // [batch], rows that are there already

@@ -6,8 +6,6 @@
 namespace kernelhub::flash_attention {
 namespace {
 
-std::int64_t ceil_div(std::int64_t value, std::int64_t by) { return (value + by - 1) / by; }
-
 std::int64_t sequence_before(const std::vector<std::int64_t>& before, std::int64_t number) {
   return std::upper_bound(before.begin(), before.end(), number) - before.begin() - 1;
 }
@@ -18,16 +16,20 @@ Schedule::Schedule(const Params& params)
     : params_(params), group_(params.heads_q / params.heads_k) {
   pieces_before_.reserve(static_cast<std::size_t>(params.batch) + 1);
   split_blocks_before_.reserve(static_cast<std::size_t>(params.batch) + 1);
+  workspace_before_.reserve(static_cast<std::size_t>(params.batch) + 1);
   pieces_before_.push_back(0);
   split_blocks_before_.push_back(0);
+  workspace_before_.push_back(0);
   for (std::int64_t b = 0; b < params.batch; ++b) {
     const Sequence sequence = sequence_of(params, b);
     const std::int64_t splits = splits_of(sequence);
-    const std::int64_t blocks =
-        params.heads_k * ceil_div(sequence.q_allocated * group_, kBlockRows);
+    const std::int64_t rows = sequence.q_allocated * group_;
+    const std::int64_t blocks = params.heads_k * ceil_div(rows, kBlockRows);
+    const bool is_split = splits > 1;
     pieces_before_.push_back(pieces_before_.back() + blocks * splits);
-    split_blocks_before_.push_back(split_blocks_before_.back() + (splits > 1 ? blocks : 0));
-    if (blocks > 0) max_splits_ = std::max(max_splits_, splits);
+    split_blocks_before_.push_back(split_blocks_before_.back() + (is_split ? blocks : 0));
+    workspace_before_.push_back(workspace_before_.back() +
+                                (is_split ? params.heads_k * rows * splits : 0));
   }
 }
 
@@ -48,13 +50,15 @@ Piece Schedule::piece_of(std::int64_t index, std::int64_t number) const {
   const std::int64_t split = number % splits;
   // The last rows of a causal sequence see most keys: they come first.
   const std::int64_t row_begin = (blocks - 1 - block % blocks) * kBlockRows;
+  const std::int64_t block_rows = std::min(kBlockRows, rows - row_begin);
   const std::int64_t split_keys =
       ceil_div(ceil_div(sequence.k_rows, splits), kTileKeys) * kTileKeys;
-  const std::int64_t workspace = split_blocks_before_[static_cast<std::size_t>(index)] + block;
+  const std::int64_t workspace = workspace_before_[static_cast<std::size_t>(index)] +
+                                 (block / blocks * rows + row_begin) * splits + split * block_rows;
   return {sequence,
           block / blocks,
           row_begin,
-          std::min(kBlockRows, rows - row_begin),
+          block_rows,
           split,
           splits,
           {std::min(split * split_keys, sequence.k_rows),

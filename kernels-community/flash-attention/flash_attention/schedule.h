@@ -27,7 +27,7 @@ struct Piece {
   std::int64_t split;
   std::int64_t splits;  // of this block of rows
   KeyRange keys;
-  std::int64_t workspace;  // number of the block among those that are split
+  std::int64_t workspace;  // of a block that is split: rows of partial results before its own
 };
 
 /// The pieces of a call, in any order.
@@ -36,11 +36,12 @@ class Schedule {
   explicit Schedule(const Params& params);
 
   std::int64_t pieces() const { return pieces_before_.back(); }
-  /// Blocks of rows that are split, and the largest number of splits.
+  /// Blocks of rows that are split.
   std::int64_t split_blocks() const { return split_blocks_before_.back(); }
-  std::int64_t max_splits() const { return max_splits_; }
+  /// Rows of partial results of all splits: each split of a block has as many as the block.
+  std::int64_t workspace_rows() const { return workspace_before_.back(); }
   Piece piece(std::int64_t number) const;
-  /// The first piece of a block that is split; `workspace` = `number`.
+  /// The first piece of a block that is split.
   Piece split_block(std::int64_t number) const;
   /// Multiplications of an average piece, to judge whether threads pay.
   std::int64_t work_per_piece() const;
@@ -51,9 +52,9 @@ class Schedule {
 
   const Params& params_;
   std::int64_t group_;
-  std::int64_t max_splits_ = 0;
   std::vector<std::int64_t> pieces_before_;  // of each sequence
   std::vector<std::int64_t> split_blocks_before_;
+  std::vector<std::int64_t> workspace_before_;
 };
 
 }  // namespace kernelhub::flash_attention

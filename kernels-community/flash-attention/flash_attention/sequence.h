@@ -15,6 +15,10 @@
 
 namespace kernelhub::flash_attention {
 
+KERNELHUB_HOST_DEVICE constexpr std::int64_t ceil_div(std::int64_t value, std::int64_t by) {
+  return (value + by - 1) / by;
+}
+
 /// The rows of one sequence of the batch.
 struct Sequence {
   std::int64_t index;
@@ -68,6 +72,47 @@ KERNELHUB_HOST_DEVICE inline const std::int32_t* pages_of(const Params& params,
   return lengths.block_table == nullptr
              ? nullptr
              : lengths.block_table + sequence.index * lengths.table_stride;
+}
+
+/// Where a new row of a cache comes from and goes to: offsets in elements, without the head.
+struct NewRowPlace {
+  std::int64_t k;
+  std::int64_t v;
+  std::int64_t k_cache;
+  std::int64_t v_cache;
+  std::int64_t position;  // of the rotation
+  bool is_inside;         // of the cache; nobody but the device sees where device tensors lead
+};
+
+/// New row `row` of sequence `sequence`; only `is_inside` where the cache has no place for it.
+KERNELHUB_HOST_DEVICE inline NewRowPlace new_row_place(const AppendParams& params,
+                                                       std::int64_t sequence, std::int64_t row) {
+  NewRowPlace place{};
+  const std::int64_t cache_row = params.cache_seqlens[sequence] + row;
+  if (cache_row < 0 || cache_row >= params.cache_rows) return place;
+  const bool is_paged = params.block_table != nullptr;
+  std::int64_t entry = sequence;
+  if (params.cache_batch != nullptr) entry = params.cache_batch[sequence];
+  if (is_paged) {
+    entry = params.block_table[sequence * params.table_stride + cache_row / params.page_size];
+  }
+  if (entry < 0 || entry >= params.cache_entries) return place;
+  const auto in_cache = [&](const Strides& strides) {
+    return entry * strides.batch +
+           (is_paged ? cache_row % params.page_size : cache_row) * strides.row;
+  };
+  const bool is_varlen = params.cu_k_new != nullptr;
+  const auto in_new_rows = [&](const Strides& strides) {
+    return is_varlen ? (params.cu_k_new[sequence] + row) * strides.row
+                     : sequence * strides.batch + row * strides.row;
+  };
+  place.k = in_new_rows(params.k_strides);
+  place.v = in_new_rows(params.v_strides);
+  place.k_cache = in_cache(params.k_cache_strides);
+  place.v_cache = in_cache(params.v_cache_strides);
+  if (params.rotary.pairs > 0) place.position = params.rotary.first_positions[sequence] + row;
+  place.is_inside = true;
+  return place;
 }
 
 /// Keys [begin, end) of a sequence.

@@ -15,8 +15,6 @@ using HWY_NAMESPACE::rotate;
 using HWY_NAMESPACE::store_row;
 using HWY_NAMESPACE::widen;
 
-constexpr std::int64_t kMaxHeadDim = 256;
-
 template <class Format>
 void append_k(const AppendParams& params, std::int64_t position,
               const typename Format::Storage* from, typename Format::Storage* to) {
@@ -32,45 +30,20 @@ void append_k(const AppendParams& params, std::int64_t position,
 
 void append_k(const AppendParams& params, std::int64_t position, const double* from, double* to) {
   std::copy(from, from + params.head_dim, to);
-  const Rotary& rotary = params.rotary;
-  const double* cos = static_cast<const double*>(rotary.cos) + position * rotary.row_stride;
-  const double* sin = static_cast<const double*>(rotary.sin) + position * rotary.row_stride;
-  for (std::int64_t i = 0; i < rotary.pairs; ++i) {
-    double& first = to[rotary.is_interleaved ? 2 * i : i];
-    double& second = to[rotary.is_interleaved ? 2 * i + 1 : i + rotary.pairs];
-    const double x = first;
-    const double y = second;
-    first = x * cos[i] - y * sin[i];
-    second = x * sin[i] + y * cos[i];
-  }
+  rotate_fp64(params.rotary, position, to);
 }
 
-/// Row `row` of the new ones of a sequence, all heads. `copy(position, from, to)` writes k.
+/// Row `row` of the new ones of a sequence, all heads. `copy_k(position, from, to)` writes k.
 template <class T, class CopyK>
 void append_row(const AppendParams& params, std::int64_t sequence, std::int64_t row,
                 const CopyK& copy_k) {
-  const bool is_varlen = params.cu_k_new != nullptr;
-  const std::int64_t from_batch = is_varlen ? 0 : sequence;
-  const std::int64_t from_row = row + (is_varlen ? params.cu_k_new[sequence] : 0);
-  const std::int64_t cache_row = params.cache_seqlens[sequence] + row;
-  const std::int64_t batch =
-      params.cache_batch != nullptr ? params.cache_batch[sequence] : sequence;
-  const std::int32_t* const table =
-      params.block_table == nullptr ? nullptr : params.block_table + sequence * params.table_stride;
-  const std::int64_t position =
-      params.rotary.pairs > 0 ? params.rotary.first_positions[sequence] + row : 0;
-  const auto start = [&](const void* base, const Strides& strides) {
-    return static_cast<const T*>(base) + from_batch * strides.batch + from_row * strides.row;
-  };
-  const auto target = [&](void* base, const Strides& strides) {
-    return static_cast<T*>(base) + cache_offset(table, params.page_size, strides, batch, cache_row);
-  };
-  const T* const k = start(params.k, params.k_strides);
-  const T* const v = start(params.v, params.v_strides);
-  T* const k_cache = target(params.k_cache, params.k_cache_strides);
-  T* const v_cache = target(params.v_cache, params.v_cache_strides);
+  const NewRowPlace place = new_row_place(params, sequence, row);
+  const T* const k = static_cast<const T*>(params.k) + place.k;
+  const T* const v = static_cast<const T*>(params.v) + place.v;
+  T* const k_cache = static_cast<T*>(params.k_cache) + place.k_cache;
+  T* const v_cache = static_cast<T*>(params.v_cache) + place.v_cache;
   for (std::int64_t head = 0; head < params.heads_k; ++head) {
-    copy_k(position, k + head * params.k_strides.head,
+    copy_k(place.position, k + head * params.k_strides.head,
            k_cache + head * params.k_cache_strides.head);
     const T* const from = v + head * params.v_strides.head;
     std::copy(from, from + params.head_dim_v, v_cache + head * params.v_cache_strides.head);

@@ -8,7 +8,7 @@
 #include <memory>
 #include <new>
 
-#include "flash_attention_cpu/row_source.h"
+#include "flash_attention_cpu/scratch.h"
 #include "primitives/cpu_dispatch.h"
 
 namespace kernelhub::flash_attention::cpu {
@@ -25,7 +25,14 @@ Floats allocate(std::int64_t count) {
   return Floats(static_cast<float*>(std::aligned_alloc(64, (size + 63) / 64 * 64)));
 }
 
-Partial partial_at(float* memory) { return {memory, memory + kBlockRows, memory + 2 * kBlockRows}; }
+/// Floats of a Partial of `rows` rows.
+std::int64_t partial_floats(const Params& params, std::int64_t rows) {
+  return rows * (2 + params.head_dim_v);
+}
+
+Partial partial_at(float* memory, std::int64_t rows) {
+  return {memory, memory + rows, memory + 2 * rows};
+}
 
 const Kernels& best_kernels() {
   switch (primitives::select_cpu_isa("flash_attention")) {
@@ -41,12 +48,12 @@ const Kernels& best_kernels() {
 
 /// Adds the later splits of a block to the first, in order.
 void merge(const Params& params, const Piece& piece, float* first) {
-  const Partial total = partial_at(first);
+  const Partial total = partial_at(first, piece.rows);
   const std::int64_t dim = params.head_dim_v;
   for (std::int64_t split = 1; split < piece.splits; ++split) {
-    const Partial part = partial_at(first + split * partial_floats(params));
+    const Partial part = partial_at(first + split * partial_floats(params, piece.rows), piece.rows);
     for (std::int64_t r = 0; r < piece.rows; ++r) {
-      if (part.largest[r] == -HUGE_VALF) continue;
+      if (part.sum[r] == 0.0f) continue;  // has seen no key
       const float largest = part.largest[r] > total.largest[r] ? part.largest[r] : total.largest[r];
       const float old_weight = std::exp2(total.largest[r] - largest);
       const float new_weight = std::exp2(part.largest[r] - largest);
@@ -95,14 +102,6 @@ void clear_rest(const Params& params) {
 
 }  // namespace
 
-std::int64_t partial_floats(const Params& params) { return kBlockRows * (2 + params.head_dim_v); }
-
-std::int64_t scratch_floats(const Params& params) {
-  const auto padded = [](std::int64_t dim) { return (dim + 15) / 16 * 16; };
-  return (kBlockRows + kTileKeys) * (padded(params.head_dim) + padded(params.head_dim_v)) +
-         kTileKeys * kBlockRows + 8 * kBlockRows;
-}
-
 void run(const Params& params, const primitives::ParallelFor& parallel_for) {
   static const Kernels& kernels = best_kernels();
   clear_rest(params);
@@ -118,31 +117,30 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for) {
     });
     return;
   }
-  const std::int64_t slot = partial_floats(params);
-  const std::int64_t block = schedule.max_splits() * slot;
-  const Floats workspace =
-      schedule.split_blocks() > 0 ? allocate(schedule.split_blocks() * block) : Floats();
-  if (schedule.split_blocks() > 0 && workspace == nullptr) throw std::bad_alloc();
-  const std::int64_t tiles = scratch_floats(params);
-  share(schedule.pieces(), grain, tiles + slot, parallel_for,
+  const std::int64_t workspace_size = partial_floats(params, schedule.workspace_rows());
+  const Floats workspace = workspace_size > 0 ? allocate(workspace_size) : Floats();
+  if (workspace_size > 0 && workspace == nullptr) throw std::bad_alloc();
+  const std::int64_t tiles = scratch_of(params, nullptr).floats;
+  share(schedule.pieces(), grain, tiles + partial_floats(params, kBlockRows), parallel_for,
         [&](std::int64_t number, float* scratch) {
           const Piece piece = schedule.piece(number);
           if (piece.splits > 1) {
-            float* const to = workspace.get() + piece.workspace * block + piece.split * slot;
-            kernels.attend(params, piece, scratch, partial_at(to));
+            float* const to = workspace.get() + partial_floats(params, piece.workspace);
+            kernels.attend(params, piece, scratch, partial_at(to, piece.rows));
             return;
           }
-          const Partial partial = partial_at(scratch + tiles);
+          const Partial partial = partial_at(scratch + tiles, kBlockRows);
           kernels.attend(params, piece, scratch, partial);
           kernels.finish(params, piece, partial);
         });
+  if (workspace_size == 0) return;
   const std::int64_t merges =
-      std::max<std::int64_t>(1, primitives::kElementsPerThread / (schedule.max_splits() * slot));
+      1 + primitives::kElementsPerThread * schedule.split_blocks() / workspace_size;
   share(schedule.split_blocks(), merges, 16, parallel_for, [&](std::int64_t number, float*) {
     const Piece piece = schedule.split_block(number);
-    float* const first = workspace.get() + number * block;
+    float* const first = workspace.get() + partial_floats(params, piece.workspace);
     merge(params, piece, first);
-    kernels.finish(params, piece, partial_at(first));
+    kernels.finish(params, piece, partial_at(first, piece.rows));
   });
 }
 

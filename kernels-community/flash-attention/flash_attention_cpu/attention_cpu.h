@@ -26,16 +26,11 @@ struct Partial {
 
 /// One instruction set's kernels. None of them throws.
 struct Kernels {
-  /// Computes one piece. `scratch`: scratch_floats(params) floats, aligned to 64 bytes.
+  /// Computes one piece. `scratch`: the floats of scratch_of(params), aligned to 64 bytes.
   void (*attend)(const Params& params, const Piece& piece, float* scratch, const Partial& result);
   /// Divides by the sum, sinks included, and writes the rows of out and lse.
   void (*finish)(const Params& params, const Piece& piece, const Partial& result);
 };
-
-/// Scratch of one thread: about seven tiles, whatever the lengths are.
-std::int64_t scratch_floats(const Params& params);
-/// Floats of a Partial of kBlockRows rows.
-std::int64_t partial_floats(const Params& params);
 
 extern const Kernels kScalarKernels;
 extern const Kernels kAvx2Kernels;
@@ -43,5 +38,7 @@ extern const Kernels kAvx512Kernels;
 
 /// fp64 throughout, one row after the other: the piece covers all keys.
 void attend_fp64(const Params& params, const Piece& piece);
+/// Rotates pairs of `row` in place by the angles of `position`, which are fp64 too.
+void rotate_fp64(const Rotary& rotary, std::int64_t position, double* row);
 
 }  // namespace kernelhub::flash_attention::cpu

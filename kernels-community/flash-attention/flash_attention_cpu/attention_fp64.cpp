@@ -9,8 +9,6 @@
 namespace kernelhub::flash_attention::cpu {
 namespace {
 
-constexpr std::int64_t kMaxHeadDim = 256;
-
 void load_query(const Params& params, const Piece& piece, RowOf row, double* q) {
   const double* from =
       static_cast<const double*>(params.q) + element_of(params.q_strides, piece.sequence, row);
@@ -19,16 +17,7 @@ void load_query(const Params& params, const Piece& piece, RowOf row, double* q) 
   if (rotary.pairs == 0) return;
   const std::int64_t position =
       rotary.first_positions[piece.sequence.index] + (rotary.advances ? row.query : 0);
-  const double* cos = static_cast<const double*>(rotary.cos) + position * rotary.row_stride;
-  const double* sin = static_cast<const double*>(rotary.sin) + position * rotary.row_stride;
-  for (std::int64_t i = 0; i < rotary.pairs; ++i) {
-    double& first = q[rotary.is_interleaved ? 2 * i : i];
-    double& second = q[rotary.is_interleaved ? 2 * i + 1 : i + rotary.pairs];
-    const double x = first;
-    const double y = second;
-    first = x * cos[i] - y * sin[i];
-    second = x * sin[i] + y * cos[i];
-  }
+  rotate_fp64(rotary, position, q);
 }
 
 double score_of(const Params& params, const Piece& piece, RowOf row, const double* q,
@@ -91,6 +80,19 @@ void attend_row(const Params& params, const Piece& piece, RowOf row) {
 }
 
 }  // namespace
+
+void rotate_fp64(const Rotary& rotary, std::int64_t position, double* row) {
+  const double* cos = static_cast<const double*>(rotary.cos) + position * rotary.row_stride;
+  const double* sin = static_cast<const double*>(rotary.sin) + position * rotary.row_stride;
+  for (std::int64_t i = 0; i < rotary.pairs; ++i) {
+    double& first = row[rotary.is_interleaved ? 2 * i : i];
+    double& second = row[rotary.is_interleaved ? 2 * i + 1 : i + rotary.pairs];
+    const double x = first;
+    const double y = second;
+    first = x * cos[i] - y * sin[i];
+    second = x * sin[i] + y * cos[i];
+  }
+}
 
 void attend_fp64(const Params& params, const Piece& piece) {
   for (std::int64_t r = 0; r < piece.rows; ++r) attend_row(params, piece, row_of(params, piece, r));

@@ -7,30 +7,17 @@
 // Everything is fp32 after the load. bf16 products are exact in fp32, and the fused multiply-adds
 // of fp32 beat VDPBF16PS where that runs at a quarter of their rate (measured: 57 GFLOP/s against
 // 125 on Sapphire Rapids), so bf16 has no path of its own here.
-// Sequences of a few rows (decoding) read each key once from memory: lanes are dimensions there.
+// Sequences of a few rows have a file of their own, few_rows_simd.h.
 #pragma once
 
-#include <cmath>
-
-#include "flash_attention_cpu/attention_cpu.h"
-#include "flash_attention_cpu/row_source.h"
-#include "flash_attention_cpu/rows_simd.h"
-#include "primitives/simd_math.h"
+#include "flash_attention_cpu/few_rows_simd.h"
+#include "flash_attention_cpu/scores_simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kernelhub::flash_attention::cpu::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-namespace simd = primitives::HWY_NAMESPACE;
-using simd::F32;
-using simd::I32;
-using simd::V;
 
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
 namespace {
-
-constexpr double kLog2E = 1.4426950408889634;
-constexpr float kMinusInfinity = -HUGE_VALF;
-constexpr std::int64_t kFewRows = 8;
 
 // Register block of the products: kKeyStep broadcast scalars against kPanel vectors of rows.
 #if HWY_TARGET == HWY_AVX3
@@ -43,39 +30,6 @@ constexpr int kKeyStep = 6;
 constexpr int kPanel = 4;
 constexpr int kKeyStep = 2;
 #endif
-
-/// 2^x for x <= 0, zero where that is below 2^-126 (a masked score is -inf), NaN kept. Relative
-/// error 2e-7 (own Remez fits).
-HWY_INLINE V exp2_of_negative(V x) {
-#if HWY_TARGET == HWY_AVX3
-  const V r{_mm512_reduce_ps(x.raw, 1)};  // x - floor(x); zero for -inf
-  V p = set(0.000217022549f);
-  p = hn::MulAdd(p, r, set(0.00124396873f));
-  p = hn::MulAdd(p, r, set(0.00967884064f));
-  p = hn::MulAdd(p, r, set(0.0554833412f));
-  p = hn::MulAdd(p, r, set(0.24022983f));
-  p = hn::MulAdd(p, r, set(0.693147004f));
-  p = hn::MulAdd(p, r, set(1.0f));
-  return V{_mm512_scalef_ps(p.raw, x.raw)};
-#else
-  const V shifted = hn::Add(x, simd::constant(simd::kRounder));
-  const V r = hn::Sub(x, hn::Sub(shifted, simd::constant(simd::kRounder)));
-  V p = set(0.000153458124f);
-  p = hn::MulAdd(p, r, set(0.00133999309f));
-  p = hn::MulAdd(p, r, set(0.00961848907f));
-  p = hn::MulAdd(p, r, set(0.0555032864f));
-  p = hn::MulAdd(p, r, set(0.240226462f));
-  p = hn::MulAdd(p, r, set(0.693147182f));
-  p = hn::MulAdd(p, r, set(1.0f));
-  const auto vanishes = hn::Lt(x, set(-126.0f));
-  return hn::IfThenElse(vanishes, hn::Zero(F32()), hn::Mul(p, simd::power_of_two(shifted)));
-#endif
-}
-
-/// The larger one; NaN where `b` is NaN.
-HWY_INLINE V max_of(V a, V b) { return hn::IfThenElse(hn::Gt(a, b), a, b); }
-
-HWY_INLINE float exp2_of_negative(float x) { return hn::GetLane(exp2_of_negative(set(x))); }
 
 // ------------------------------------------------------------------- products, lanes are rows
 
@@ -152,119 +106,6 @@ HWY_INLINE void product(const Product& p, std::int64_t rows) {
     product_panel<kPanel>(p, column);
   }
   for (; column < rows; column += lanes) product_panel<1>(p, column);
-}
-
-// ------------------------------------------------------------------- what a row sees
-
-/// Tile-aligned scratch of one piece.
-struct Scratch {
-  float* q;        // [head_dim, kBlockRows]; few rows: [kFewRows, padded head_dim]
-  float* k;        // [kTileKeys, head_dim]
-  float* v;        // [kTileKeys, head_dim_v]
-  float* scores;   // [kTileKeys, kBlockRows]; few rows: [kFewRows, kTileKeys]
-  float* values;   // [head_dim_v, kBlockRows]
-  float* largest;  // the rest: [kBlockRows]
-  float* sum;
-  float* correction;
-  float* slope;     // minus the alibi slope, base 2
-  float* diagonal;  // key at distance zero
-  float* begin;     // first and last visible key
-  float* end;
-};
-
-constexpr std::int64_t kRowArrays = 7;
-
-HWY_INLINE std::int64_t padded(std::int64_t dim) { return (dim + 15) / 16 * 16; }
-
-HWY_INLINE Scratch scratch_of(const Params& params, float* memory) {
-  Scratch s;
-  const std::int64_t dim = padded(params.head_dim);
-  const std::int64_t dim_v = padded(params.head_dim_v);
-  const auto take = [&memory](std::int64_t floats) {
-    float* const taken = memory;
-    memory += floats;
-    return taken;
-  };
-  s.q = take(dim * kBlockRows);
-  s.k = take(kTileKeys * dim);
-  s.v = take(kTileKeys * dim_v);
-  s.scores = take(kTileKeys * kBlockRows);
-  s.values = take(dim_v * kBlockRows);
-  float** const arrays[kRowArrays] = {&s.largest,  &s.sum,   &s.correction, &s.slope,
-                                      &s.diagonal, &s.begin, &s.end};
-  for (float** array : arrays) *array = take(kBlockRows);
-  return s;
-}
-
-/// Over the rows of a piece: keys that some see, and those that all see.
-struct Visible {
-  KeyRange some;
-  KeyRange all;
-};
-
-/// Fills the row arrays; a key number below 2^24 is exact in fp32.
-inline Visible describe_rows(const Params& params, const Piece& piece, const Scratch& s) {
-  Visible visible{{piece.keys.end, piece.keys.begin}, piece.keys};
-  for (std::int64_t r = 0; r < kBlockRows; ++r) {
-    s.largest[r] = kMinusInfinity;
-    s.sum[r] = 0.0f;
-    s.begin[r] = s.end[r] = s.slope[r] = s.diagonal[r] = 0.0f;
-    if (r >= piece.rows) continue;
-    const RowOf row = row_of(params, piece, r);
-    const KeyRange keys = visible_keys(params, piece.sequence, row.query);
-    s.begin[r] = static_cast<float>(keys.begin);
-    s.end[r] = static_cast<float>(keys.end);
-    if (keys.begin < visible.some.begin) visible.some.begin = keys.begin;
-    if (keys.end > visible.some.end) visible.some.end = keys.end;
-    if (keys.begin > visible.all.begin) visible.all.begin = keys.begin;
-    if (keys.end < visible.all.end) visible.all.end = keys.end;
-    if (params.alibi_slopes == nullptr) continue;
-    const float slope =
-        params.alibi_slopes[piece.sequence.index * params.alibi_batch_stride + row.head];
-    s.slope[r] = static_cast<float>(-kLog2E) * slope;
-    s.diagonal[r] = static_cast<float>(row.query + piece.sequence.k_rows - piece.sequence.q_rows);
-  }
-  if (visible.some.begin < piece.keys.begin) visible.some.begin = piece.keys.begin;
-  if (visible.some.end > piece.keys.end) visible.some.end = piece.keys.end;
-  if (visible.some.begin >= visible.some.end) visible.some = {0, 0};
-  return visible;
-}
-
-/// What turns a product into a score in base 2, apart from the factor that q already holds.
-struct ScoreRule {
-  bool has_softcap;
-  bool has_alibi;
-  float softcap;  // times log2(e)
-};
-
-HWY_INLINE ScoreRule score_rule(const Params& params) {
-  return {params.softcap > 0.0, params.alibi_slopes != nullptr,
-          static_cast<float>(params.softcap * kLog2E)};
-}
-
-HWY_INLINE double query_factor(const Params& params) {
-  return params.softcap > 0.0 ? params.scale / params.softcap : params.scale * kLog2E;
-}
-
-// ------------------------------------------------------------------- loading rows
-
-/// Row r of the piece's queries, rotated and times query_factor, into `to`.
-template <class Format>
-inline void load_query(const Params& params, const Piece& piece, std::int64_t r, float* to) {
-  using T = typename Format::Storage;
-  const RowOf row = row_of(params, piece, r);
-  const T* from =
-      static_cast<const T*>(params.q) + element_of(params.q_strides, piece.sequence, row);
-  widen<Format>(from, params.head_dim, to);
-  if (params.rotary.pairs > 0) {
-    const std::int64_t first = params.rotary.first_positions[piece.sequence.index];
-    rotate(params.rotary, params.rotary.advances ? first + row.query : first, to);
-  }
-  // In fp64: a factor rounded to fp32 would err alike in all scores.
-  const double factor = query_factor(params);
-  for (std::int64_t d = 0; d < params.head_dim; ++d) {
-    to[d] = static_cast<float>(static_cast<double>(to[d]) * factor);
-  }
 }
 
 /// Rows [begin, begin + count) of k or v as fp32, `dim` apart.
@@ -366,6 +207,35 @@ HWY_NOINLINE void weigh(const ScoreRule& rule, bool is_masked, std::int64_t firs
   }
 }
 
+/// Takes the keys whose values are not finite out of the tile in s.v, which not all rows see.
+HWY_NOINLINE KeyList take_out_odd_values(std::int64_t keys, std::int64_t dim, const Scratch& s) {
+  KeyList odd;
+  odd.count = 0;
+  for (std::int64_t j = 0; j < keys; ++j) {
+    if (is_finite<simd::Float32>(s.v + j * dim, dim)) continue;
+    odd.key[odd.count++] = j;
+    for (std::int64_t i = 0; i < dim; ++i) s.v[j * dim + i] = 0.0f;
+  }
+  return odd;
+}
+
+/// Adds what was taken out to the rows that see it.
+template <class Format>
+HWY_NOINLINE void add_odd_values(const Params& params, const Piece& piece, std::int64_t tile,
+                                 const KeyList& odd, const Scratch& s) {
+  const std::int64_t dim = params.head_dim_v;
+  for (std::int64_t n = 0; n < odd.count; ++n) {
+    const std::int64_t j = odd.key[n];
+    load_keys<Format>(params, piece, params.v, params.v_strides, dim, tile + j, 1, s.v);
+    const auto key = static_cast<float>(tile + j);
+    for (std::int64_t r = 0; r < piece.rows; ++r) {
+      if (key < s.begin[r] || key >= s.end[r]) continue;
+      const float weight = s.scores[j * kBlockRows + r];
+      for (std::int64_t i = 0; i < dim; ++i) s.values[i * kBlockRows + r] += weight * s.v[i];
+    }
+  }
+}
+
 template <class Format>
 inline void attend_block(const Params& params, const Piece& piece, const Scratch& s,
                          const Partial& result) {
@@ -389,259 +259,17 @@ inline void attend_block(const Params& params, const Piece& piece, const Scratch
     const bool is_masked = tile < visible.all.begin || tile + keys > visible.all.end;
     weigh(rule, is_masked, tile, keys, s, piece.rows);
     load_keys<Format>(params, piece, params.v, params.v_strides, dim_v, tile, keys, s.v);
+    KeyList odd;
+    odd.count = 0;
+    if (is_masked) odd = take_out_odd_values(keys, dim_v, s);
     product({s.v, 1, dim_v, dim_v, keys, s.scores, s.values, s.correction}, piece.rows);
+    if (odd.count > 0) add_odd_values<Format>(params, piece, tile, odd, s);
   }
   for (std::int64_t r = 0; r < piece.rows; ++r) {
     result.largest[r] = s.largest[r];
     result.sum[r] = s.sum[r];
     for (std::int64_t i = 0; i < dim_v; ++i) {
       result.values[r * dim_v + i] = s.values[i * kBlockRows + r];
-    }
-  }
-}
-
-// ------------------------------------------------------------------- few rows, lanes are
-// dimensions
-
-template <class T>
-HWY_INLINE void prefetch_row(const T* row, std::int64_t count) {
-  const char* const bytes = reinterpret_cast<const char*>(row);
-  const std::int64_t size = count * static_cast<std::int64_t>(sizeof(T));
-  for (std::int64_t at = 0; at < size; at += 64) __builtin_prefetch(bytes + at);
-}
-
-constexpr std::int64_t kPrefetchRows = 12;
-
-/// Sums over the lanes of four vectors, in the order of lanes 0, 1, 2, 3 of each 128-bit block.
-HWY_INLINE void sum_four(V a, V b, V c, V e, float* sums) {
-  const F32 d;
-#if HWY_TARGET == HWY_SCALAR
-  const V all[4] = {a, b, c, e};
-  for (int i = 0; i < 4; ++i) sums[i] = hn::GetLane(all[i]);
-  (void)d;
-#else
-  const V first = hn::Add(hn::InterleaveLower(d, a, c), hn::InterleaveUpper(d, a, c));
-  const V second = hn::Add(hn::InterleaveLower(d, b, e), hn::InterleaveUpper(d, b, e));
-  const V blocks =
-      hn::Add(hn::InterleaveLower(d, first, second), hn::InterleaveUpper(d, first, second));
-  const hn::Half<F32> dh;
-  const auto half = hn::Add(hn::LowerHalf(dh, blocks), hn::UpperHalf(dh, blocks));
-#if HWY_TARGET == HWY_AVX3
-  const hn::Half<hn::Half<F32> > dq;
-  hn::StoreU(hn::Add(hn::LowerHalf(dq, half), hn::UpperHalf(dq, half)), dq, sums);
-#else
-  hn::StoreU(half, dh, sums);
-#endif
-#endif
-}
-
-// Sums that score_few keeps in registers.
-#if HWY_TARGET == HWY_AVX3
-constexpr int kDotSums = 16;
-#elif HWY_TARGET == HWY_AVX2
-constexpr int kDotSums = 8;
-#else
-constexpr int kDotSums = 8;
-#endif
-
-/// Keys that score_few takes at once; kTileKeys is a multiple.
-template <int kRows>
-constexpr int dot_keys() {
-  return kDotSums / kRows > 8 ? 8 : kDotSums / kRows;
-}
-
-/// Pointers to the rows of k and v of a tile. `k` goes on into the next tile, to prefetch it, and
-/// repeats its last row up to a multiple of dot_keys.
-template <class T>
-struct RowPointers {
-  const T* k[2 * kTileKeys];
-  const T* v[kTileKeys];
-  std::int64_t k_count;
-};
-
-/// scores[r][j] = q[r] . k[j] for kRows rows; `q` is padded with zeros. Fetches v for later.
-template <class Format, int kRows>
-HWY_NOINLINE void score_few(const RowPointers<typename Format::Storage>& rows, std::int64_t count,
-                            std::int64_t dim, std::int64_t dim_v, const float* q, float* scores) {
-  const F32 d;
-  constexpr int kKeys = dot_keys<kRows>();
-  const std::int64_t lanes = lane_count();
-  const std::int64_t pitch = padded(dim);
-  for (std::int64_t j = 0; j < count; j += kKeys) {
-    for (int w = 0; w < kKeys; ++w) {
-      const std::int64_t ahead = j + w + kPrefetchRows;
-      if (ahead < rows.k_count) prefetch_row(rows.k[ahead], dim);
-      if (j + w < count) prefetch_row(rows.v[j + w], dim_v);
-    }
-    V sums[kKeys * kRows];
-#pragma GCC unroll 16
-    for (int n = 0; n < kKeys * kRows; ++n) sums[n] = hn::Zero(d);
-    const auto add = [&](std::int64_t i, const auto& load) {
-      V row[kRows];
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) row[r] = hn::Load(d, q + r * pitch + i);
-#pragma GCC unroll 8
-      for (int w = 0; w < kKeys; ++w) {
-        const V key = load(rows.k[j + w] + i);
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-          sums[w * kRows + r] = hn::MulAdd(row[r], key, sums[w * kRows + r]);
-        }
-      }
-    };
-    std::int64_t i = 0;
-    for (; i + lanes <= dim; i += lanes) {
-      add(i, [](const auto* from) { return Format::load(from); });
-    }
-    if (i < dim) {
-      const auto rest = static_cast<std::size_t>(dim - i);
-      add(i, [rest](const auto* from) { return simd::load_first<Format>(from, rest); });
-    }
-    float dots[kKeys * kRows];
-#pragma GCC unroll 4
-    for (int n = 0; n < kKeys * kRows; n += 4) {
-      sum_four(sums[n], sums[n + 1], sums[n + 2], sums[n + 3], dots + n);
-    }
-#pragma GCC unroll 8
-    for (int w = 0; w < kKeys; ++w) {
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) scores[r * kTileKeys + j + w] = dots[w * kRows + r];
-    }
-  }
-}
-
-/// values[r] = values[r] * correction[r] + sum_j weights[r][j] * v[j].
-template <class Format, int kRows>
-HWY_NOINLINE void add_values_few(const typename Format::Storage* const* rows, std::int64_t count,
-                                 std::int64_t dim, const float* weights, const float* correction,
-                                 float* values) {
-  const F32 d;
-  const std::int64_t lanes = lane_count();
-  const std::int64_t pitch = padded(dim);
-  constexpr int kWide = kDotSums / kRows > 4 ? 4 : kDotSums / kRows;
-  const auto strip = [&](std::int64_t i, auto width, const auto& load) {
-    constexpr int kWidth = decltype(width)::value;
-    V sums[kRows][kWidth];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-      for (int w = 0; w < kWidth; ++w) sums[r][w] = hn::Zero(d);
-    }
-    for (std::int64_t j = 0; j < count; ++j) {
-      V v[kWidth];
-#pragma GCC unroll 8
-      for (int w = 0; w < kWidth; ++w) v[w] = load(rows[j] + i + w * lanes);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const V weight = set(weights[r * kTileKeys + j]);
-#pragma GCC unroll 8
-        for (int w = 0; w < kWidth; ++w) sums[r][w] = hn::MulAdd(weight, v[w], sums[r][w]);
-      }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-      for (int w = 0; w < kWidth; ++w) {
-        float* const to = values + r * pitch + i + w * lanes;
-        hn::Store(hn::MulAdd(hn::Load(d, to), set(correction[r]), sums[r][w]), d, to);
-      }
-    }
-  };
-  const auto whole = [](const auto* from) { return Format::load(from); };
-  std::int64_t i = 0;
-  for (; i + kWide * lanes <= dim; i += kWide * lanes) {
-    strip(i, std::integral_constant<int, kWide>(), whole);
-  }
-  for (; i + lanes <= dim; i += lanes) strip(i, std::integral_constant<int, 1>(), whole);
-  if (i == dim) return;
-  const auto rest = static_cast<std::size_t>(dim - i);
-  strip(i, std::integral_constant<int, 1>(),
-        [rest](const auto* from) { return simd::load_first<Format>(from, rest); });
-}
-
-/// Row r of the scores becomes weights; kTileKeys is a multiple of every lane count.
-HWY_NOINLINE void weigh_few(const ScoreRule& rule, bool is_masked, std::int64_t first_key,
-                            std::int64_t keys, const Scratch& s, std::int64_t r) {
-  const F32 d;
-  const std::int64_t lanes = lane_count();
-  float* const scores = s.scores + r * kTileKeys;
-  for (std::int64_t j = keys; j % lanes != 0; ++j) scores[j] = kMinusInfinity;
-  V largest = set(s.largest[r]);
-  for (std::int64_t j = 0; j < keys; j += lanes) {
-    V score = hn::Load(d, scores + j);
-    const V key = hn::Iota(d, static_cast<float>(first_key + j));
-    if (rule.has_softcap) score = hn::Mul(simd::tanh(score), set(rule.softcap));
-    if (rule.has_alibi) {
-      score = hn::MulAdd(set(s.slope[r]), hn::Abs(hn::Sub(set(s.diagonal[r]), key)), score);
-    }
-    const auto is_seen = hn::And(hn::Ge(key, set(s.begin[r])), hn::Lt(key, set(s.end[r])));
-    if (is_masked || j + lanes > keys) {
-      score = hn::IfThenElse(is_seen, score, set(kMinusInfinity));
-    }
-    hn::Store(score, d, scores + j);
-    largest = max_of(largest, score);
-  }
-  const float before = s.largest[r];
-  const float now = hn::GetLane(hn::MaxOfLanes(d, largest));
-  const float offset = now == kMinusInfinity ? 0.0f : now;
-  V sum = hn::Zero(d);
-  for (std::int64_t j = 0; j < keys; j += lanes) {
-    const V weight = exp2_of_negative(hn::Sub(hn::Load(d, scores + j), set(offset)));
-    hn::Store(weight, d, scores + j);
-    sum = hn::Add(sum, weight);
-  }
-  s.largest[r] = now;
-  s.correction[r] = exp2_of_negative(before - offset);
-  s.sum[r] = s.sum[r] * s.correction[r] + hn::GetLane(hn::SumOfLanes(d, sum));
-}
-
-/// Fills the pointers for the tile at key `tile`, of which `left` keys and more are left.
-template <class T>
-inline void point_at_rows(const Params& params, const Piece& piece, std::int64_t tile,
-                          std::int64_t left, RowPointers<T>& rows) {
-  const T* const k = static_cast<const T*>(params.k);
-  const T* const v = static_cast<const T*>(params.v);
-  const std::int64_t keys = left < kTileKeys ? left : kTileKeys;
-  rows.k_count = left < 2 * kTileKeys ? left : 2 * kTileKeys;
-  for (std::int64_t j = 0; j < rows.k_count; ++j) {
-    rows.k[j] = k + key_element(params, piece, params.k_strides, tile + j);
-  }
-  for (std::int64_t j = 0; j < keys; ++j) {
-    rows.v[j] = v + key_element(params, piece, params.v_strides, tile + j);
-  }
-  for (std::int64_t j = rows.k_count; j < kTileKeys; ++j) rows.k[j] = rows.k[j - 1];
-}
-
-template <class Format, int kRows>
-inline void attend_few(const Params& params, const Piece& piece, const Scratch& s,
-                       const Partial& result) {
-  using T = typename Format::Storage;
-  const std::int64_t dim = params.head_dim;
-  const std::int64_t dim_v = params.head_dim_v;
-  const Visible visible = describe_rows(params, piece, s);
-  for (std::int64_t i = 0; i < kRows * padded(dim); ++i) s.q[i] = 0.0f;
-  for (std::int64_t r = 0; r < piece.rows; ++r) {
-    if (s.end[r] == 0.0f) continue;
-    load_query<Format>(params, piece, r, s.q + r * padded(dim));
-  }
-  for (std::int64_t i = 0; i < kRows * padded(dim_v); ++i) s.values[i] = 0.0f;
-  const ScoreRule rule = score_rule(params);
-  RowPointers<T> rows;
-  for (std::int64_t tile = visible.some.begin / kTileKeys * kTileKeys; tile < visible.some.end;
-       tile += kTileKeys) {
-    const std::int64_t left = visible.some.end - tile;
-    const std::int64_t keys = left < kTileKeys ? left : kTileKeys;
-    point_at_rows(params, piece, tile, left, rows);
-    score_few<Format, kRows>(rows, keys, dim, dim_v, s.q, s.scores);
-    const bool is_masked = tile < visible.all.begin || tile + keys > visible.all.end;
-    for (std::int64_t r = 0; r < kRows; ++r) weigh_few(rule, is_masked, tile, keys, s, r);
-    add_values_few<Format, kRows>(rows.v, keys, dim_v, s.scores, s.correction, s.values);
-  }
-  for (std::int64_t r = 0; r < piece.rows; ++r) {
-    result.largest[r] = s.largest[r];
-    result.sum[r] = s.sum[r];
-    for (std::int64_t i = 0; i < dim_v; ++i) {
-      result.values[r * dim_v + i] = s.values[r * padded(dim_v) + i];
     }
   }
 }
@@ -680,7 +308,7 @@ inline void finish_format(const Params& params, const Piece& piece, const Partia
     const RowOf row = row_of(params, piece, r);
     T* const to = static_cast<T*>(params.out) + element_of(params.out_strides, piece.sequence, row);
     float* const lse = lse_of(params, piece.sequence, row);
-    if (result.largest[r] == kMinusInfinity) {
+    if (result.sum[r] == 0.0f) {  // not by the largest score: a NaN among them is none
       for (std::int64_t i = 0; i < params.head_dim_v; ++i) to[i] = T{};
       *lse = kMinusInfinity;
       continue;

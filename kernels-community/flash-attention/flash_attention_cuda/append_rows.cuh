@@ -59,35 +59,23 @@ __device__ __forceinline__ void append_element(const AppendParams& params, std::
   const std::int64_t head = work / columns % params.heads_k;
   const NewRow at = new_row(params, work / columns / params.heads_k);
   if (at.sequence >= params.batch) return;
-  const std::int64_t cache_row = params.cache_seqlens[at.sequence] + at.row;
-  if (cache_row >= params.cache_rows) return;
-
-  const bool is_varlen = params.cu_k_new != nullptr;
-  const std::int64_t from_batch = is_varlen ? 0 : at.sequence;
-  const std::int64_t from_row = at.row + (is_varlen ? params.cu_k_new[at.sequence] : 0);
-  const std::int64_t batch =
-      params.cache_batch != nullptr ? params.cache_batch[at.sequence] : at.sequence;
-  const std::int32_t* pages = params.block_table == nullptr
-                                  ? nullptr
-                                  : params.block_table + at.sequence * params.table_stride;
-  const auto source = [&](const void* base, const Strides& strides) {
-    return static_cast<const T*>(base) + from_batch * strides.batch + from_row * strides.row +
-           head * strides.head;
+  const NewRowPlace place = new_row_place(params, at.sequence, at.row);
+  if (!place.is_inside) return;
+  const auto source = [&](const void* base, std::int64_t offset, const Strides& strides) {
+    return static_cast<const T*>(base) + offset + head * strides.head;
   };
-  const auto target = [&](void* base, const Strides& strides) {
-    return static_cast<T*>(base) +
-           cache_offset(pages, params.page_size, strides, batch, cache_row) + head * strides.head;
+  const auto target = [&](void* base, std::int64_t offset, const Strides& strides) {
+    return static_cast<T*>(base) + offset + head * strides.head;
   };
   if (column >= params.head_dim) {
-    target(params.v_cache, params.v_cache_strides)[column - params.head_dim] =
-        source(params.v, params.v_strides)[column - params.head_dim];
+    target(params.v_cache, place.v_cache, params.v_cache_strides)[column - params.head_dim] =
+        source(params.v, place.v, params.v_strides)[column - params.head_dim];
     return;
   }
-  const T* k = source(params.k, params.k_strides);
-  const std::int64_t position =
-      params.rotary.pairs > 0 ? params.rotary.first_positions[at.sequence] + at.row : 0;
-  target(params.k_cache, params.k_cache_strides)[column] =
-      params.rotary.pairs > 0 ? rotated_element(params.rotary, position, k, column) : k[column];
+  const T* k = source(params.k, place.k, params.k_strides);
+  target(params.k_cache, place.k_cache, params.k_cache_strides)[column] =
+      params.rotary.pairs > 0 ? rotated_element(params.rotary, place.position, k, column)
+                              : k[column];
 }
 
 }  // namespace kernelhub::flash_attention::cuda

@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 unsigned blocks_for(std::int64_t works) {
-  return static_cast<unsigned>(std::min(ceil_divide(works, kThreads), kMaxGrid));
+  return static_cast<unsigned>(std::min(ceil_div(works, kThreads), kMaxGrid));
 }
 
 /// By padded head dimension.
@@ -101,27 +101,25 @@ cudaError_t launch_combine(const ForwardCall& call, cudaStream_t stream) {
 
 }  // namespace
 
-std::int64_t workspace_bytes(const Params& params) {
+Forward plan(const Params& params) {
+  Forward failed;
+  failed.status = cudaErrorInvalidValue;
   const ForwardKernels* kernels = kernels_for(params);
+  if (kernels == nullptr) return failed;
   int processors = 0;
-  // What fails here fails in launch too, which reports it.
-  if (kernels == nullptr || processors_of_current_device(processors) != cudaSuccess) return 0;
-  return workspace_bytes(forward_call(params, kernel_for(*kernels, params).tile, processors));
+  failed.status = processors_of_current_device(processors);
+  if (failed.status != cudaSuccess) return failed;
+  return planned_launches(*kernels, params, processors);
 }
 
-cudaError_t launch(const Params& params, void* workspace, cudaStream_t stream) {
-  const ForwardKernels* kernels = kernels_for(params);
-  if (kernels == nullptr) return cudaErrorInvalidValue;
-  int processors = 0;
-  cudaError_t status = processors_of_current_device(processors);
-  if (status != cudaSuccess) return status;
-  const ForwardKernel& kernel = kernel_for(*kernels, params);
-  ForwardCall call = forward_call(params, kernel.tile, processors);
-  if (call.tokens == 0 || params.heads_q == 0) return cudaSuccess;
-  set_workspace(call, workspace);
-  status = kernel.launch(call, stream);
-  if (status != cudaSuccess || call.splits == 1) return status;
-  return launch_combine(call, stream);
+cudaError_t launch(const Forward& forward, void* workspace, cudaStream_t stream) {
+  cudaError_t status = forward.status;
+  for (int i = 0; i < forward.count && status == cudaSuccess; ++i) {
+    const ForwardLaunch& one = forward.launches[i];
+    status = one.kernel->launch(with_workspace(one.call, workspace), stream);
+  }
+  if (status != cudaSuccess || workspace_bytes(forward) == 0) return status;
+  return launch_combine(with_workspace(forward.launches[0].call, workspace), stream);
 }
 
 cudaError_t launch_append(const AppendParams& params, cudaStream_t stream) {

@@ -18,9 +18,44 @@ struct ForwardKernels {
   ForwardKernel narrow;  // decode: few query rows share a key head
 };
 
-/// The kernel for a call: narrow where one of its row blocks holds all rows of a sequence.
-inline const ForwardKernel& kernel_for(const ForwardKernels& kernels, const Params& params) {
-  return packed_rows(params) <= kernels.narrow.tile.rows ? kernels.narrow : kernels.wide;
+/// A call and the kernel that it is for.
+struct ForwardLaunch {
+  const ForwardKernel* kernel;
+  ForwardCall call;
+};
+
+/// A forward call, ready for the device that it was planned on.
+struct Forward {
+  cudaError_t status = cudaSuccess;  // of the plan; nothing is launched after a failure
+  int count = 0;                     // of launches; none where out is empty
+  ForwardLaunch launches[2]{};       // of one workspace
+};
+
+/// Which kernels attend to what. A sequence takes the narrow one where one of its row blocks holds
+/// all its rows, whatever the batch around it is: the two add up in different orders. Of varlen
+/// sequences only the device knows the rows, so that each kernel leaves out what is the other's.
+inline Forward planned_launches(const ForwardKernels& kernels, const Params& params,
+                                std::int64_t processors) {
+  const std::int64_t narrow_rows = kernels.narrow.tile.rows;
+  const ForwardKernel& usual = packed_rows(params) <= narrow_rows ? kernels.narrow : kernels.wide;
+  const ForwardCall call = forward_call(params, usual.tile, processors);
+  Forward forward;
+  if (call.tokens == 0 || params.heads_q == 0) return forward;
+  if (!is_varlen(params)) {
+    forward.launches[forward.count++] = {&usual, call};
+    return forward;
+  }
+  if (params.total_q * (params.heads_q / params.heads_k) > narrow_rows) {
+    forward.launches[forward.count++] = {
+        &kernels.wide, restricted(call, kernels.wide.tile.rows, narrow_rows + 1, kAnyRows)};
+  }
+  forward.launches[forward.count++] = {&kernels.narrow,
+                                       restricted(call, narrow_rows, 0, narrow_rows)};
+  return forward;
+}
+
+inline std::int64_t workspace_bytes(const Forward& forward) {
+  return forward.count == 0 ? 0 : workspace_bytes(forward.launches[0].call);
 }
 
 template <class Tile>

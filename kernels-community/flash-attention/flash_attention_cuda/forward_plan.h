@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "flash_attention/params.h"
 #include "flash_attention/sequence.h"
@@ -19,6 +20,7 @@ constexpr std::int64_t kSplitOverheadTiles = 2;
 constexpr std::int64_t kSectionBytes = std::int64_t{24} << 20;
 /// Blocks per launch; more work takes more launches.
 constexpr std::int64_t kMaxGrid = std::int64_t{1} << 30;
+constexpr std::int64_t kAnyRows = std::numeric_limits<std::int64_t>::max();
 
 /// What a kernel's tiles look like from the host.
 struct TileShape {
@@ -30,8 +32,10 @@ struct TileShape {
 /// One forward call as a kernel sees it.
 struct ForwardCall {
   Params params;
-  bool is_vectorized;          // all of q, k, v and out allow 16-byte accesses
-  std::int64_t tile_rows;      // packed rows of a block
+  bool is_vectorized;       // all of q, k, v and out allow 16-byte accesses
+  std::int64_t tile_rows;   // packed rows of a block
+  std::int64_t least_rows;  // packed rows of the varlen sequences that the kernel attends to
+  std::int64_t most_rows;
   std::int64_t splits;         // of the keys of a row block
   std::int64_t row_blocks;     // of a dense sequence and key head; of all varlen sequences, at most
   std::int64_t section;        // (sequence, key head) pairs whose keys stay in L2 together
@@ -41,8 +45,6 @@ struct ForwardCall {
   float* partial_lse;          // [splits, tokens, heads_q]
 };
 
-constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 KERNELHUB_HOST_DEVICE inline bool is_varlen(const Params& params) {
   return params.lengths.cu_q != nullptr;
 }
@@ -50,18 +52,17 @@ KERNELHUB_HOST_DEVICE inline bool is_varlen(const Params& params) {
 /// Query rows that share a key head; of varlen sequences, whose lengths only the device knows, as
 /// many as they have on average.
 inline std::int64_t packed_rows(const Params& params) {
-  const std::int64_t rows =
-      is_varlen(params) ? ceil_divide(params.total_q, std::max<std::int64_t>(params.batch, 1))
-                        : params.lengths.q;
+  const std::int64_t rows = is_varlen(params)
+                                ? ceil_div(params.total_q, std::max<std::int64_t>(params.batch, 1))
+                                : params.lengths.q;
   return rows * (params.heads_q / params.heads_k);
 }
 
 /// Keys of a sequence, as well as the host knows them.
 inline std::int64_t expected_keys(const Params& params) {
-  const std::int64_t keys =
-      params.lengths.cu_k != nullptr && params.lengths.block_table == nullptr
-          ? ceil_divide(params.total_k, std::max<std::int64_t>(params.batch, 1))
-          : params.lengths.k;
+  const std::int64_t keys = params.lengths.cu_k != nullptr && params.lengths.block_table == nullptr
+                                ? ceil_div(params.total_k, std::max<std::int64_t>(params.batch, 1))
+                                : params.lengths.k;
   return std::max<std::int64_t>(keys, 1);
 }
 
@@ -69,11 +70,11 @@ inline std::int64_t expected_keys(const Params& params) {
 /// tiles, plus the overhead, and `slots` blocks run at once; the smallest among equals.
 inline std::int64_t best_splits(std::int64_t blocks, std::int64_t tiles, std::int64_t slots) {
   std::int64_t best = 1;
-  std::int64_t least = ceil_divide(blocks, slots) * tiles;
+  std::int64_t least = ceil_div(blocks, slots) * tiles;
   const std::int64_t most = std::min(kMaxSplits, tiles);
   for (std::int64_t splits = 2; splits <= most; ++splits) {
     const std::int64_t time =
-        ceil_divide(blocks * splits, slots) * (ceil_divide(tiles, splits) + kSplitOverheadTiles);
+        ceil_div(blocks * splits, slots) * (ceil_div(tiles, splits) + kSplitOverheadTiles);
     if (time < least) {
       least = time;
       best = splits;
@@ -88,6 +89,15 @@ inline bool allows_16_bytes(const void* data, const Strides& strides, std::int64
          is_whole(strides.row) && is_whole(strides.head) && is_whole(dim);
 }
 
+/// Row blocks of all varlen sequences, at most. One more for each, and for the rows behind the
+/// last: see first_varlen_block.
+inline std::int64_t varlen_row_blocks(const ForwardCall& call) {
+  const std::int64_t sequences = call.params.batch + 1;
+  if (call.most_rows <= call.tile_rows) return sequences;
+  const std::int64_t group = call.params.heads_q / call.params.heads_k;
+  return call.params.total_q * group / call.tile_rows + sequences;
+}
+
 /// Everything but the workspace. `processors`: of the device.
 inline ForwardCall forward_call(const Params& params, TileShape tile, std::int64_t processors) {
   ForwardCall call{};
@@ -98,22 +108,33 @@ inline ForwardCall forward_call(const Params& params, TileShape tile, std::int64
                        allows_16_bytes(params.out, params.out_strides, params.head_dim_v);
   const std::int64_t group = params.heads_q / params.heads_k;
   call.tile_rows = tile.rows;
+  call.most_rows = kAnyRows;
   call.tokens = is_varlen(params) ? params.total_q : params.batch * params.lengths.q;
-  // One block more for each varlen sequence, and for the rows behind the last: see varlen_block.
-  call.row_blocks = is_varlen(params) ? params.total_q * group / tile.rows + params.batch + 1
-                                      : ceil_divide(params.lengths.q * group, tile.rows);
+  call.row_blocks =
+      is_varlen(params) ? varlen_row_blocks(call) : ceil_div(params.lengths.q * group, tile.rows);
   const std::int64_t keys = expected_keys(params);
   const std::int64_t pairs = params.batch * params.heads_k;
   const std::int64_t blocks = is_varlen(params)
-                                  ? params.heads_k * ceil_divide(params.total_q * group, tile.rows)
+                                  ? params.heads_k * ceil_div(params.total_q * group, tile.rows)
                                   : pairs * call.row_blocks;
   call.splits = params.num_splits > 0 ? std::min(params.num_splits, kMaxSplits)
-                                      : best_splits(blocks, ceil_divide(keys, tile.keys),
+                                      : best_splits(blocks, ceil_div(keys, tile.keys),
                                                     processors * tile.blocks_per_sm);
   const std::int64_t pair_bytes = keys * (params.head_dim + params.head_dim_v) * 2;
   call.section =
       std::clamp<std::int64_t>(kSectionBytes / pair_bytes, 1, std::max<std::int64_t>(pairs, 1));
-  call.partial_pitch = ceil_divide(params.head_dim_v, 8) * 8;
+  call.partial_pitch = ceil_div(params.head_dim_v, 8) * 8;
+  return call;
+}
+
+/// A varlen call for a kernel of `tile_rows`, which leaves out sequences of fewer than `least_rows`
+/// packed rows and of more than `most_rows`.
+inline ForwardCall restricted(ForwardCall call, std::int64_t tile_rows, std::int64_t least_rows,
+                              std::int64_t most_rows) {
+  call.tile_rows = tile_rows;
+  call.least_rows = least_rows;
+  call.most_rows = most_rows;
+  call.row_blocks = varlen_row_blocks(call);
   return call;
 }
 
@@ -123,11 +144,12 @@ inline std::int64_t workspace_bytes(const ForwardCall& call) {
   return call.splits * call.tokens * call.params.heads_q * (call.partial_pitch + 1) * 4;
 }
 
-inline void set_workspace(ForwardCall& call, void* workspace) {
-  if (call.splits == 1) return;
+inline ForwardCall with_workspace(ForwardCall call, void* workspace) {
+  if (call.splits == 1) return call;
   call.partial_out = static_cast<float*>(workspace);
   call.partial_lse =
       call.partial_out + call.splits * call.tokens * call.params.heads_q * call.partial_pitch;
+  return call;
 }
 
 /// What one thread block works on.
@@ -144,9 +166,10 @@ KERNELHUB_HOST_DEVICE inline std::int64_t block_works(const ForwardCall& call) {
 }
 
 /// First row block of varlen sequence `index`. The next sequence starts at least as many blocks
-/// later as this one has: floor(b) - floor(a) + 1 > b - a.
+/// later as this one has: floor(b) - floor(a) + 1 > b - a; or one, where all have one.
 KERNELHUB_HOST_DEVICE inline std::int64_t first_varlen_block(const ForwardCall& call,
                                                              std::int64_t index) {
+  if (call.most_rows <= call.tile_rows) return index;
   const std::int64_t group = call.params.heads_q / call.params.heads_k;
   return call.params.lengths.cu_q[index] * group / call.tile_rows + index;
 }
@@ -167,19 +190,25 @@ KERNELHUB_HOST_DEVICE inline BlockWork varlen_block(const ForwardCall& call, std
   return {low, 0, block - first_varlen_block(call, low), 0};
 }
 
-/// The rows of a sequence; of sequence `batch`, which has no queries, those that no other has.
-KERNELHUB_HOST_DEVICE inline Sequence sequence_at(const Params& params, std::int64_t index) {
+/// The rows of a sequence; of sequence `batch`, which has no queries, those that no other has. None
+/// of a sequence that the call leaves out.
+KERNELHUB_HOST_DEVICE inline Sequence sequence_at(const ForwardCall& call, std::int64_t index) {
+  const Params& params = call.params;
+  Sequence sequence{};
   if (index < params.batch) {
     // Nobody but the device sees the lengths: keys beyond the cache are not read.
-    Sequence sequence = sequence_of(params, index);
+    sequence = sequence_of(params, index);
     const bool is_dense_k = params.lengths.cu_k == nullptr || params.lengths.block_table != nullptr;
     const std::int64_t room = params.lengths.k - (is_dense_k ? sequence.k_begin : 0);
     if (is_dense_k && sequence.k_rows > room) sequence.k_rows = room;
     if (sequence.k_rows < 0) sequence.k_rows = 0;
-    return sequence;
+  } else {
+    const std::int64_t begin = params.lengths.cu_q[index];
+    sequence = {index, 0, begin, params.total_q - begin, 0, 0, 0, 0};
   }
-  const std::int64_t begin = params.lengths.cu_q[index];
-  return {index, 0, begin, params.total_q - begin, 0, 0, 0, 0};
+  const std::int64_t rows = sequence.q_allocated * (params.heads_q / params.heads_k);
+  if (rows < call.least_rows || rows > call.most_rows) sequence.q_allocated = 0;
+  return sequence;
 }
 
 /// Work number `index`. Dense: sections of (sequence, key head) pairs one after the other; in a

@@ -90,7 +90,7 @@ class ForwardBlock {
 
   __device__ __forceinline__ BlockFacts facts_of(const BlockWork& work) const {
     BlockFacts facts;
-    const Sequence sequence = sequence_at(params_, work.sequence);
+    const Sequence sequence = sequence_at(call_, work.sequence);
     facts.sequence = sequence;
     facts.pages = sequence.k_rows > 0 ? pages_of(params_, sequence) : nullptr;
     const auto first_key = [&](const void* data, const Strides& strides) {

@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention with the functions of FlashAttention 2: forward, on CPU."""
+"""Attention with the functions of FlashAttention 2: forward, on CPU and CUDA."""
 
 import torch
 
-from ._attention import OptionalTensor, attend, attend_with_cache, fail, refuse
+from ._attention import (
+    Lengths,
+    NewRows,
+    OptionalTensor,
+    Rotation,
+    Scoring,
+    Window,
+    attend,
+    attend_with_cache,
+    fail,
+    refuse,
+)
 from ._ops import ops
 
 Output = torch.Tensor | tuple[torch.Tensor, torch.Tensor, None]
-Window = tuple[int, int]
 
 
 def _result(out: torch.Tensor, lse: torch.Tensor, return_attn_probs: bool) -> Output:
@@ -41,11 +51,7 @@ def flash_attn_func(
         q,
         k,
         v,
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-        alibi_slopes=alibi_slopes,
+        Scoring(softmax_scale, causal, window_size, softcap, alibi_slopes),
     )
     return _result(out, lse, return_attn_probs)
 
@@ -72,7 +78,7 @@ def flash_attn_varlen_func(
 
     Sequence b has the rows cu_seqlens[b] to cu_seqlens[b + 1] (int32 `[B + 1]`); lse is
     `[Hq, total]`. With `block_table` int32 `[B, pages]`, k and v are `[blocks, page, Hk, D]` and
-    cu_seqlens_k gives lengths. The maximum lengths are not needed on CPU.
+    cu_seqlens_k gives lengths. The maximum lengths are not needed.
     """
     refuse("flash_attn2.flash_attn_varlen_func", dropout_p=(0.0, dropout_p))
     out, lse = attend(
@@ -80,14 +86,8 @@ def flash_attn_varlen_func(
         q,
         k,
         v,
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        block_table=block_table,
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-        alibi_slopes=alibi_slopes,
+        Scoring(softmax_scale, causal, window_size, softcap, alibi_slopes),
+        Lengths(cu_seqlens_q, cu_seqlens_k, block_table=block_table),
     )
     return _result(out, lse, return_attn_probs)
 
@@ -238,28 +238,18 @@ def flash_attn_with_kvcache(
     `[positions, rotary_dim / 2]`; q is rotated alike where causal or windowed, else all of it by
     row cache_seqlens. `cache_batch_idx` int32 `[B]` names entries of the cache, `cache_leftpad`
     int32 `[B]` rows to skip at its start. Keys are split into `num_splits` parts that are summed
-    apart, 0: parts of a fixed length.
+    apart, 0: as many as suit the device. A call that raises has written nothing.
     """
     out, lse = attend_with_cache(
         "flash_attn2.flash_attn_with_kvcache",
         q,
         k_cache,
         v_cache,
-        k=k,
-        v=v,
-        cache_seqlens=cache_seqlens,
-        leftpad_k=cache_leftpad,
-        block_table=block_table,
-        cache_batch_idx=cache_batch_idx,
-        rotary_cos=rotary_cos,
-        rotary_sin=rotary_sin,
-        rotary_interleaved=rotary_interleaved,
-        alibi_slopes=alibi_slopes,
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-        num_splits=num_splits,
+        NewRows(k, v),
+        cache_seqlens,
+        Lengths(leftpad_k=cache_leftpad, block_table=block_table, cache_batch_idx=cache_batch_idx),
+        Rotation(rotary_cos, rotary_sin, rotary_interleaved=rotary_interleaved),
+        Scoring(softmax_scale, causal, window_size, softcap, alibi_slopes, num_splits=num_splits),
     )
     return (out, lse) if return_softmax_lse else out
 
@@ -287,12 +277,14 @@ def fwd(
             q,
             k,
             v,
+            Scoring(
+                softmax_scale,
+                is_causal,
+                (window_size_left, window_size_right),
+                softcap,
+                alibi_slopes,
+            ),
             out=out,
-            alibi_slopes=alibi_slopes,
-            softmax_scale=softmax_scale,
-            causal=is_causal,
-            window_size=(window_size_left, window_size_right),
-            softcap=softcap,
         )
     )
 
@@ -332,17 +324,15 @@ def varlen_fwd(
             q,
             k,
             v,
-            out=out,
-            cu_seqlens_q=cu_seqlens_q,
-            cu_seqlens_k=cu_seqlens_k,
-            seqused_k=seqused_k,
-            leftpad_k=leftpad_k,
-            block_table=block_table,
-            alibi_slopes=alibi_slopes,
-            softmax_scale=softmax_scale,
-            causal=is_causal,
-            window_size=(window_size_left, window_size_right),
-            softcap=softcap,
+            Scoring(
+                softmax_scale,
+                is_causal,
+                (window_size_left, window_size_right),
+                softcap,
+                alibi_slopes,
+            ),
+            Lengths(cu_seqlens_q, cu_seqlens_k, None, seqused_k, leftpad_k, block_table),
+            out,
         )
     )
 
@@ -378,22 +368,19 @@ def fwd_kvcache(
             q,
             kcache,
             vcache,
-            k=k,
-            v=v,
-            cache_seqlens=seqlens_k,
-            leftpad_k=leftpad_k,
-            block_table=block_table,
-            cache_batch_idx=cache_batch_idx,
-            rotary_cos=rotary_cos,
-            rotary_sin=rotary_sin,
-            rotary_interleaved=is_rotary_interleaved,
-            out=out,
-            alibi_slopes=alibi_slopes,
-            softmax_scale=softmax_scale,
-            causal=is_causal,
-            window_size=(window_size_left, window_size_right),
-            softcap=softcap,
-            num_splits=num_splits,
+            NewRows(k, v),
+            seqlens_k,
+            Lengths(leftpad_k=leftpad_k, block_table=block_table, cache_batch_idx=cache_batch_idx),
+            Rotation(rotary_cos, rotary_sin, rotary_interleaved=is_rotary_interleaved),
+            Scoring(
+                softmax_scale,
+                is_causal,
+                (window_size_left, window_size_right),
+                softcap,
+                alibi_slopes,
+                num_splits=num_splits,
+            ),
+            out,
         )
     )
 

@@ -1,31 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention with the functions of FlashAttention 3, as vLLM has them: forward, on CPU."""
+"""Attention with the functions of FlashAttention 3, as vLLM has them: forward, on CPU and CUDA."""
 
 import torch
 
-from ._attention import OptionalTensor, attend, attend_with_cache, fail, refuse
+from ._attention import Lengths, NewRows, OptionalTensor, Rotation, Scoring, Window
+from ._attention3 import (
+    Output,
+    Unsupported,
+    attend3,
+    attend3_with_cache,
+    flash_attn_combine,
+    get_scheduler_metadata,
+)
 from ._ops import ops
-
-Output = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
-Window = tuple[int, int]
-
-
-def _refuse_all(
-    function: str,
-    qv: object,
-    q_descale: object,
-    k_descale: object,
-    v_descale: object,
-    attention_chunk: int,
-) -> None:
-    refuse(
-        function,
-        qv=(None, qv),
-        q_descale=(None, q_descale),
-        k_descale=(None, k_descale),
-        v_descale=(None, v_descale),
-        attention_chunk=(0, attention_chunk),
-    )
 
 
 def flash_attn_func(
@@ -56,24 +43,19 @@ def flash_attn_func(
     zeros. `softcap` c > 0: scores become c * tanh(score / c). `s_aux` `[Hq]`: one logit a head that
     joins the denominator only.
     With `return_attn_probs`: (out, lse), lse fp32 `[B, Hq, Sq]`, -inf where no key is seen.
-    `num_splits`, 0 or more, cuts the keys into parts that are summed apart. `deterministic` is
-    honoured always; `pack_gqa` and `sm_margin` change how GPUs are used, never a value.
+    `num_splits` cuts the keys into parts that are summed apart, 0: as many as suit the device.
+    `deterministic` is honoured always; `pack_gqa` and `sm_margin` change how GPUs are used, never a
+    value.
     """
-    name = "vllm_flash_attn3.flash_attn_func"
-    _refuse_all(name, qv, q_descale, k_descale, v_descale, attention_chunk)
-    out, lse = attend(
-        name,
+    return attend3(
+        "flash_attn_func",
         q,
         k,
         v,
-        s_aux=s_aux,
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-        num_splits=num_splits,
+        Scoring(softmax_scale, causal, window_size, softcap, s_aux=s_aux, num_splits=num_splits),
+        Unsupported(qv, q_descale, k_descale, v_descale, attention_chunk),
+        return_attn_probs,
     )
-    return (out, lse) if return_attn_probs else out
 
 
 def flash_attn_varlen_func(
@@ -106,27 +88,18 @@ def flash_attn_varlen_func(
 
     Sequence b has the rows cu_seqlens[b] to cu_seqlens[b + 1] (int32 `[B + 1]`), of which it uses
     the first seqused[b]; unused rows of the result are zero. lse is `[Hq, total]`. The maximum
-    lengths are not needed on CPU.
+    lengths are not needed.
     """
-    name = "vllm_flash_attn3.flash_attn_varlen_func"
-    _refuse_all(name, qv, q_descale, k_descale, v_descale, attention_chunk)
-    out, lse = attend(
-        name,
+    return attend3(
+        "flash_attn_varlen_func",
         q,
         k,
         v,
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        seqused_q=seqused_q,
-        seqused_k=seqused_k,
-        s_aux=s_aux,
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-        num_splits=num_splits,
+        Scoring(softmax_scale, causal, window_size, softcap, s_aux=s_aux, num_splits=num_splits),
+        Unsupported(qv, q_descale, k_descale, v_descale, attention_chunk),
+        return_attn_probs,
+        Lengths(cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k),
     )
-    return (out, lse) if return_attn_probs else out
 
 
 def flash_attn_with_kvcache(
@@ -169,107 +142,28 @@ def flash_attn_with_kvcache(
     `rotary_cos` and `rotary_sin` `[positions, rotary_dim / 2]` where p is `rotary_seqlens`, or else
     cache_seqlens; q is rotated alike where causal or windowed, else all of it by row p. q is
     `[total, Hq, D]` with `cu_seqlens_q`. `cache_batch_idx` int32 `[B]` names entries of the cache,
-    `cache_leftpad` int32 `[B]` rows to skip at its start. `num_splits` 0: parts of a fixed length.
+    `cache_leftpad` int32 `[B]` rows to skip at its start. `num_splits` 0: as many parts as
+    suit the device. A call that raises has written nothing.
     """
-    name = "vllm_flash_attn3.flash_attn_with_kvcache"
-    _refuse_all(name, qv, q_descale, k_descale, v_descale, attention_chunk)
-    if scheduler_metadata is not None and scheduler_metadata.numel() > 0:
-        fail(
-            name,
-            "scheduler_metadata",
-            "size",
-            "0, as get_scheduler_metadata of this build gives",
-            scheduler_metadata.numel(),
-        )
-    out, lse = attend_with_cache(
-        name,
+    return attend3_with_cache(
+        "flash_attn_with_kvcache",
         q,
         k_cache,
         v_cache,
-        k=k,
-        v=v,
-        cache_seqlens=cache_seqlens,
-        leftpad_k=cache_leftpad,
-        block_table=page_table,
-        cache_batch_idx=cache_batch_idx,
-        rotary_cos=rotary_cos,
-        rotary_sin=rotary_sin,
-        rotary_interleaved=rotary_interleaved,
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k_new=cu_seqlens_k_new,
-        rotary_seqlens=rotary_seqlens,
-        s_aux=s_aux,
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-        num_splits=num_splits,
+        NewRows(k, v, cu_seqlens_k_new),
+        cache_seqlens,
+        Lengths(
+            cu_seqlens_q,
+            leftpad_k=cache_leftpad,
+            block_table=page_table,
+            cache_batch_idx=cache_batch_idx,
+        ),
+        Rotation(rotary_cos, rotary_sin, rotary_seqlens, rotary_interleaved),
+        Scoring(softmax_scale, causal, window_size, softcap, s_aux=s_aux, num_splits=num_splits),
+        Unsupported(qv, q_descale, k_descale, v_descale, attention_chunk),
+        scheduler_metadata,
+        return_softmax_lse,
     )
-    return (out, lse) if return_softmax_lse else out
-
-
-def flash_attn_combine(
-    out_partial: torch.Tensor,
-    lse_partial: torch.Tensor,
-    out: OptionalTensor = None,
-    out_dtype: torch.dtype | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention over all keys from that over parts of them.
-
-    `out_partial` fp32 `[splits, B, S, H, D]` and `lse_partial` fp32 `[splits, B, S, H]` give out
-    `[B, S, H, D]` (of `out_dtype`, or written to `out`) and lse `[B, S, H]`. Composed of torch's
-    operations: a call that splits keys itself does not come through here.
-    """
-    for argument, tensor, rank in (
-        ("out_partial", out_partial, 5),
-        ("lse_partial", lse_partial, 4),
-    ):
-        if tensor.dim() != rank or tensor.dtype != torch.float32:
-            expected, got = f"float32 of rank {rank}", f"{tensor.dtype} of rank {tensor.dim()}"
-            fail("vllm_flash_attn3.flash_attn_combine", argument, "form", expected, got)
-    if out_partial.shape[:-1] != lse_partial.shape:
-        expected = list(out_partial.shape[:-1])
-        fail(
-            "vllm_flash_attn3.flash_attn_combine",
-            "lse_partial",
-            "shape",
-            str(expected),
-            list(lse_partial.shape),
-        )
-    lse = lse_partial.logsumexp(0)
-    weights = (lse_partial - lse).exp().nan_to_num(0.0).unsqueeze(-1)
-    total = (out_partial * weights).sum(0)
-    if out is not None:
-        return out.copy_(total), lse
-    return total.to(out_dtype or out_partial.dtype), lse
-
-
-def get_scheduler_metadata(
-    batch_size: int,
-    max_seqlen_q: int,
-    max_seqlen_k: int,
-    num_heads_q: int,
-    num_heads_kv: int,
-    headdim: int,
-    cache_seqlens: torch.Tensor,
-    qkv_dtype: torch.dtype = torch.bfloat16,
-    headdim_v: int | None = None,
-    cu_seqlens_q: OptionalTensor = None,
-    cu_seqlens_k_new: OptionalTensor = None,
-    cache_leftpad: OptionalTensor = None,
-    page_size: int | None = None,
-    max_seqlen_k_new: int = 0,
-    causal: bool = False,
-    window_size: Window = (-1, -1),
-    attention_chunk: int = 0,
-    has_softcap: bool = False,
-    num_splits: int = 0,
-    pack_gqa: bool | None = None,
-    sm_margin: int = 0,
-) -> torch.Tensor:
-    """An empty int32 tensor: the CPU schedules in the call itself, there is nothing to prepare."""
-    refuse("vllm_flash_attn3.get_scheduler_metadata", attention_chunk=(0, attention_chunk))
-    return torch.empty(0, dtype=torch.int32, device=cache_seqlens.device)
 
 
 __all__ = [

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a thread needs beside its results, and what the rows of a piece see: plain arithmetic that
+// every instruction set shares.
+#pragma once
+
+#include <cmath>
+
+#include "flash_attention_cpu/attention_cpu.h"
+#include "flash_attention_cpu/row_source.h"
+
+namespace kernelhub::flash_attention::cpu {
+
+// No symbol of this file may reach the linker: a wide instruction set's copy might be taken for
+// all.
+namespace {
+
+constexpr double kLog2E = 1.4426950408889634;
+constexpr float kMinusInfinity = -HUGE_VALF;
+
+/// Tile-aligned scratch of one piece: about seven tiles, whatever the lengths are.
+struct Scratch {
+  float* q;        // [head_dim, kBlockRows]; few rows: [kFewRows, padded head_dim]
+  float* k;        // [kTileKeys, head_dim]
+  float* v;        // [kTileKeys, head_dim_v]
+  float* scores;   // [kTileKeys, kBlockRows]; few rows: [kFewRows, kTileKeys]
+  float* values;   // [head_dim_v, kBlockRows]
+  float* largest;  // the rest: [kBlockRows]
+  float* sum;
+  float* correction;
+  float* slope;     // minus the alibi slope, base 2
+  float* diagonal;  // key at distance zero
+  float* begin;     // first and last visible key
+  float* end;
+  std::int64_t floats;  // of all of them
+};
+
+inline std::int64_t padded(std::int64_t dim) { return (dim + 15) / 16 * 16; }
+
+/// How `memory` is cut; null gives the size alone.
+inline Scratch scratch_of(const Params& params, float* memory) {
+  Scratch s{};
+  const std::int64_t dim = padded(params.head_dim);
+  const std::int64_t dim_v = padded(params.head_dim_v);
+  const auto take = [&s, memory](float*& array, std::int64_t floats) {
+    if (memory != nullptr) array = memory + s.floats;
+    s.floats += floats;
+  };
+  take(s.q, dim * kBlockRows);
+  take(s.k, kTileKeys * dim);
+  take(s.v, kTileKeys * dim_v);
+  take(s.scores, kTileKeys * kBlockRows);
+  take(s.values, dim_v * kBlockRows);
+  for (float** array :
+       {&s.largest, &s.sum, &s.correction, &s.slope, &s.diagonal, &s.begin, &s.end}) {
+    take(*array, kBlockRows);
+  }
+  return s;
+}
+
+/// Over the rows of a piece: keys that some see, and those that all see.
+struct Visible {
+  KeyRange some;
+  KeyRange all;
+};
+
+/// Fills the row arrays; a key number below 2^24 is exact in fp32.
+inline Visible describe_rows(const Params& params, const Piece& piece, const Scratch& s) {
+  Visible visible{{piece.keys.end, piece.keys.begin}, piece.keys};
+  for (std::int64_t r = 0; r < kBlockRows; ++r) {
+    s.largest[r] = kMinusInfinity;
+    s.sum[r] = 0.0f;
+    s.begin[r] = s.end[r] = s.slope[r] = s.diagonal[r] = 0.0f;
+    if (r >= piece.rows) continue;
+    const RowOf row = row_of(params, piece, r);
+    const KeyRange keys = visible_keys(params, piece.sequence, row.query);
+    s.begin[r] = static_cast<float>(keys.begin);
+    s.end[r] = static_cast<float>(keys.end);
+    if (keys.begin < visible.some.begin) visible.some.begin = keys.begin;
+    if (keys.end > visible.some.end) visible.some.end = keys.end;
+    if (keys.begin > visible.all.begin) visible.all.begin = keys.begin;
+    if (keys.end < visible.all.end) visible.all.end = keys.end;
+    if (params.alibi_slopes == nullptr) continue;
+    const float slope =
+        params.alibi_slopes[piece.sequence.index * params.alibi_batch_stride + row.head];
+    s.slope[r] = static_cast<float>(-kLog2E) * slope;
+    s.diagonal[r] = static_cast<float>(row.query + piece.sequence.k_rows - piece.sequence.q_rows);
+  }
+  if (visible.some.begin < piece.keys.begin) visible.some.begin = piece.keys.begin;
+  if (visible.some.end > piece.keys.end) visible.some.end = piece.keys.end;
+  if (visible.some.begin >= visible.some.end) visible.some = {0, 0};
+  return visible;
+}
+
+}  // namespace
+}  // namespace kernelhub::flash_attention::cpu

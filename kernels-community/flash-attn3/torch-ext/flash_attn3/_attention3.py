@@ -1,0 +1,1 @@
+../../../flash-attention/python/_attention3.py
