@@ -19,6 +19,7 @@
 namespace kernelhub::flash_attention {
 namespace {
 
+using primitives::optional_arg;
 using primitives::tensor_arg;
 using OptionalTensor = std::optional<const DLTensor*>;
 
@@ -111,11 +112,6 @@ void compute(const CacheParams& params, const DLTensor& q) {
   launch(prepared, q);
 }
 #endif
-
-OptionalArg optional_arg(const char* name, const OptionalTensor& tensor) {
-  if (!tensor.has_value()) return std::nullopt;
-  return tensor_arg(name, **tensor);
-}
 
 primitives::TensorArg backend_arg(const char* op, const char* name, const DLTensor& tensor) {
   const primitives::TensorArg argument = tensor_arg(name, tensor);

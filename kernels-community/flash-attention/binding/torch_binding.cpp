@@ -22,14 +22,10 @@
 namespace kernelhub::flash_attention {
 namespace {
 
+using primitives::optional_arg;
 using primitives::tensor_arg;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
-
-OptionalArg optional_arg(const char* name, const OptionalTensor& tensor) {
-  if (!tensor.has_value()) return std::nullopt;
-  return tensor_arg(name, *tensor);
-}
 
 #if defined(CPU_KERNEL)
 void compute(const Params& params, const Tensor&) {

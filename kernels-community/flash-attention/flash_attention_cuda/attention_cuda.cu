@@ -7,6 +7,7 @@
 #include "flash_attention_cuda/combine.cuh"
 #include "flash_attention_cuda/forward_kernels.h"
 #include "flash_attention_cuda/forward_tiles.h"
+#include "flash_attention_cuda/launch_grid.cuh"
 #include "flash_attention_cuda/sm80_instructions.cuh"
 #include "primitives/dtype_switch.cuh"
 
@@ -90,13 +91,10 @@ cudaError_t processors_of_current_device(int& processors) {
 }
 
 cudaError_t launch_combine(const ForwardCall& call, cudaStream_t stream) {
-  const unsigned blocks = blocks_for(combine_works(call));
-  if (call.params.dtype == primitives::DType::kFloat16) {
-    combine_kernel<__half><<<blocks, kThreads, 0, stream>>>(call);
-  } else {
-    combine_kernel<__nv_bfloat16><<<blocks, kThreads, 0, stream>>>(call);
-  }
-  return cudaGetLastError();
+  const auto kernel = call.params.dtype == primitives::DType::kFloat16
+                          ? &combine_kernel<__half>
+                          : &combine_kernel<__nv_bfloat16>;
+  return launch_grid(kernel, blocks_for(combine_works(call)), kThreads, 0, stream, call);
 }
 
 }  // namespace
@@ -126,8 +124,8 @@ cudaError_t launch_append(const AppendParams& params, cudaStream_t stream) {
   const std::int64_t works = append_works(params);
   if (works == 0) return cudaSuccess;
   return primitives::with_device_type(params.dtype, [&](auto type) {
-    append_kernel<decltype(type)><<<blocks_for(works), kThreads, 0, stream>>>(params);
-    return cudaGetLastError();
+    return launch_grid(&append_kernel<decltype(type)>, blocks_for(works), kThreads, 0, stream,
+                       params);
   });
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "flash_attention_cuda/forward_kernels.h"
+#include "flash_attention_cuda/launch_grid.cuh"
 #include "flash_attention_cuda/sm80_forward.cuh"
 #include "flash_attention_cuda/sm80_instructions.cuh"
 
@@ -24,8 +25,7 @@ cudaError_t launch_sm80_forward(const ForwardCall& call, cudaStream_t stream) {
   const std::int64_t works = block_works(call);
   for (std::int64_t first = 0; first < works && status == cudaSuccess; first += kMaxGrid) {
     const unsigned blocks = static_cast<unsigned>(std::min(works - first, kMaxGrid));
-    kernel<<<blocks, Tile::kThreads, Tile::kSharedBytes, stream>>>(call, first);
-    status = cudaGetLastError();
+    status = launch_grid(kernel, blocks, Tile::kThreads, Tile::kSharedBytes, stream, call, first);
   }
   return status;
 }
