@@ -3,7 +3,7 @@
 #include <kernelhub/abi/kernel.hpp>
 #include <optional>
 
-#include "flash_attention/checks.h"
+#include "binding/call_arguments.h"
 #include "primitives/abi_args.h"
 
 #if defined(CPU_KERNEL)
@@ -19,11 +19,17 @@
 namespace kernelhub::flash_attention {
 namespace {
 
-using primitives::optional_arg;
-using primitives::tensor_arg;
 using OptionalTensor = std::optional<const DLTensor*>;
 
-using primitives::kDeviceType;
+struct Describe {
+  primitives::TensorArg operator()(const char* name, const DLTensor& tensor) const {
+    return primitives::tensor_arg(name, tensor);
+  }
+  OptionalArg operator()(const char* name, const OptionalTensor& tensor) const {
+    return primitives::optional_arg(name, tensor);
+  }
+};
+constexpr Describe describe;
 
 #if defined(CPU_KERNEL)
 void compute(const Params& params, const DLTensor&) {
@@ -113,65 +119,9 @@ void compute(const CacheParams& params, const DLTensor& q) {
 }
 #endif
 
-primitives::TensorArg backend_arg(const char* op, const char* name, const DLTensor& tensor) {
-  const primitives::TensorArg argument = tensor_arg(name, tensor);
+void require_backend(const char* op, const primitives::TensorArg& argument) {
   primitives::ArgumentCheck(KERNELHUB_CHECKS_PACKAGE, op)
-      .on_backend(argument, kDeviceType, KERNELHUB_PACKAGE_BACKEND);
-  return argument;
-}
-
-ForwardArguments forward_arguments(
-    const char* op, DLTensor* out, DLTensor* lse, const DLTensor* q, const DLTensor* k,
-    const DLTensor* v, OptionalTensor cu_seqlens_q, OptionalTensor cu_seqlens_k,
-    OptionalTensor seqused_q, OptionalTensor seqused_k, OptionalTensor leftpad_k,
-    OptionalTensor block_table, OptionalTensor cache_batch_idx, OptionalTensor alibi_slopes,
-    OptionalTensor s_aux, OptionalTensor rotary_cos, OptionalTensor rotary_sin,
-    OptionalTensor rotary_seqlens, double softmax_scale, bool causal, std::int64_t window_left,
-    std::int64_t window_right, double softcap, bool rotary_interleaved, std::int64_t num_splits) {
-  return {tensor_arg("out", *out),
-          tensor_arg("lse", *lse),
-          backend_arg(op, "q", *q),
-          tensor_arg("k", *k),
-          tensor_arg("v", *v),
-          optional_arg("cu_seqlens_q", cu_seqlens_q),
-          optional_arg("cu_seqlens_k", cu_seqlens_k),
-          optional_arg("seqused_q", seqused_q),
-          optional_arg("seqused_k", seqused_k),
-          optional_arg("leftpad_k", leftpad_k),
-          optional_arg("block_table", block_table),
-          optional_arg("cache_batch_idx", cache_batch_idx),
-          optional_arg("alibi_slopes", alibi_slopes),
-          optional_arg("s_aux", s_aux),
-          optional_arg("rotary_cos", rotary_cos),
-          optional_arg("rotary_sin", rotary_sin),
-          optional_arg("rotary_seqlens", rotary_seqlens),
-          softmax_scale,
-          causal,
-          window_left,
-          window_right,
-          softcap,
-          rotary_interleaved,
-          num_splits};
-}
-
-AppendArguments append_arguments(const char* op, DLTensor* k_cache, DLTensor* v_cache,
-                                 const DLTensor* k, const DLTensor* v,
-                                 const DLTensor* cache_seqlens, OptionalTensor cu_seqlens_k_new,
-                                 OptionalTensor block_table, OptionalTensor cache_batch_idx,
-                                 OptionalTensor rotary_cos, OptionalTensor rotary_sin,
-                                 OptionalTensor rotary_seqlens, bool rotary_interleaved) {
-  return {backend_arg(op, "k_cache", *k_cache),
-          tensor_arg("v_cache", *v_cache),
-          tensor_arg("k", *k),
-          tensor_arg("v", *v),
-          tensor_arg("cache_seqlens", *cache_seqlens),
-          optional_arg("cu_seqlens_k_new", cu_seqlens_k_new),
-          optional_arg("block_table", block_table),
-          optional_arg("cache_batch_idx", cache_batch_idx),
-          optional_arg("rotary_cos", rotary_cos),
-          optional_arg("rotary_sin", rotary_sin),
-          optional_arg("rotary_seqlens", rotary_seqlens),
-          rotary_interleaved};
+      .on_backend(argument, primitives::kDeviceType, KERNELHUB_PACKAGE_BACKEND);
 }
 
 void attention_forward(DLTensor* out, DLTensor* lse, const DLTensor* q, const DLTensor* k,
@@ -183,12 +133,12 @@ void attention_forward(DLTensor* out, DLTensor* lse, const DLTensor* q, const DL
                        double softmax_scale, bool causal, std::int64_t window_left,
                        std::int64_t window_right, double softcap, bool rotary_interleaved,
                        std::int64_t num_splits) {
-  compute(checked_forward(forward_arguments(
-              "attention_forward", out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_q,
-              seqused_k, leftpad_k, block_table, cache_batch_idx, alibi_slopes, s_aux, rotary_cos,
-              rotary_sin, rotary_seqlens, softmax_scale, causal, window_left, window_right, softcap,
-              rotary_interleaved, num_splits)),
-          *q);
+  const ForwardArguments arguments = forward_arguments(
+      describe, *out, *lse, *q, *k, *v, cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, leftpad_k,
+      block_table, cache_batch_idx, alibi_slopes, s_aux, rotary_cos, rotary_sin, rotary_seqlens,
+      {softmax_scale, causal, window_left, window_right, softcap, rotary_interleaved, num_splits});
+  require_backend("attention_forward", arguments.q);
+  compute(checked_forward(arguments), *q);
 }
 
 void append_kv(DLTensor* k_cache, DLTensor* v_cache, const DLTensor* k, const DLTensor* v,
@@ -196,10 +146,11 @@ void append_kv(DLTensor* k_cache, DLTensor* v_cache, const DLTensor* k, const DL
                OptionalTensor block_table, OptionalTensor cache_batch_idx,
                OptionalTensor rotary_cos, OptionalTensor rotary_sin, OptionalTensor rotary_seqlens,
                bool rotary_interleaved) {
-  compute(checked_append(append_arguments(
-              "append_kv", k_cache, v_cache, k, v, cache_seqlens, cu_seqlens_k_new, block_table,
-              cache_batch_idx, rotary_cos, rotary_sin, rotary_seqlens, rotary_interleaved)),
-          *k_cache);
+  const AppendArguments arguments = append_arguments(
+      describe, *k_cache, *v_cache, *k, *v, *cache_seqlens, cu_seqlens_k_new, block_table,
+      cache_batch_idx, rotary_cos, rotary_sin, rotary_seqlens, rotary_interleaved);
+  require_backend("append_kv", arguments.k_cache);
+  compute(checked_append(arguments), *k_cache);
 }
 
 void attention_with_cache(DLTensor* out, DLTensor* lse, DLTensor* k_cache, DLTensor* v_cache,
@@ -214,13 +165,14 @@ void attention_with_cache(DLTensor* out, DLTensor* lse, DLTensor* k_cache, DLTen
                           std::int64_t window_right, double softcap, bool rotary_interleaved,
                           std::int64_t num_splits) {
   const AppendArguments append = append_arguments(
-      "attention_with_cache", k_cache, v_cache, k, v, cache_seqlens, cu_seqlens_k_new, block_table,
+      describe, *k_cache, *v_cache, *k, *v, *cache_seqlens, cu_seqlens_k_new, block_table,
       cache_batch_idx, rotary_cos, rotary_sin, rotary_seqlens, rotary_interleaved);
   const ForwardArguments forward = forward_arguments(
-      "attention_with_cache", out, lse, q, k_cache, v_cache, cu_seqlens_q, std::nullopt,
-      std::nullopt, seqused_k, leftpad_k, block_table, cache_batch_idx, alibi_slopes, s_aux,
-      rotary_cos, rotary_sin, rotary_seqlens, softmax_scale, causal, window_left, window_right,
-      softcap, rotary_interleaved, num_splits);
+      describe, *out, *lse, *q, *k_cache, *v_cache, cu_seqlens_q, OptionalTensor(),
+      OptionalTensor(), OptionalTensor(seqused_k), leftpad_k, block_table, cache_batch_idx,
+      alibi_slopes, s_aux, rotary_cos, rotary_sin, rotary_seqlens,
+      {softmax_scale, causal, window_left, window_right, softcap, rotary_interleaved, num_splits});
+  require_backend("attention_with_cache", forward.q);
   compute(checked_cache(append, forward), *q);
 }
 

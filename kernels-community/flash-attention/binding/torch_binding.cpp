@@ -6,7 +6,7 @@
 
 #include <optional>
 
-#include "flash_attention/checks.h"
+#include "binding/call_arguments.h"
 #include "primitives/torch_args.h"
 
 #if defined(CPU_KERNEL)
@@ -22,10 +22,18 @@
 namespace kernelhub::flash_attention {
 namespace {
 
-using primitives::optional_arg;
-using primitives::tensor_arg;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
+
+struct Describe {
+  primitives::TensorArg operator()(const char* name, const Tensor& tensor) const {
+    return primitives::tensor_arg(name, tensor);
+  }
+  OptionalArg operator()(const char* name, const OptionalTensor& tensor) const {
+    return primitives::optional_arg(name, tensor);
+  }
+};
+constexpr Describe describe;
 
 #if defined(CPU_KERNEL)
 void compute(const Params& params, const Tensor&) {
@@ -78,60 +86,6 @@ void compute(const CacheParams& params, const Tensor& q) {
 }
 #endif
 
-ForwardArguments forward_arguments(
-    const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-    OptionalTensor cu_seqlens_q, OptionalTensor cu_seqlens_k, OptionalTensor seqused_q,
-    OptionalTensor seqused_k, OptionalTensor leftpad_k, OptionalTensor block_table,
-    OptionalTensor cache_batch_idx, OptionalTensor alibi_slopes, OptionalTensor s_aux,
-    OptionalTensor rotary_cos, OptionalTensor rotary_sin, OptionalTensor rotary_seqlens,
-    double softmax_scale, bool causal, std::int64_t window_left, std::int64_t window_right,
-    double softcap, bool rotary_interleaved, std::int64_t num_splits) {
-  return {tensor_arg("out", out),
-          tensor_arg("lse", lse),
-          tensor_arg("q", q),
-          tensor_arg("k", k),
-          tensor_arg("v", v),
-          optional_arg("cu_seqlens_q", cu_seqlens_q),
-          optional_arg("cu_seqlens_k", cu_seqlens_k),
-          optional_arg("seqused_q", seqused_q),
-          optional_arg("seqused_k", seqused_k),
-          optional_arg("leftpad_k", leftpad_k),
-          optional_arg("block_table", block_table),
-          optional_arg("cache_batch_idx", cache_batch_idx),
-          optional_arg("alibi_slopes", alibi_slopes),
-          optional_arg("s_aux", s_aux),
-          optional_arg("rotary_cos", rotary_cos),
-          optional_arg("rotary_sin", rotary_sin),
-          optional_arg("rotary_seqlens", rotary_seqlens),
-          softmax_scale,
-          causal,
-          window_left,
-          window_right,
-          softcap,
-          rotary_interleaved,
-          num_splits};
-}
-
-AppendArguments append_arguments(const Tensor& k_cache, const Tensor& v_cache, const Tensor& k,
-                                 const Tensor& v, const Tensor& cache_seqlens,
-                                 OptionalTensor cu_seqlens_k_new, OptionalTensor block_table,
-                                 OptionalTensor cache_batch_idx, OptionalTensor rotary_cos,
-                                 OptionalTensor rotary_sin, OptionalTensor rotary_seqlens,
-                                 bool rotary_interleaved) {
-  return {tensor_arg("k_cache", k_cache),
-          tensor_arg("v_cache", v_cache),
-          tensor_arg("k", k),
-          tensor_arg("v", v),
-          tensor_arg("cache_seqlens", cache_seqlens),
-          optional_arg("cu_seqlens_k_new", cu_seqlens_k_new),
-          optional_arg("block_table", block_table),
-          optional_arg("cache_batch_idx", cache_batch_idx),
-          optional_arg("rotary_cos", rotary_cos),
-          optional_arg("rotary_sin", rotary_sin),
-          optional_arg("rotary_seqlens", rotary_seqlens),
-          rotary_interleaved};
-}
-
 void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                        OptionalTensor cu_seqlens_q, OptionalTensor cu_seqlens_k,
                        OptionalTensor seqused_q, OptionalTensor seqused_k, OptionalTensor leftpad_k,
@@ -141,21 +95,22 @@ void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                        double softmax_scale, bool causal, std::int64_t window_left,
                        std::int64_t window_right, double softcap, bool rotary_interleaved,
                        std::int64_t num_splits) {
-  compute(checked_forward(forward_arguments(
-              out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, leftpad_k,
-              block_table, cache_batch_idx, alibi_slopes, s_aux, rotary_cos, rotary_sin,
-              rotary_seqlens, softmax_scale, causal, window_left, window_right, softcap,
-              rotary_interleaved, num_splits)),
-          q);
+  compute(
+      checked_forward(forward_arguments(
+          describe, out, lse, q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_q, seqused_k, leftpad_k,
+          block_table, cache_batch_idx, alibi_slopes, s_aux, rotary_cos, rotary_sin, rotary_seqlens,
+          {softmax_scale, causal, window_left, window_right, softcap, rotary_interleaved,
+           num_splits})),
+      q);
 }
 
 void append_kv(Tensor k_cache, Tensor v_cache, Tensor k, Tensor v, Tensor cache_seqlens,
                OptionalTensor cu_seqlens_k_new, OptionalTensor block_table,
                OptionalTensor cache_batch_idx, OptionalTensor rotary_cos, OptionalTensor rotary_sin,
                OptionalTensor rotary_seqlens, bool rotary_interleaved) {
-  compute(checked_append(append_arguments(k_cache, v_cache, k, v, cache_seqlens, cu_seqlens_k_new,
-                                          block_table, cache_batch_idx, rotary_cos, rotary_sin,
-                                          rotary_seqlens, rotary_interleaved)),
+  compute(checked_append(append_arguments(
+              describe, k_cache, v_cache, k, v, cache_seqlens, cu_seqlens_k_new, block_table,
+              cache_batch_idx, rotary_cos, rotary_sin, rotary_seqlens, rotary_interleaved)),
           k_cache);
 }
 
@@ -168,13 +123,14 @@ void attention_with_cache(Tensor out, Tensor lse, Tensor k_cache, Tensor v_cache
                           OptionalTensor rotary_seqlens, double softmax_scale, bool causal,
                           std::int64_t window_left, std::int64_t window_right, double softcap,
                           bool rotary_interleaved, std::int64_t num_splits) {
-  const AppendArguments append =
-      append_arguments(k_cache, v_cache, k, v, cache_seqlens, cu_seqlens_k_new, block_table,
-                       cache_batch_idx, rotary_cos, rotary_sin, rotary_seqlens, rotary_interleaved);
+  const AppendArguments append = append_arguments(
+      describe, k_cache, v_cache, k, v, cache_seqlens, cu_seqlens_k_new, block_table,
+      cache_batch_idx, rotary_cos, rotary_sin, rotary_seqlens, rotary_interleaved);
   const ForwardArguments forward = forward_arguments(
-      out, lse, q, k_cache, v_cache, cu_seqlens_q, std::nullopt, std::nullopt, seqused_k, leftpad_k,
-      block_table, cache_batch_idx, alibi_slopes, s_aux, rotary_cos, rotary_sin, rotary_seqlens,
-      softmax_scale, causal, window_left, window_right, softcap, rotary_interleaved, num_splits);
+      describe, out, lse, q, k_cache, v_cache, cu_seqlens_q, OptionalTensor(), OptionalTensor(),
+      OptionalTensor(seqused_k), leftpad_k, block_table, cache_batch_idx, alibi_slopes, s_aux,
+      rotary_cos, rotary_sin, rotary_seqlens,
+      {softmax_scale, causal, window_left, window_right, softcap, rotary_interleaved, num_splits});
   compute(checked_cache(append, forward), q);
 }
 
