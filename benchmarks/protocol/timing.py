@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 # One turn of a candidate: microseconds of each of its calls.
 Turn = Callable[[], list[float]]
 
-# A candidate whose turn takes longer takes no more than FEW turns, whatever the others take.
-SLOW_S, FEW = 0.1, 3
+# A candidate whose calls take longer takes no more than FEW turns, whatever the others take.
+SLOW_US, FEW = 1e5, 3
 # Quartiles this close to each other are as good as a quiet machine gives.
 CLOSE = 0.02
 
@@ -35,15 +34,14 @@ def interleaved(
     """Times every candidate in turn, A B C A B C, after one turn each that does not count.
 
     After `rounds` it goes on, up to `most` of them, while the ratio of a candidate to the first one
-    is not settled. The spread compares the even with the odd turns: the same candidate twice.
+    that is not slow is not settled. The spread compares the even with the odd turns: the same
+    candidate twice.
     """
     medians: dict[str, list[float]] = {name: [] for name in turns}
     calls: dict[str, list[float]] = {name: [] for name in turns}
     slow = set()
     for name, turn in turns.items():
-        began = time.perf_counter()
-        turn()
-        if time.perf_counter() - began > SLOW_S:
+        if min(turn()) > SLOW_US:
             slow.add(name)
     for done in range(most or rounds):
         if done >= rounds and _are_settled(medians, slow):
@@ -66,7 +64,10 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _are_settled(medians: Mapping[str, list[float]], slow: set[str]) -> bool:
-    yardstick, *others = (values for name, values in medians.items() if name not in slow)
+    quick = [values for name, values in medians.items() if name not in slow]
+    if not quick:
+        return True
+    yardstick, *others = quick
     for values in others or [yardstick]:
         ratios = [one / other for one, other in zip(values, yardstick, strict=True)]
         low, high = quartiles(ratios if others else values)

@@ -3,7 +3,6 @@
 
 import argparse
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -137,20 +136,21 @@ def test_candidates_take_turns_and_the_least_median_counts() -> None:
 
 
 def test_turns_go_on_while_ratios_vary_and_a_slow_candidate_takes_few() -> None:
-    def turns_taken(*, is_noisy: bool, is_slow: bool) -> dict[str, int]:
+    def turns_taken(*, is_noisy: bool, slow: tuple[str, ...] = ()) -> dict[str, int]:
         count = {"copy": 0, "it": 0}
 
         def turn(name: str) -> list[float]:
             count[name] += 1
-            if is_slow and name == "it" and count[name] == 1:
-                time.sleep(1.1 * timing.SLOW_S)
-            return [1.0 + 0.1 * (is_noisy and name == "it" and count[name] % 2)]
+            us = 1.1 * timing.SLOW_US if name in slow else 1.0
+            return [us * (1 + 0.1 * (is_noisy and name == "it" and count[name] % 2))]
 
         turns = {name: partial(turn, name) for name in count}
         found = timing.interleaved(turns, rounds=4, most=6)
         assert {name: len(one.turns) + 1 for name, one in found.items()} == count
         return count
 
-    assert turns_taken(is_noisy=False, is_slow=False) == {"copy": 5, "it": 5}
-    assert turns_taken(is_noisy=True, is_slow=False) == {"copy": 7, "it": 7}
-    assert turns_taken(is_noisy=True, is_slow=True) == {"copy": 5, "it": 4}
+    assert turns_taken(is_noisy=False) == {"copy": 5, "it": 5}
+    assert turns_taken(is_noisy=True) == {"copy": 7, "it": 7}
+    assert turns_taken(is_noisy=True, slow=("it",)) == {"copy": 5, "it": 4}
+    assert turns_taken(is_noisy=True, slow=("copy",))["copy"] == 4
+    assert turns_taken(is_noisy=True, slow=("copy", "it")) == {"copy": 4, "it": 4}
