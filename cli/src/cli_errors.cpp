@@ -23,6 +23,16 @@ Error variants_differ(const std::filesystem::path& first, const std::filesystem:
                "build all variants from the same sources, or remove the stale ones");
 }
 
+Error foreign_name(const std::filesystem::path& directory, std::string_view name,
+                   std::string_view repo) {
+  return Error(
+      ErrorCode::kPackageInvalid,
+      fmt::format("{} is the kernel '{}', asked to upload it to {}", directory.string(), name,
+                  repo),
+      "use a repository of the kernel's name, or set general.name and build again; clients "
+      "refuse a kernel of another name");
+}
+
 Error foreign_repo(const std::filesystem::path& directory, std::string_view built_for,
                    std::string_view repo) {
   return Error(ErrorCode::kPackageInvalid,

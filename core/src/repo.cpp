@@ -80,6 +80,15 @@ std::string_view RepoId::name() const noexcept {
                                     : std::string_view(text_).substr(slash + 1);
 }
 
+bool RepoId::may_hold(std::string_view kernel_name) const {
+  const auto folded = [](char c) {
+    return c == '-' ? '_' : c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  };
+  const std::string_view own = name();
+  return std::equal(own.begin(), own.end(), kernel_name.begin(), kernel_name.end(),
+                    [&folded](char a, char b) { return folded(a) == folded(b); });
+}
+
 bool CommitHash::is_commit(std::string_view text) noexcept {
   return text.size() == 40 &&
          text.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;

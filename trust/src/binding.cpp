@@ -8,19 +8,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 namespace kernelhub::trust {
 namespace {
-
-/// Repository names allow what kernel names do not: upper case and '_'.
-std::string folded(std::string_view name) {
-  std::string out(name);
-  std::transform(out.begin(), out.end(), out.begin(), [](char c) {
-    return c == '-' ? '_' : c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  });
-  return out;
-}
 
 /// Backend that the name of a variant stands for; nothing for "universal" and foreign names.
 std::optional<BackendKind> backend_of(const Variant& variant) {
@@ -48,7 +37,7 @@ Metadata parse_bound_metadata(std::string_view bytes, const Origin& origin) {
   Metadata metadata = Metadata::parse(bytes, name);
   check_backend(metadata, origin);
   if (!origin.repo) return metadata;
-  if (folded(metadata.name) != folded(origin.repo->name())) {
+  if (!origin.repo->may_hold(metadata.name)) {
     throw trust_errors::binding_mismatch(origin, "name", origin.repo->name(), metadata.name);
   }
   if (origin.requested && origin.requested->version &&

@@ -71,9 +71,12 @@ Destination destination(const UploadArgs& args, const std::vector<LocalVariant>&
   return {*repo, branch.value_or(fmt::format("v{}", metadata.version))};
 }
 
-/// Findings and a repository that the package does not name stop an upload.
+/// Findings, and a repository that clients would refuse the package from, stop an upload.
 void require_clean(const std::vector<LocalVariant>& variants, const RepoId& repo) {
   for (const LocalVariant& variant : variants) {
+    if (!repo.may_hold(variant.metadata.name)) {
+      throw cli_errors::foreign_name(variant.directory, variant.metadata.name, repo.str());
+    }
     const auto& own = variant.metadata.kernelhub;
     if (own && !own->repo_id.empty() && own->repo_id != repo.str()) {
       throw cli_errors::foreign_repo(variant.directory, own->repo_id, repo.str());

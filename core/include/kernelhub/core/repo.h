@@ -19,6 +19,9 @@ class KERNELHUB_API RepoId {
   /// Text before '/', empty when there is none.
   std::string_view ns() const noexcept;
   std::string_view name() const noexcept;
+  /// True when a kernel of this name may lie in the repository: repository names allow what kernel
+  /// names do not, upper case and '_'.
+  bool may_hold(std::string_view kernel_name) const;
   friend bool operator==(const RepoId& a, const RepoId& b) { return a.text_ == b.text_; }
   friend bool operator<(const RepoId& a, const RepoId& b) { return a.text_ < b.text_; }
 
