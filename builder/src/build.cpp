@@ -94,8 +94,8 @@ bool is_up_to_date(const VariantPlan& plan, const BuildToml& toml, const Package
 class VariantBuild {
  public:
   VariantBuild(const Project& project, const VariantPlan& plan, const BuildOptions& options,
-               Stages& stages)
-      : project_(project), plan_(plan), options_(options), stages_(stages), facts_(project.facts) {
+               CurrentStage& stage)
+      : project_(project), plan_(plan), options_(options), stage_(stage), facts_(project.facts) {
     facts_.toolchain = tool_versions(plan, project.tools);
   }
 
@@ -109,7 +109,7 @@ class VariantBuild {
     const auto start = std::chrono::steady_clock::now();
     try {
       if (!options_.filter.components.empty()) {
-        compile(stages_.of(plan_));
+        compile(stage_.of(plan_));
         outcome.status = VariantOutcome::Status::kCompiled;
       } else if (!options_.force && is_up_to_date(plan_, project_.toml, facts_, target)) {
         outcome.status = VariantOutcome::Status::kUpToDate;
@@ -132,7 +132,7 @@ class VariantBuild {
 
  private:
   void make(const fs::path& target) {
-    Stage& stage = stages_.of(plan_);
+    Stage& stage = stage_.of(plan_);
     if (plan_.framework != FrameworkKind::kNoarch) {
       const CompileCommands commands = compile(stage);
       announce("link " + plan_.binary(),
@@ -197,7 +197,7 @@ class VariantBuild {
   const Project& project_;
   const VariantPlan& plan_;
   const BuildOptions& options_;
-  Stages& stages_;
+  CurrentStage& stage_;
   PackageFacts facts_;
 };
 
@@ -258,9 +258,9 @@ BuildReport build_project(const BuildOptions& options) {
     }
     throw builder_errors::nothing_to_build(project.toml.directory, reasons);
   }
-  Stages stages(project.sources);
+  CurrentStage stage(project.sources);
   for (const VariantPlan& variant : plan.variants) {
-    report.variants.push_back(VariantBuild(project, variant, options, stages).run());
+    report.variants.push_back(VariantBuild(project, variant, options, stage).run());
   }
   const bool packages = !options.dry_run && options.filter.components.empty() && report.ok();
   for (const SkippedVariant& skipped : plan.skipped) {

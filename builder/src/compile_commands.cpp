@@ -177,7 +177,10 @@ class CommandWriter {
     const auto system = [&](const fs::path& folder) {
       if (!folder.empty()) flags.insert(flags.end(), {"-isystem", folder.string()});
     };
-    if (plan_.is_torch() && !unit.is_shared) {
+    if (unit.is_shared) {
+      system(tools_.abi_include);
+      system(tools_.dlpack_include);
+    } else if (plan_.is_torch()) {
       system(tools_.torch->prefix / "include");
       system(tools_.torch->prefix / "include/torch/csrc/api/include");
       system(tools_.python_include);

@@ -85,8 +85,14 @@ void Stage::compile(const VariantPlan& plan, const std::vector<CompileJob>& jobs
   }
 }
 
-Stage& Stages::of(const VariantPlan& plan) {
-  return stages_.try_emplace(stage_key(sources_, plan), sources_, plan).first->second;
+Stage& CurrentStage::of(const VariantPlan& plan) {
+  const std::string key = stage_key(sources_, plan);
+  if (!stage_ || key != key_) {
+    stage_.reset();  // its lock first: other builds may wait for it
+    stage_.emplace(sources_, plan);
+    key_ = key;
+  }
+  return *stage_;
 }
 
 void Stage::write_generated() const {

@@ -8,7 +8,6 @@
 #include "kernelhub/core/file_lock.h"
 
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -40,16 +39,17 @@ class Stage {
   std::set<std::string> shared_objects_;
 };
 
-/// The stages of one build, each made when a variant first needs it.
-class Stages {
+/// The stage of the variant that is being built: kept while the next one shares it.
+class CurrentStage {
  public:
-  explicit Stages(const SourceTree& sources) : sources_(sources) {}
+  explicit CurrentStage(const SourceTree& sources) : sources_(sources) {}
   /// Throws as the constructor of Stage does.
   Stage& of(const VariantPlan& plan);
 
  private:
   const SourceTree& sources_;
-  std::map<std::string, Stage> stages_;  // by key
+  std::string key_;
+  std::optional<Stage> stage_;
 };
 
 }  // namespace kernelhub::builder

@@ -169,6 +169,9 @@ TEST(CompileCommandsTest, CompilesAComponentWithoutTorchOnceForBothFrameworks) {
   EXPECT_FALSE(has(torch[1].arguments, "-DTORCH_EXTENSION_NAME=_my_op_cpu_u"));
   EXPECT_TRUE(has(cuda[1].arguments, "arch=compute_121,code=compute_121"));
   EXPECT_TRUE(has(cuda[1].arguments, "-fno-gnu-unique"));
+  EXPECT_FALSE(has(torch[1].arguments, "/torch/include"));
+  EXPECT_FALSE(has(tvm_ffi[1].arguments, "/tvm/include"));
+  EXPECT_TRUE(has(tvm_ffi[0].arguments, "/tvm/include"));
   EXPECT_FALSE(torch[0].is_shared || torch[2].is_shared);
   EXPECT_TRUE(has(torch[2].arguments, "-DTORCH_EXTENSION_NAME=_my_op_cpu_u"));
   EXPECT_NE(torch[0].object, tvm_ffi[0].object);

@@ -101,7 +101,7 @@ def test_an_unchanged_upload_makes_no_commit(kernelhub: Run, project: Path, uplo
 def test_files_that_are_gone_locally_are_deleted_on_the_hub(
     kernelhub: Run, project: Path, hub: Hub, tmp_path: Path
 ) -> None:
-    repo = "kernels-test/scale-by-two"
+    repo = "kernels-test/Scale_By"  # a spelling of the same name
     old, new = tmp_path / "old", tmp_path / "new"
     for copy in (old, new):
         shutil.copytree(project, copy)
@@ -166,21 +166,49 @@ def test_exit_codes_tell_kinds_of_failure_apart(
     assert "Traceback" not in result.stderr
 
 
+WIDE = """
+[kernel.wide]
+backend = "cpu"
+depends = []
+cxx-flags = ["-mavx2"]
+src = ["scale_by_cpu/wide.cpp"]
+"""
+
+
+def with_wide_component(folder: Path) -> Path:
+    """The project with C++ of another instruction set, whose inline function must stay its own."""
+    shutil.copytree(ROOT / "tests/fixtures/projects/scale-by", folder)
+    with (folder / "build.toml").open("a") as description:
+        description.write(WIDE)
+    source = folder / "scale_by_cpu/wide.cpp"
+    source.write_text("inline int twice(int x) { return 2 * x; }\nint (*wide)(int) = twice;\n")
+    return folder
+
+
 def test_a_component_without_torch_is_compiled_once_for_both_frameworks(
     kernelhub: Run, tmp_path: Path
 ) -> None:
-    together, alone = tmp_path / "together", tmp_path / "alone"
-    for copy in (together, alone):
-        shutil.copytree(ROOT / "tests/fixtures/projects/scale-by", copy)
-    python = ["--python", sys.executable]
-    built = kernelhub("build", str(together), *python)
+    together, alone, broken = (
+        with_wide_component(tmp_path / name) for name in ("together", "alone", "broken")
+    )
+    options = ["--python", sys.executable, "--unique-id", "same"]
+    built = kernelhub("build", str(together), *options)
     assert built.returncode == 0, built.stderr
-    assert built.stderr.count("scale_by_cpu/scale_by.c") == 1, built.stderr
+    for source in ("scale_by_cpu/scale_by.c", "scale_by_cpu/wide.cpp"):
+        assert built.stderr.count(source) == 1, built.stderr
+    (broken / "torch-ext/torch_binding.cpp").write_text("#error planted\n")
+    failed = kernelhub("build", str(broken), *options)
+    assert failed.returncode == 1 and "planted" in failed.stderr
+    libraries = {}
     for variant in (STABLE, TVM_FFI):
-        assert kernelhub("build", str(alone), "--variant", variant, *python).returncode == 0
-        name = next((together / "build" / variant).glob("*.so")).name
-        libraries = [project / "build" / variant / name for project in (together, alone)]
-        assert libraries[0].read_bytes() == libraries[1].read_bytes()
+        assert kernelhub("build", str(alone), "--variant", variant, *options).returncode == 0
+        for project in (together, alone, broken):
+            for library in (project / "build" / variant).glob("*.so"):
+                libraries[project.name, variant] = library.read_bytes()
+    assert libraries["together", STABLE] == libraries["alone", STABLE]
+    assert libraries["together", TVM_FFI] == libraries["alone", TVM_FFI]
+    assert libraries["broken", TVM_FFI] == libraries["alone", TVM_FFI]
+    assert ("broken", STABLE) not in libraries
 
 
 @pytest.mark.parametrize(
@@ -202,6 +230,22 @@ def test_a_folder_may_follow_a_repeatable_option(
     monkeypatch.chdir(tmp_path)
     result = kernelhub("build", "--dry-run", "--python", sys.executable, *options, str(project))
     assert result.returncode == 0, result.stderr
+
+
+def test_a_kernel_is_not_uploaded_to_a_repository_of_another_name(
+    kernelhub: Run, project: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    text = (copy / "build.toml").read_text().replace(REPO, "kernels-test/other")
+    (copy / "build.toml").write_text(text)
+    built = kernelhub("build", str(copy), "--variant", TVM_FFI, "--python", sys.executable)
+    assert built.returncode == 0, built.stderr
+    shutil.rmtree(copy / "build" / STABLE)
+    refused = kernelhub("upload", str(copy), "--json")
+    assert refused.returncode == 1
+    error = json.loads(refused.stdout)["error"]
+    assert error["code"] == "PackageInvalid" and "'scale-by'" in error["message"], error
 
 
 def test_an_upload_without_a_token_is_refused(kernelhub: Run, project: Path) -> None:
