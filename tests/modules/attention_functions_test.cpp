@@ -217,8 +217,8 @@ TEST(AttentionFunctions, ATwoDimMaskIsAlwaysOfBatchAndKeys) {
   const at::Tensor first = problem.value.slice(0, 0, 1).slice(2, 0, 1).repeat_interleave(2, 1);
   for (const AttentionFunction& attend :
        {attention_function("eager"), attention_function("sdpa"), packaged()}) {
-    // The row of the second query is padding to a package, as its key is.
-    expect_close(run(attend, problem).out.slice(0, 0, 1).slice(1, 0, 1), first.transpose(1, 2));
+    expect_close(run(attend, problem).out.slice(0, 0, 1),
+                 first.transpose(1, 2).expand({1, 2, 4, 8}));
   }
 }
 
@@ -238,6 +238,53 @@ TEST(AttentionFunctions, OtherMasksAreRefusedByAll) {
   EXPECT_EQ(code_of([&] { run(packaged(), biased); }), ErrorCode::kInvalidArgument);
 }
 
+TEST(AttentionFunctions, KeysOfAnotherSequenceAreHiddenFromAllQueries) {
+  Problem problem;
+  problem.mask = at::ones({2, 9}, at::kBool);
+  problem.mask->select(0, 1).slice(0, 6).fill_(false);
+  Problem shorter = problem;
+  shorter.mask.reset();
+  shorter.key = problem.key.slice(2, 0, 6);
+  shorter.value = problem.value.slice(2, 0, 6);
+  const at::Tensor expected = formula(shorter).slice(0, 1);
+  for (const AttentionFunction& attend :
+       {attention_function("eager"), attention_function("sdpa"), packaged()}) {
+    expect_close(run(attend, problem).out.slice(0, 1), expected);
+  }
+}
+
+TEST(AttentionFunctions, AWindowCountsHiddenKeysOrIsRefused) {
+  Problem problem;
+  problem.arguments.is_causal = true;
+  problem.arguments.sliding_window = 3;
+  problem.mask = at::ones({2, 9}, at::kBool);
+  problem.mask->select(0, 0).slice(0, 0, 2).fill_(false);
+  problem.mask->select(0, 1).slice(0, 7).fill_(false);
+  const at::Tensor eager = run(attention_function("eager"), problem).out;
+  const at::Tensor found = run(packaged(), problem).out;
+  expect_close(found.select(0, 0), eager.select(0, 0));
+  expect_close(found.select(0, 1).slice(0, 0, 3), eager.select(0, 1).slice(0, 0, 3));
+  expect_close(found.select(0, 1).slice(0, 3), at::zeros({2, 4, 8}));  // padding itself
+  Problem gap = problem;
+  gap.mask->select(0, 0).slice(0, 4, 5).fill_(false);
+  EXPECT_EQ(code_of([&] { run(packaged(), gap); }), ErrorCode::kInvalidArgument);
+  Problem decoding = problem;
+  decoding.query = problem.query.slice(2, 0, 1);
+  EXPECT_EQ(code_of([&] { run(packaged(), decoding); }), ErrorCode::kInvalidArgument);
+  decoding.mask = at::ones({2, 9}, at::kBool);
+  decoding.mask->slice(1, 0, 7).fill_(false);
+  expect_close(run(packaged(), decoding).out, run(attention_function("eager"), decoding).out);
+}
+
+TEST(AttentionFunctions, AnOpOfFlatRowsServesWholeBatchesToo) {
+  const AttentionFunction flat =
+      attention_function(std::string(kPackage) + ":varlen_fwd", fixture_options());
+  Problem problem;
+  expect_close(run(flat, problem).out, formula(problem));
+  problem.mask = at::ones({2, 9}, at::kBool);
+  expect_close(run(flat, problem).out, formula(problem));
+}
+
 TEST(AttentionFunctions, WhatThePackagesOpLacksIsRefused) {
   const AttentionFunction bare =
       attention_function(std::string(kPackage) + ":bare", fixture_options());
@@ -245,6 +292,8 @@ TEST(AttentionFunctions, WhatThePackagesOpLacksIsRefused) {
   expect_close(run(bare, problem).out, formula(problem));
   problem.arguments.is_causal = true;
   EXPECT_EQ(code_of([&] { run(bare, problem); }), ErrorCode::kInvalidArgument);
+  problem.query = problem.query.slice(2, 0, 1);
+  expect_close(run(bare, problem).out, formula(problem));  // the last query sees every key
   problem = Problem();
   problem.arguments.sliding_window = 3;
   EXPECT_EQ(code_of([&] { run(bare, problem); }), ErrorCode::kInvalidArgument);

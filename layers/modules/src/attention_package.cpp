@@ -126,6 +126,16 @@ class AttentionOp {
     return std::find(fields_.begin(), fields_.end(), field) != fields_.end();
   }
 
+  /// The op runs on flat rows only: boundaries are no choice of its caller.
+  bool needs_boundaries() const {
+    const auto& arguments = handle_.schema().arguments();
+    for (std::size_t i = 0; i < fields_.size(); ++i) {
+      if (fields_[i] != Field::kCuQueries) continue;
+      return arguments[i].type()->kind() != c10::TypeKind::OptionalType;
+    }
+    return false;
+  }
+
   /// Throws kSchemaMismatch unless the op takes sequences of many lengths.
   void require_varlen() const {
     if (!takes(Field::kCuQueries)) fail("cu_seqlens_q and cu_seqlens_k");
@@ -247,6 +257,11 @@ Unpadding unpad(const at::Tensor& is_row, bool needs_longest) {
           needs_longest ? lengths.max().item<std::int64_t>() : 0};
 }
 
+/// Boundaries of `batch` sequences of `rows` rows each: int32 [batch + 1].
+at::Tensor even_boundaries(std::int64_t batch, std::int64_t rows, const at::Tensor& like) {
+  return at::arange(batch + 1, like.options().dtype(at::kInt)) * rows;
+}
+
 class PackageAttention {
  public:
   PackageAttention(std::string name, const Kernel& kernel, const std::string& op)
@@ -282,13 +297,9 @@ class PackageAttention {
     };
     const PackedCall call{rows_first(query), rows_first(key), rows_first(value), {}, {},
                           query.size(2),     key.size(2)};
-    at::Tensor out;
-    if (mask) {
-      out = without_padding(call, keys_seen(*mask, query, key), arguments, dropout);
-    } else {
-      require_support(dense_, call, arguments, dropout);
-      out = dense_(call, arguments, dropout);
-    }
+    const at::Tensor out =
+        mask ? without_padding(call, keys_seen(*mask, query, key), arguments, dropout)
+             : whole(call, arguments, dropout);
     return {out.to(query.scalar_type()).contiguous(), {}};
   }
 
@@ -307,13 +318,16 @@ class PackageAttention {
   void require_support(const AttentionOp& op, const PackedCall& call,
                        const AttentionArguments& arguments, double dropout) const {
     const bool has_window = arguments.sliding_window.has_value();
-    const bool takes_window = op.takes(Field::kWindowLeft) && op.takes(Field::kWindowRight);
+    const bool takes_window =
+        op.takes(Field::kWindowLeft) && (op.takes(Field::kWindowRight) || arguments.is_causal);
+    // A single query is the last: causality hides nothing from it.
+    const bool is_causal = arguments.is_causal && call.max_queries > 1;
     const struct {
       bool is_asked;
       bool is_there;
       const char* name;
     } features[] = {
-        {arguments.is_causal, op.takes(Field::kCausal), "causality"},
+        {is_causal, op.takes(Field::kCausal), "causality"},
         {has_window, takes_window, "a sliding window"},
         {arguments.softcap > 0.0, op.takes(Field::kSoftcap), "a softcap"},
         {dropout > 0.0, op.takes(Field::kDropout), "dropout"},
@@ -368,6 +382,51 @@ class PackageAttention {
         name_, "mask", "0 where a key is seen and a large negative addend where not", "a bias");
   }
 
+  /// Every row of the call.
+  at::Tensor whole(const PackedCall& call, const AttentionArguments& arguments,
+                   double dropout) const {
+    require_support(dense_, call, arguments, dropout);
+    if (!dense_.needs_boundaries()) return dense_(call, arguments, dropout);
+    const std::int64_t batch = call.query.size(0);
+    const PackedCall flat{call.query.flatten(0, 1),
+                          call.key.flatten(0, 1),
+                          call.value.flatten(0, 1),
+                          even_boundaries(batch, call.max_queries, call.query),
+                          even_boundaries(batch, call.max_keys, call.query),
+                          call.max_queries,
+                          call.max_keys};
+    return dense_(flat, arguments, dropout).unflatten(0, {batch, call.max_queries});
+  }
+
+  /// [batch, queries] of true where a query is asked for. One whose own key is hidden is padding
+  /// where its place among the keys matters: without it, what causality and windows count from is
+  /// the last key that is seen.
+  at::Tensor queries_seen(const at::Tensor& is_key, std::int64_t queries,
+                          const AttentionArguments& arguments) const {
+    const std::int64_t batch = is_key.size(0);
+    const std::int64_t keys = is_key.size(1);
+    const auto refuse = [this](std::string_view expected, std::string_view found) {
+      throw modules_errors::bad_attention_call(name_, "mask", expected, std::string(found));
+    };
+    const bool has_place = queries > 1 && (arguments.is_causal || arguments.sliding_window);
+    if (has_place && queries > keys) {
+      refuse("none, or as many keys as queries under causality or a window", "more queries");
+    }
+    if (arguments.sliding_window) {
+      // Leaving keys out of the middle would move those before them into the window.
+      const at::Tensor begins =
+          at::cat({is_key.slice(1, 0, 1), is_key.slice(1, 1) & ~is_key.slice(1, 0, keys - 1)}, 1);
+      at::Tensor is_unbroken = begins.sum(1) <= 1;
+      if (queries == 1) is_unbroken = is_unbroken & (is_key.select(1, keys - 1) | ~is_key.any(1));
+      if (!is_unbroken.all().item<bool>()) {
+        refuse("keys without a gap, up to that of a single query, where a window counts them",
+               "gaps");
+      }
+    }
+    if (!has_place) return is_key.new_full({batch, queries}, true);
+    return is_key.slice(1, keys - queries, keys);
+  }
+
   at::Tensor without_padding(const PackedCall& padded, const at::Tensor& is_key,
                              const AttentionArguments& arguments, double dropout) const {
     const AttentionOp* op = dense_.takes(Field::kCuQueries) ? &dense_ : nullptr;
@@ -376,17 +435,11 @@ class PackageAttention {
     const std::int64_t queries = padded.query.size(1);
     const std::int64_t keys = padded.key.size(1);
     const Unpadding k = unpad(is_key, op != nullptr && op->takes(Field::kMaxKeys));
-    if (k.rows.numel() == batch * keys) {  // the mask hides nothing
-      require_support(dense_, padded, arguments, dropout);
-      return dense_(padded, arguments, dropout);
-    }
+    if (k.rows.numel() == batch * keys) return whole(padded, arguments, dropout);
     if (op == nullptr) throw modules_errors::attention_lacks(name_, "padding (no varlen op)");
     require_support(*op, padded, arguments, dropout);
-    // Queries are the last of the keys' positions; a single one is never padding.
-    const at::Tensor is_query = queries == 1 || queries > keys
-                                    ? is_key.new_full({batch, queries}, true)
-                                    : is_key.slice(1, keys - queries, keys);
-    const Unpadding q = unpad(is_query, op->takes(Field::kMaxQueries));
+    const Unpadding q =
+        unpad(queries_seen(is_key, queries, arguments), op->takes(Field::kMaxQueries));
     const auto packed = [](const at::Tensor& tensor, const Unpadding& rows) {
       return tensor.flatten(0, 1).index_select(0, rows.rows);
     };

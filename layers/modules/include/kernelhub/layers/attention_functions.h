@@ -43,12 +43,12 @@ struct Attention {
 
 /// `query` [batch, heads, queries, dim], `key` and `value` [batch, kv heads, keys, dim] of one
 /// floating dtype; the kv heads divide the heads. `mask` is bool (true where a key is seen) or a
-/// floating addend to the logits. [batch, keys], or one row of queries in [batch, heads, 1, keys],
-/// hides keys from every query, beside what causality and window hide; a row per query, [batch,
-/// heads, queries, keys], says it all: is_causal and sliding_window are not looked at. Batch and
-/// heads may be 1 in four dims. `module` is the one that attends, for what an implementation reads
-/// from it. Any thread may call. Throws LayerError kInvalidArgument naming a tensor or field that
-/// does not fit, or what the implementation lacks.
+/// floating addend to the logits. [batch, keys], or [batch, heads, 1, keys], hides keys from every
+/// query, beside what causality and window hide; a row for each of several queries, [batch, heads,
+/// queries, keys], says it all: is_causal and sliding_window are not looked at. Batch and heads may
+/// be 1 in four dims. `module` is the one that attends, for what an implementation reads from it.
+/// Any thread may call. Throws LayerError kInvalidArgument naming a tensor or field that does not
+/// fit, or what the implementation lacks.
 using AttentionFunction = std::function<Attention(
     const torch::nn::Module& module, const at::Tensor& query, const at::Tensor& key,
     const at::Tensor& value, const std::optional<at::Tensor>& mask,
@@ -68,7 +68,8 @@ using AttentionFunction = std::function<Attention(
 /// A package is loaded here, with `options`; its kernel stays loaded while the function lives. Its
 /// function needs 16 bits on CUDA (float32 is cast to the dtype of the module's weights, with a
 /// warning), has no gradient unless the op has one, and takes a mask only where it hides the same
-/// keys from all heads and queries.
+/// keys from all heads and queries; under a sliding window, keys without a gap. The result of a
+/// query whose own key is hidden is 0 under causality or a window.
 /// Throws LayerError kInvalidArgument listing the known names; every error of get_kernel;
 /// kOpNotFound, kSchemaMismatch.
 KERNELHUB_API AttentionFunction attention_function(std::string_view name,
