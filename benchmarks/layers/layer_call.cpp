@@ -87,16 +87,15 @@ struct AffineLayer {
 };
 
 template <class Call>
-void run(benchmark::State& state) {
+void run_in_inference(benchmark::State& state) {
   const c10::InferenceMode inference;
-  const Call call;
-  for (auto _ : state) call();
+  benchmarks::run<Call>(state);
 }
 
-BENCHMARK(run<UnaryOp>)->Name("unary_op");
-BENCHMARK(run<UnaryLayer>)->Name("unary_layer");
-BENCHMARK(run<AffineOp>)->Name("affine_op");
-BENCHMARK(run<AffineLayer>)->Name("affine_layer");
+BENCHMARK(run_in_inference<UnaryOp>)->Name("unary_op");
+BENCHMARK(run_in_inference<UnaryLayer>)->Name("unary_layer");
+BENCHMARK(run_in_inference<AffineOp>)->Name("affine_op");
+BENCHMARK(run_in_inference<AffineLayer>)->Name("affine_layer");
 
 }  // namespace
 }  // namespace kernelhub
@@ -109,8 +108,8 @@ int main(int argc, char** argv) {
   run_interleaved(argc, argv, reporter);
   const c10::InferenceMode inference;
   bool met =
-      print_floor("kernelized layer - op", paired_difference(UnaryLayer(), UnaryOp()), 20, "ns");
+      print_floor("kernelized layer - op", compare(UnaryLayer(), UnaryOp()).difference, 20, "ns");
   met &= print_floor("kernelized layer with parameters - op",
-                     paired_difference(AffineLayer(), AffineOp()), 20, "ns");
+                     compare(AffineLayer(), AffineOp()).difference, 20, "ns");
   return met ? 0 : 1;
 }

@@ -11,6 +11,10 @@ namespace kernelhub {
 namespace {
 
 struct Tensors {
+  Tensors() = default;
+  Tensors(const Tensors&) = delete;  // they point into themselves
+  Tensors& operator=(const Tensors&) = delete;
+
   float data[4] = {};
   std::int64_t shape[1] = {4};
   DLTensor out{data, {kDLCPU, 0}, 1, {kDLFloat, 32, 1}, shape, nullptr, 0};
@@ -28,49 +32,50 @@ kh_call symbol() {
   return reinterpret_cast<kh_call>(dlsym(library, "__tvm_ffi_nothing"));
 }
 
-void direct_symbol(benchmark::State& state) {
+struct DirectSymbol {
   Tensors tensors;
-  const kh_call call = symbol();
-  for (auto _ : state) {
+  kh_call call = symbol();
+  void operator()() {
     const kh_value args[2] = {Value(&tensors.out).raw(), Value(&tensors.x).raw()};
     kh_value result{};
     benchmark::DoNotOptimize(call(nullptr, args, 2, &result));
   }
-}
+};
 
-void raw_call(benchmark::State& state) {
+struct RawCall {
   Tensors tensors;
   const Function& call = function();
-  for (auto _ : state) {
+  void operator()() {
     const kh_value args[2] = {Value(&tensors.out).raw(), Value(&tensors.x).raw()};
     kh_value result{};
     benchmark::DoNotOptimize(call.call_raw(args, 2, &result));
   }
-}
+};
 
-void checked_call(benchmark::State& state) {
+struct CheckedCall {
   Tensors tensors;
   const Function& call = function();
-  for (auto _ : state) {
+  void operator()() {
     const CallResult result = call({&tensors.out, &tensors.x});
     benchmark::DoNotOptimize(result.raw().type);
   }
-}
+};
 
-BENCHMARK(direct_symbol);
-BENCHMARK(raw_call);
-BENCHMARK(checked_call);
+BENCHMARK(benchmarks::run<DirectSymbol>)->Name("direct_symbol");
+BENCHMARK(benchmarks::run<RawCall>)->Name("raw_call");
+BENCHMARK(benchmarks::run<CheckedCall>)->Name("checked_call");
 
 }  // namespace
 }  // namespace kernelhub
 
 int main(int argc, char** argv) {
+  using namespace kernelhub;
   using namespace kernelhub::benchmarks;
   MedianReporter reporter;
   run_interleaved(argc, argv, reporter);
-  const double direct = reporter.median("direct_symbol");
-  bool met = print_floor("raw call - direct symbol", reporter.median("raw_call") - direct, 5, "ns");
-  met &= print_floor("function call - direct symbol", reporter.median("checked_call") - direct, 5,
-                     "ns");
+  bool met = print_floor("raw call - direct symbol", compare(RawCall(), DirectSymbol()).difference,
+                         5, "ns");
+  met &= print_floor("function call - direct symbol",
+                     compare(CheckedCall(), DirectSymbol()).difference, 5, "ns");
   return met ? 0 : 1;
 }

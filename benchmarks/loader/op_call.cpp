@@ -32,68 +32,69 @@ c10::OperatorHandle handle() {
   return c10::Dispatcher::singleton().findSchemaOrThrow("_nothing_classic_1::nothing", "");
 }
 
-void typed_handle(benchmark::State& state) {
+struct TypedHandle {
   Tensors tensors;
-  const auto call = handle().typed<Signature>();
-  for (auto _ : state) call.call(tensors.out, tensors.x);
-}
+  c10::TypedOperatorHandle<Signature> call = handle().typed<Signature>();
+  void operator()() { call.call(tensors.out, tensors.x); }
+};
 
-void typed_op(benchmark::State& state) {
+struct TypedOp {
   Tensors tensors;
-  const Op<Signature> call = torch_kernel().op<Signature>("nothing");
-  for (auto _ : state) call(tensors.out, tensors.x);
-}
+  Op<Signature> call = torch_kernel().op<Signature>("nothing");
+  void operator()() { call(tensors.out, tensors.x); }
+};
 
-void boxed_handle(benchmark::State& state) {
+struct BoxedHandle {
   Tensors tensors;
-  const c10::OperatorHandle call = handle();
+  c10::OperatorHandle call = handle();
   c10::Stack stack;
-  for (auto _ : state) {
+  void operator()() {
     stack.emplace_back(tensors.out);
     stack.emplace_back(tensors.x);
     call.callBoxed(stack);
   }
-}
+};
 
-void boxed_op(benchmark::State& state) {
+struct BoxedCall {
   Tensors tensors;
-  const BoxedOp call = torch_kernel().boxed("nothing");
+  BoxedOp call = torch_kernel().boxed("nothing");
   c10::Stack stack;
-  for (auto _ : state) {
+  void operator()() {
     stack.emplace_back(tensors.out);
     stack.emplace_back(tensors.x);
     call(stack);
   }
-}
+};
 
-void function_with_tensors(benchmark::State& state) {
+struct FunctionWithTensors {
   Tensors tensors;
-  const FixturePackage files("_nothing_cpu_1");
-  const Function function = files.kernel().function("nothing");
-  for (auto _ : state) {
+  FixturePackage files{"_nothing_cpu_1"};
+  Function function = files.kernel().function("nothing");
+  void operator()() {
     const CallResult result = call(function, tensors.out, tensors.x);
     benchmark::DoNotOptimize(result.raw().type);
   }
-}
+};
 
-BENCHMARK(typed_handle);
-BENCHMARK(typed_op);
-BENCHMARK(boxed_handle);
-BENCHMARK(boxed_op);
-BENCHMARK(function_with_tensors);
+BENCHMARK(benchmarks::run<TypedHandle>)->Name("typed_handle");
+BENCHMARK(benchmarks::run<TypedOp>)->Name("typed_op");
+BENCHMARK(benchmarks::run<BoxedHandle>)->Name("boxed_handle");
+BENCHMARK(benchmarks::run<BoxedCall>)->Name("boxed_op");
+BENCHMARK(benchmarks::run<FunctionWithTensors>)->Name("function_with_tensors");
 
 }  // namespace
 }  // namespace kernelhub
 
 int main(int argc, char** argv) {
+  using namespace kernelhub;
   using namespace kernelhub::benchmarks;
   MedianReporter reporter;
   run_interleaved(argc, argv, reporter);
-  const double typed = reporter.median("typed_handle");
-  bool met = print_floor("typed op / typed handle", reporter.median("typed_op") / typed, 1.10, "x");
-  met &= print_floor("boxed op / boxed handle",
-                     reporter.median("boxed_op") / reporter.median("boxed_handle"), 1.15, "x");
+  bool met =
+      print_floor("typed op / typed handle", compare(TypedOp(), TypedHandle()).ratio, 1.10, "x");
+  met &=
+      print_floor("boxed op / boxed handle", compare(BoxedCall(), BoxedHandle()).ratio, 1.15, "x");
   met &= print_floor("function with two tensors / typed handle",
-                     reporter.median("function_with_tensors") / typed, 0.50, "x");
+                     compare(FunctionWithTensors(), TypedHandle()).ratio, 0.50, "x");
   return met ? 0 : 1;
 }

@@ -47,27 +47,46 @@ inline void run_interleaved(int argc, char** argv, MedianReporter& reporter) {
   benchmark::RunSpecifiedBenchmarks(&reporter);
 }
 
-/// Nanoseconds that a call of `one` takes more than a call of `other`: the median over rounds of a
-/// batch of each, in turns, so that what slows the machine for longer than a round hits both.
+/// A benchmark of one call.
+template <class Call>
+void run(benchmark::State& state) {
+  Call call;
+  for (auto _ : state) call();
+}
+
+/// How a call of one thing compares with a call of another.
+struct Comparison {
+  double difference;  // ns
+  double ratio;
+};
+
+/// Medians over rounds of a batch of each, in turns, so that what slows the machine for longer than
+/// a round hits both.
 template <class One, class Other>
-double paired_difference(const One& one, const Other& other) {
-  constexpr int kRounds = 8000;
+Comparison compare(One&& one, Other&& other) {
+  constexpr std::size_t kRounds = 8000;
   constexpr int kBatch = 32;
-  const auto batch = [](const auto& call) {
+  const auto batch = [](auto& call) {
     const auto start = std::chrono::steady_clock::now();
     for (int i = 0; i < kBatch; ++i) call();
-    return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start)
-        .count();
+    const auto time = std::chrono::steady_clock::now() - start;
+    return std::chrono::duration<double, std::nano>(time).count() / kBatch;
   };
-  std::vector<double> differences;
-  for (int round = 0; round < kRounds; ++round) {
+  const auto median = [](std::vector<double>& values) {
+    std::nth_element(values.begin(), values.begin() + kRounds / 2, values.end());
+    return values[kRounds / 2];
+  };
+  std::vector<double> differences, ratios;
+  for (std::size_t round = 0; round < kRounds; ++round) {
     const bool one_first = round % 2 == 0;
     const double first = one_first ? batch(one) : batch(other);
     const double second = one_first ? batch(other) : batch(one);
-    differences.push_back((one_first ? first - second : second - first) / kBatch);
+    const double of_one = one_first ? first : second;
+    const double of_other = one_first ? second : first;
+    differences.push_back(of_one - of_other);
+    ratios.push_back(of_one / of_other);
   }
-  std::nth_element(differences.begin(), differences.begin() + kRounds / 2, differences.end());
-  return differences[kRounds / 2];
+  return {median(differences), median(ratios)};
 }
 
 /// One line of the result: `value` against its floor.

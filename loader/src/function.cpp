@@ -101,19 +101,23 @@ CallResult Function::call_on_stream(const Value* args, std::size_t count,
   return call_here(args, count);
 }
 
-void Function::throw_error() const { throw take_error(); }
-
-void Function::keep_mapped(CallResult& result) const { result.owner_ = state_; }
-
-void Function::rethrow_as_kernel_threw() const {
-  const std::string& id = state_->package.info().metadata.id;
+CallResult Function::call_here(const Value* args, std::size_t count) const {
+  CallResult result;
+  int status = 0;
   try {
-    throw;
+    status = call_(nullptr, reinterpret_cast<const kh_value*>(args),
+                   static_cast<std::int32_t>(count), &result.value_);
   } catch (const std::exception& error) {
-    throw loader_errors::kernel_threw(id, state_->name, error.what());
+    throw loader_errors::kernel_threw(state_->package.info().metadata.id, state_->name,
+                                      error.what());
   } catch (...) {
-    throw loader_errors::kernel_threw(id, state_->name, "of a type outside std::exception");
+    throw loader_errors::kernel_threw(state_->package.info().metadata.id, state_->name,
+                                      "of a type outside std::exception");
   }
+  if (status != 0) [[unlikely]]
+    throw take_error();
+  if (result.value_.type >= KH_OBJECT) result.owner_ = state_;
+  return result;
 }
 
 LoadError Function::take_error() const {

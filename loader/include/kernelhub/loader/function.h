@@ -93,6 +93,7 @@ class KERNELHUB_API Function {
   CallResult operator()(std::initializer_list<Value> args, const CallOptions& options = {}) const {
     return call(args.begin(), args.size(), options);
   }
+  // Inline: its caller knows the types of the arguments, and the test of each folds.
   CallResult call(const Value* args, std::size_t count, const CallOptions& options = {}) const {
     for (std::size_t i = 0; i < count; ++i) {
       if (detail::device_tensor(args[i]) != nullptr) return call_on_stream(args, count, options);
@@ -115,24 +116,8 @@ class KERNELHUB_API Function {
   struct State;
   Function(kh_call call, std::shared_ptr<const State> state)
       : call_(call), state_(std::move(state)) {}
-  // Inline with its caller, who knows the types of the arguments: at most 5 ns over the symbol.
-  CallResult call_here(const Value* args, std::size_t count) const {
-    CallResult result;
-    int status = 0;
-    try {
-      status = call_(nullptr, reinterpret_cast<const kh_value*>(args),
-                     static_cast<std::int32_t>(count), &result.value_);
-    } catch (...) {
-      rethrow_as_kernel_threw();
-    }
-    if (status != 0) throw_error();
-    if (result.value_.type >= KH_OBJECT) keep_mapped(result);
-    return result;
-  }
+  CallResult call_here(const Value* args, std::size_t count) const;
   CallResult call_on_stream(const Value* args, std::size_t count, const CallOptions& options) const;
-  [[gnu::cold, noreturn]] void throw_error() const;
-  void keep_mapped(CallResult& result) const;
-  [[gnu::cold, noreturn]] void rethrow_as_kernel_threw() const;
 
   kh_call call_;
   std::shared_ptr<const State> state_;
