@@ -16,7 +16,7 @@ TEST(LayerBinding, ReadsEveryTermOfACall) {
       "call": {"op": "norm.out", "result": "out", "reshape_like": "x", "args": [
           {"out": {"like": "x", "last_dim": "/2", "dtype": "float32"}},
           {"in": "x", "contiguous": true, "view": "2d", "unsqueeze": -1},
-          {"param": "weight"}, {"param": "bias", "default": null}, {"buffer": "scale"},
+          {"param": "weight"}, {"param": "bias", "optional": true}, {"buffer": "scale"},
           {"attr": "eps", "default": 1e-5}, {"const": 3}, {"const": true}, {"null": true},
           {"dim": ["x", -1]}]}}})",
                                              "org/name@v1");
@@ -143,9 +143,12 @@ INSTANTIATE_TEST_SUITE_P(
                    R"({"op": "a", "args": [{"in": "x", "param": "w"}], "result": 0})", "args[0]"},
         BadBinding{"unknown modifier",
                    R"({"op": "a", "args": [{"in": "x", "flat": true}], "result": 0})", "flat"},
-        BadBinding{"default of a parameter is not null",
+        BadBinding{"default of a parameter",
                    R"({"op": "a", "args": [{"param": "w", "default": 1}], "result": 0})",
                    "default"},
+        BadBinding{"optional is no flag",
+                   R"({"op": "a", "args": [{"param": "w", "optional": 1}], "result": 0})",
+                   "optional"},
         BadBinding{"constant is a list", R"({"op": "a", "args": [{"const": [1]}], "result": 0})",
                    "const"},
         BadBinding{"dim is not a pair", R"({"op": "a", "args": [{"dim": "x"}], "result": 0})",

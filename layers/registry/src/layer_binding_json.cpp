@@ -82,12 +82,8 @@ std::int64_t count_outputs(const std::vector<BindingArgument>& args) {
 
 ModuleTensor module_tensor_of(const JsonObject& term, std::string_view key,
                               ModuleTensor::Kind kind) {
-  term.only({key, "default"});
-  const bool optional = term.json().contains("default");
-  if (optional && !term.json().at("default").is_null()) {
-    term.fail("default", "null", term.json().at("default").dump());
-  }
-  return {kind, term.string(key), optional};
+  term.only({key, "optional"});
+  return {kind, term.string(key), term.optional_boolean("optional").value_or(false)};
 }
 
 ModuleScalar module_scalar_of(const JsonObject& term) {

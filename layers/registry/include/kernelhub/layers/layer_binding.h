@@ -39,7 +39,7 @@ struct ForwardArgument {
 struct ModuleTensor {
   enum class Kind { kParameter, kBuffer } kind = Kind::kParameter;
   std::string name;
-  bool optional = false;  // "default": null
+  bool optional = false;
 };
 /// `{"attr": name}`: scalar of the module.
 struct ModuleScalar {
