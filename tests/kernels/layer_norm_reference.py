@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ops of layer-norm in fp64, written from the formulas; autograd gives their gradients."""
 
+from typing import Any
+
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Maybe = torch.Tensor | None
 
@@ -91,3 +94,18 @@ def _product(factor: int, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     low_part = factor * lower
     high_part = factor * upper + (low_part >> 16)
     return high_part >> 16, (high_part & 0xFFFF) << 16 | low_part & 0xFFFF
+
+
+class Results(TorchDispatchMode):
+    """Keeps the tensors that calls of one op return."""
+
+    def __init__(self, op: str) -> None:
+        super().__init__()
+        self.op = op
+        self.tensors: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ == self.op:
+            self.tensors += results
+        return results

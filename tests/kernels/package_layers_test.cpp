@@ -37,17 +37,20 @@ namespace {
 constexpr double kEps = 1e-3, kThreshold = 0.25;
 constexpr double kAllowed = 1e-12;  // max abs; values and gradients are below 10
 
-/// Has what any of the layers reads: weight and bias, the two names of an epsilon, a threshold.
+/// Has what any of the layers reads: weight and bias, an epsilon as the model names it, a
+/// threshold.
 class AnyLayer : public torch::nn::Module,
                  public Replaceable<AnyLayer, at::Tensor(const at::Tensor&)> {
  public:
   using Formula = at::Tensor (*)(const AnyLayer&, const at::Tensor&);
 
-  AnyLayer(std::string name, Formula formula) : name_(std::move(name)), formula_(formula) {
+  AnyLayer(std::string name, Formula formula, bool has_bias = true)
+      : name_(std::move(name)), formula_(formula) {
     weight = register_parameter("weight", at::linspace(0.5, 2, 8, at::kDouble));
-    bias = register_parameter("bias", at::linspace(-1, 1, 8, at::kDouble));
-    KERNELHUB_ATTR("eps", eps_);
-    KERNELHUB_ATTR("variance_epsilon", eps_);
+    if (has_bias) bias = register_parameter("bias", at::linspace(-1, 1, 8, at::kDouble));
+    const bool is_llama = name_ == "RMSNorm" || name_ == "LlamaRMSNorm";
+    if (is_llama) KERNELHUB_ATTR("variance_epsilon", eps_);
+    if (!is_llama) KERNELHUB_ATTR("eps", eps_);
     KERNELHUB_ATTR("threshold", threshold_);
   }
   std::string_view kernel_layer_name() const override { return name_; }
@@ -132,6 +135,63 @@ TEST_P(PackageLayer, GivesTheGradientsOfTheFormula) {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     EXPECT_LE(difference(given[i], expected[i]), kAllowed * 10) << "gradient " << i;
   }
+}
+
+at::Tensor layer_norm(const AnyLayer& layer, const at::Tensor& x) {
+  return at::layer_norm(x, {8}, layer.weight, layer.bias, kEps);
+}
+
+/// LayerNorm of the package, for a module that has no bias.
+TEST(PackageLayerNorm, ServesModulesWithoutBias) {
+  const char* packages = std::getenv("KERNELHUB_PACKAGES_DIR");
+  ASSERT_NE(packages, nullptr);
+  const ScopedKernelMapping scope(
+      {{"LayerNorm",
+        {{Device("cpu"),
+          LayerRepository::local(std::string(packages) + "/layer-norm", "LayerNorm")}}}},
+      InheritMapping::kNo);
+  AnyLayer layer("LayerNorm", layer_norm, /*has_bias=*/false);
+  kernelize(layer, Mode::kTraining, "cpu", KernelizeFallback::kNone);
+  const at::Tensor x = input().set_requires_grad(true);
+  const at::Tensor y = layer.forward(x), wanted = layer.reference_forward(x);
+  EXPECT_EQ(y.grad_fn()->name(), "kernelhub::LayerNorm");
+  EXPECT_LE(difference(y, wanted), kAllowed);
+  const at::Tensor grad = at::linspace(1, -1, wanted.numel(), at::kDouble).view(wanted.sizes());
+  const auto given = torch::autograd::grad({y}, {x, layer.weight}, {grad});
+  const auto expected = torch::autograd::grad({wanted}, {x, layer.weight}, {grad});
+  EXPECT_LE(difference(given[0], expected[0]), kAllowed * 10);
+  EXPECT_LE(difference(given[1], expected[1]), kAllowed * 10);
+}
+
+/// fp32 parameters of a norm beside bf16 activations: the dtypes of torch's own layer_norm.
+TEST(PackageLayerNorm, TakesParametersOfFp32BesideBf16) {
+  const char* packages = std::getenv("KERNELHUB_PACKAGES_DIR");
+  ASSERT_NE(packages, nullptr);
+  const ScopedKernelMapping scope(
+      {{"LayerNorm",
+        {{Device("cpu"),
+          LayerRepository::local(std::string(packages) + "/layer-norm", "LayerNorm")}}}},
+      InheritMapping::kNo);
+  AnyLayer layer("LayerNorm", layer_norm);
+  layer.to(at::kFloat);
+  kernelize(layer, Mode::kTraining, "cpu", KernelizeFallback::kNone);
+  const at::Tensor x = input().to(at::kBFloat16).set_requires_grad(true);
+  const at::Tensor y = layer.forward(x);
+  EXPECT_EQ(y.scalar_type(), layer.reference_forward(x).scalar_type());
+  AnyLayer wide("LayerNorm", layer_norm);
+  const at::Tensor wide_x = x.detach().to(at::kDouble).set_requires_grad(true);
+  const at::Tensor wanted = wide.reference_forward(wide_x);
+  constexpr double kStep = 1.0 / 64;  // half of a step of bf16 between 4 and 8
+  EXPECT_LE(difference(y, wanted), kStep);
+  const auto given = torch::autograd::grad({y}, {x, layer.weight, layer.bias}, {at::ones_like(y)});
+  const auto expected =
+      torch::autograd::grad({wanted}, {wide_x, wide.weight, wide.bias}, {at::ones_like(wanted)});
+  EXPECT_EQ(given[0].scalar_type(), at::kBFloat16);
+  EXPECT_EQ(given[1].scalar_type(), at::kFloat);
+  EXPECT_EQ(given[2].scalar_type(), at::kFloat);
+  EXPECT_LE(difference(given[0], expected[0]), kStep);
+  EXPECT_LE(difference(given[1], expected[1]), 1e-5);
+  EXPECT_LE(difference(given[2], expected[2]), 1e-5);
 }
 
 using Pair = std::tuple<at::Tensor, at::Tensor>;
@@ -230,11 +290,7 @@ INSTANTIATE_TEST_SUITE_P(RmsNorm, PackageLayer,
                                               /*reads_weight=*/true}));
 
 INSTANTIATE_TEST_SUITE_P(LayerNorm, PackageLayer,
-                         testing::Values(Case{"layer-norm", "LayerNorm",
-                                              [](const AnyLayer& layer, const at::Tensor& x) {
-                                                return at::layer_norm(x, {8}, layer.weight,
-                                                                      layer.bias, kEps);
-                                              },
+                         testing::Values(Case{"layer-norm", "LayerNorm", layer_norm,
                                               /*reads_weight=*/true, /*reads_bias=*/true},
                                          Case{"layer-norm", "LlamaRMSNorm", rms_norm,
                                               /*reads_weight=*/true}));

@@ -219,6 +219,40 @@ def test_the_functions_return_what_is_asked_for(package: ModuleType) -> None:
     torch.testing.assert_close(z0, reference.norm(x0, weight, None, EPS, is_rms=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_rows_without_columns_have_the_statistics_of_eager(
+    package: ModuleType, dtype: torch.dtype
+) -> None:
+    for _ in range(3):
+        torch.full((3,), 5.0, dtype=torch.float64)  # what the allocator hands out next
+        _, _, _, mu, rsigma = forward(package, torch.empty(3, 0, dtype=dtype))
+        assert mu.isnan().all()
+        assert rsigma.isnan().all()
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 4)])
+def test_what_has_no_elements_is_not_taken_for_absent(
+    package: ModuleType, shape: tuple[int, ...]
+) -> None:
+    x0 = torch.empty(shape, dtype=torch.bfloat16)
+    residual = torch.empty(shape)
+    weight = torch.ones(shape[-1])
+    function = package.dropout_add_layer_norm_parallel_residual
+    arguments = (x0, x0, residual, weight, None, weight, None, 0.5, EPS, True, False, True)
+    z0, z1, x, mask0, mask1 = function(*arguments)
+    assert [t.shape for t in (z0, z1, x, mask0, mask1)] == [shape] * 5
+    assert (z1.dtype, x.dtype, mask1.dtype) == (torch.bfloat16, torch.float32, torch.uint8)
+
+
+def test_what_is_not_asked_for_is_not_computed(package: ModuleType) -> None:
+    x0, gamma = torch.randn(5, 8), torch.randn(8, requires_grad=True)
+    arguments = (x0, torch.randn(5, 8), gamma, torch.randn(8), 0.0, EPS)
+    out = package.dropout_add_layer_norm(*arguments)
+    with reference.Results("dropout_add_norm_backward_functional") as results:
+        out.sum().backward()
+    assert [result.numel() for result in results.tensors] == [0, 0, 0, 8, 0, 0, 0, 0]
+
+
 def test_a_rowscale_that_asks_for_a_gradient_is_an_error(package: ModuleType) -> None:
     x0 = torch.randn(3, 8, requires_grad=True)
     scale = torch.rand(3, requires_grad=True)

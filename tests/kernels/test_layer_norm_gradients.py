@@ -125,6 +125,17 @@ def test_what_is_not_asked_for_is_not_computed(package: ModuleType) -> None:
         assert torch.equal(out[wanted], (grad_x, grad_weight, grad_bias)[wanted])
 
 
+@NORMS
+@pytest.mark.parametrize("asked", ["x", "weight"])
+def test_the_layer_computes_what_is_asked_for(package: ModuleType, norm: str, asked: str) -> None:
+    x = torch.randn(3, 8, requires_grad=asked == "x")
+    weight = torch.randn(8, requires_grad=asked == "weight")
+    out = getattr(package.layers, norm)(x, weight)
+    with reference.Results(f"{norm}_backward_functional") as results:
+        out.sum().backward()
+    assert [result.numel() > 0 for result in results.tensors[:2]] == [asked == "x", asked != "x"]
+
+
 def test_a_change_of_the_saved_input_is_noticed(package: ModuleType) -> None:
     base = torch.randn(4, 4, requires_grad=True) * 1.0
     result = package.layers.layer_norm(base)
@@ -201,7 +212,7 @@ def test_ops_pass_the_checks_of_torch_library(package: ModuleType, norm: str) ->
         torch.library.opcheck(ops.rms_norm_backward.default, arguments)
         torch.library.opcheck(ops.rms_norm_functional.default, (*weighted, EPS))
         of_grad = ops.rms_norm_backward_functional.default
-        torch.library.opcheck(of_grad, (grad, x, weight, EPS))
+        torch.library.opcheck(of_grad, (grad, x, weight, EPS, [True, True]))
         return
     arguments = (out, of_weight, None, grad, x, weight, EPS)
     torch.library.opcheck(ops.layer_norm_backward.default, arguments)
@@ -211,7 +222,7 @@ def test_ops_pass_the_checks_of_torch_library(package: ModuleType, norm: str) ->
     strided = torch.randn(4, 3).t()[:, :2].requires_grad_()
     torch.library.opcheck(ops.layer_norm_functional.default, (strided, None, torch.randn(2), EPS))
     of_grad = ops.layer_norm_backward_functional.default
-    torch.library.opcheck(of_grad, (grad, x, weight, True, EPS))
+    torch.library.opcheck(of_grad, (grad, x, weight, EPS, [True, True, True]))
 
 
 @NORMS

@@ -20,11 +20,27 @@ void check_eps(const ArgumentCheck& check, const char* name, double eps) {
   }
 }
 
+/// dtype of the parameters of a plain norm: that of x, or float32 beside 16-bit x.
+DTypeCode parameter_dtype(const ArgumentCheck& check, OptionalArg weight, OptionalArg bias,
+                          const TensorArg& x) {
+  constexpr DTypeCode kFloat{DTypeCode::kFloat, 32, 1};
+  const OptionalArg first = weight != nullptr ? weight : bias;
+  if (first == nullptr) return x.dtype;
+  if (x.dtype.bits != 16 || first->dtype != kFloat) check.same_dtype(*first, x);
+  if (bias != nullptr) check.same_dtype(*bias, *first);
+  return first->dtype;
+}
+
+DType storage(const ArgumentCheck& check, DTypeCode code, const TensorArg& like) {
+  TensorArg arg = like;
+  arg.dtype = code;
+  return check.supported_dtype(arg);
+}
+
 const void* checked_parameter(const ArgumentCheck& check, OptionalArg parameter, const TensorArg& x,
                               const TensorArg& out, const RowLayout& out_rows) {
   if (parameter == nullptr) return nullptr;
   check.same_device(*parameter, x);
-  check.same_dtype(*parameter, x);
   check.shape(*parameter, {x.sizes.back()});
   check.overlap(out, out_rows, *parameter, check.rows(*parameter),
                 ArgumentCheck::Alias::kForbidden);
@@ -84,12 +100,7 @@ class FusedChecks {
   }
 
   DTypeCode statistics_dtype() const { return dtype_ == kDouble ? reference_.dtype : kFloat; }
-  static DType storage(const ArgumentCheck& check, DTypeCode code, const TensorArg& like) {
-    TensorArg arg = like;
-    arg.dtype = code;
-    return check.supported_dtype(arg);
-  }
-  DType storage(DTypeCode code) const { return storage(check_, code, reference_); }
+  DType storage(DTypeCode code) const { return layer_norm::storage(check_, code, reference_); }
 
   /// No two written tensors, and no written and read one, share memory.
   void check_overlaps() const {
@@ -129,21 +140,8 @@ class FusedChecks {
   }
 
   void disjoint(const TensorArg& out, const TensorArg& other) const {
-    const RowLayout out_rows = check_.rows(out);
-    const RowLayout other_rows = check_.rows(other);
-    if (out.dtype.bits == other.dtype.bits) {
-      check_.overlap(out, out_rows, other, other_rows, ArgumentCheck::Alias::kForbidden);
-      return;
-    }
-    const auto end = [](const TensorArg& arg, const RowLayout& rows) {
-      return static_cast<const char*>(arg.data) +
-             ((rows.rows - 1) * rows.row_stride + rows.cols) * (arg.dtype.bits / 8);
-    };
-    if (out.numel() == 0 || other.numel() == 0 || end(out, out_rows) <= other.data ||
-        end(other, other_rows) <= out.data) {
-      return;
-    }
-    check_.fail(out.name, "memory", std::string("disjoint from ") + other.name, "partial overlap");
+    check_.overlap(out, check_.rows(out), other, check_.rows(other),
+                   ArgumentCheck::Alias::kForbidden);
   }
 
   ArgumentCheck check_;
@@ -197,10 +195,12 @@ Params checked_params(Norm norm, const TensorArg& out, const TensorArg& x, Optio
   const RowLayout x_rows = check.rows(x);
   const RowLayout out_rows = check.writable_rows(out);
   check.overlap(out, out_rows, x, x_rows, ArgumentCheck::Alias::kExact);
+  const DTypeCode weight_dtype = parameter_dtype(check, weight, bias, x);
   const void* weight_data = checked_parameter(check, weight, x, out, out_rows);
   const void* bias_data = checked_parameter(check, bias, x, out, out_rows);
   return {norm,
           dtype,
+          storage(check, weight_dtype, x),
           out.data,
           x.data,
           weight_data,
@@ -223,17 +223,20 @@ FusedBackwardParams checked_backward_params(Norm norm, OptionalArg grad_x, Optio
   const DTypeCode dtype = x.dtype;
   FusedBackwardParams params{};
   params.norm = norm;
-  params.dtype = params.residual_dtype = params.weight_dtype = checks.dtype();
+  const DTypeCode weight_dtype =
+      parameter_dtype(check, weight, weight == nullptr ? grad_bias : nullptr, x);
+  params.dtype = params.residual_dtype = checks.dtype();
+  params.weight_dtype = checks.storage(weight_dtype);
   params.rows = params.x0_rows = params.z_rows = row_count(x.sizes);
   params.cols = cols;
   params.rowscale_const = 1.0;
   params.eps = eps;
   params.x = checks.in(&x, x.sizes, dtype);
   params.dz0 = checks.in(&grad_out, x.sizes, dtype);
-  params.gamma0 = checks.vector_in(weight, cols, dtype);
+  params.gamma0 = checks.vector_in(weight, cols, weight_dtype);
   params.dx0 = checks.out(grad_x, x.sizes, dtype);
-  params.dgamma0 = checks.vector_out(grad_weight, cols, dtype);
-  params.dbeta0 = checks.vector_out(grad_bias, cols, dtype);
+  params.dgamma0 = checks.vector_out(grad_weight, cols, weight_dtype);
+  params.dbeta0 = checks.vector_out(grad_bias, cols, weight_dtype);
   checks.check_overlaps();
   return params;
 }

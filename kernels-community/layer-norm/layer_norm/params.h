@@ -13,14 +13,15 @@ enum class Norm { kLayer, kRms };  // kRms: no mean is taken off
 /// unit-stride inside.
 struct Params {
   Norm norm;
-  primitives::DType dtype;  // of all tensors
-  void* out;                // [rows, cols], may equal x
-  const void* x;            // [rows, cols]
-  const void* weight;       // [cols] or null (ones)
-  const void* bias;         // [cols] or null (zeros)
-  std::int64_t rows;        // >= 1
-  std::int64_t cols;        // >= 1
-  std::int64_t out_stride;  // elements from one row of out to the next
+  primitives::DType dtype;         // of out and x
+  primitives::DType weight_dtype;  // of weight and bias: dtype, or fp32
+  void* out;                       // [rows, cols], may equal x
+  const void* x;                   // [rows, cols]
+  const void* weight;              // [cols] or null (ones)
+  const void* bias;                // [cols] or null (zeros)
+  std::int64_t rows;               // >= 1
+  std::int64_t cols;               // >= 1
+  std::int64_t out_stride;         // elements from one row of out to the next
   std::int64_t x_stride;
   double eps;  // added to the variance or to the mean square
 };
@@ -78,10 +79,31 @@ struct FusedBackwardParams : FusedShape {
   void *dgamma0, *dbeta0, *dgamma1, *dbeta1, *dcolscale;  // [cols] or null
 };
 
+/// A plain norm as a call of the fused op, which takes weights of a dtype of their own.
+inline FusedParams fused(const Params& params) {
+  FusedParams call{};
+  call.norm = params.norm;
+  call.dtype = call.residual_dtype = params.dtype;
+  call.weight_dtype = params.weight_dtype;
+  call.rows = call.x0_rows = call.z_rows = params.rows;
+  call.cols = params.cols;
+  call.rowscale_const = 1.0;
+  call.eps = params.eps;
+  call.x0 = {params.x, params.x_stride};
+  call.gamma0 = params.weight;
+  call.beta0 = params.bias;
+  call.z0 = {params.out, params.out_stride};
+  return call;
+}
+
 /// Nothing to compute: no element is read or written.
 inline bool is_empty(const Params& params) { return params.rows == 0 || params.cols == 0; }
-/// Nothing to compute; with columns and no rows, sums over rows and rows outside subsets are zeros.
-inline bool is_empty(const FusedShape& shape) { return shape.cols == 0; }
+/// With columns and no rows, sums over rows and rows outside subsets are zeros.
+inline bool is_empty(const FusedBackwardParams& params) { return params.cols == 0; }
+/// Rows without columns have statistics: NaNs, those of nothing.
+inline bool is_empty(const FusedParams& params) {
+  return params.cols == 0 && params.mu == nullptr && params.rsigma == nullptr;
+}
 
 /// Sums over all rows that a backward call makes, in this order where they are asked for.
 constexpr int kMaxColumnSums = 5;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -101,6 +103,16 @@ void check_subset(const char* op, const char* name, const std::int32_t* subset, 
   }
 }
 
+/// Statistics [rows], or null.
+void fill_with_nan(DType dtype, void* statistics, std::int64_t rows) {
+  if (statistics == nullptr) return;
+  if (dtype == DType::kFloat64) {
+    std::fill_n(static_cast<double*>(statistics), rows, std::numeric_limits<double>::quiet_NaN());
+  } else {
+    std::fill_n(static_cast<float*>(statistics), rows, std::numeric_limits<float>::quiet_NaN());
+  }
+}
+
 template <class Pointer>
 void clear(const Matrix<Pointer>& matrix, std::int64_t rows, std::int64_t cols, std::int64_t size) {
   if (matrix.data == nullptr) return;
@@ -128,6 +140,11 @@ void store_sum(const FusedShape& shape, const Tasks& tasks, const char* scratch,
 }  // namespace
 
 void run(const FusedParams& params, const ParallelFor& parallel_for) {
+  if (params.cols == 0) {
+    fill_with_nan(params.dtype, params.mu, params.rows);
+    fill_with_nan(params.dtype, params.rsigma, params.rows);
+    return;
+  }
   constexpr const char* kOp = "dropout_add_norm";
   check_subset(kOp, "x0_subset", params.x0_subset, params.rows, params.x0_rows);
   check_subset(kOp, "z_subset", params.z_subset, params.rows, params.z_rows);

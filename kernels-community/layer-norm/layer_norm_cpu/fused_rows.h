@@ -477,7 +477,8 @@ struct BackwardRows {
       narrow(params.dtype, dz1, params.cols, row_of(params.dtype, params.dx1, row));
     }
     const std::int64_t x0_row = subset_row(params.x0_subset, row);
-    if (x0_row >= 0) store_dx0(row, x0_row);
+    const bool is_asked = params.dx0.data != nullptr || dcolscale.recent != nullptr;
+    if (is_asked && x0_row >= 0) store_dx0(row, x0_row);
   }
 
   void run(std::int64_t begin, std::int64_t end) const {

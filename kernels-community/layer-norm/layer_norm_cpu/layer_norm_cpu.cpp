@@ -23,6 +23,7 @@ Normalize best_normalize() {
 }  // namespace
 
 void run(const Params& params, const primitives::ParallelFor& parallel_for) {
+  if (params.weight_dtype != params.dtype) return run(fused(params), parallel_for);
   static const Normalize simd_normalize = best_normalize();
   const Normalize normalize =
       params.dtype == primitives::DType::kFloat64 ? normalize_fp64 : simd_normalize;

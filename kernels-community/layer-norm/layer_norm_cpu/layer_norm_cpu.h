@@ -7,8 +7,8 @@
 namespace kernelhub::layer_norm::cpu {
 
 /// Normalises every row on host memory with the best instruction set of this CPU, split by rows
-/// over `parallel_for`. Thread-safe; allocates nothing. Throws std::runtime_error only for a bad
-/// `KERNELHUB_CPU_ISA`.
+/// over `parallel_for`. Thread-safe; allocates nothing, but as the fused op where the weights have
+/// another dtype than the rows. Throws std::runtime_error only for a bad `KERNELHUB_CPU_ISA`.
 void run(const Params& params, const primitives::ParallelFor& parallel_for);
 
 /// The fused op and its gradient. As above, but a task works in scratch memory, at most 64 MiB and

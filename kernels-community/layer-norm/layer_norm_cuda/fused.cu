@@ -3,8 +3,10 @@
 //   x = dropout(x0 * rowscale * rowscale_const * colscale) + dropout(x1) + residual
 //   z_i = (x - mean) * rstd * gamma_i + beta_i, from the unrounded x
 // x0, x1, z [rows, cols] of T; residual, x of T or fp32; gammas, betas, colscale [cols] of T or
-// fp32; masks uint8. Each element is read and written once; rows too wide for the registers are
-// composed again in each of three passes, from L2. Dropout: dropout.h.
+// fp32; masks uint8. An element of a row that fits into the registers is read once. Wider rows are
+// composed from memory in the pass that stores x and again in each pass that reduces (two, one
+// without a mean) and in the one that stores z, from L2 where they fit; masks are drawn and stored
+// as often. Dropout: dropout.h.
 // Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
 #include "layer_norm/dropout.h"
 #include "layer_norm_cuda/layer_norm_cuda.h"
@@ -209,6 +211,14 @@ cudaError_t launch(const FusedParams& params, void*, cudaStream_t stream) {
                              static_cast<std::size_t>(rows), stream);
   };
   cudaError_t status = cudaSuccess;
+  if (params.cols == 0) {
+    for (void* statistics : {params.mu, params.rsigma}) {
+      if (status != cudaSuccess || statistics == nullptr) continue;
+      const auto bytes = static_cast<std::size_t>(params.rows) * sizeof(float);
+      status = cudaMemsetAsync(statistics, 0xff, bytes, stream);  // NaNs
+    }
+    return status;
+  }
   if (params.x0_subset != nullptr) status = clear(params.dmask0, 1, params.x0_rows);
   if (status == cudaSuccess && params.z_subset != nullptr) {
     status = clear(params.z0, size, params.z_rows);

@@ -13,7 +13,7 @@ import warnings
 import torch
 
 from . import layers
-from ._autograd import given
+from ._autograd import FusedCall, makes_x
 from ._ops import ops
 from .fused import (
     dropout_add_layer_norm,
@@ -108,7 +108,18 @@ def dropout_add_ln_fwd(
         residual_in_fp32,
         is_rms_norm,
     )
-    return _with_none(results, {i for i in (1, 2) if given(results[i]) is None})
+    call = FusedCall(
+        input,
+        rowscale=rowscale,
+        colscale=colscale,
+        x0_subset=x0_subset,
+        dropout_p=dropout_p,
+        rowscale_const=rowscale_const,
+        residual_in_fp32=residual_in_fp32,
+    )
+    absent = {1} if not makes_x(call) else set()
+    absent |= {2} if not dropout_p > 0.0 else set()
+    return _with_none(results, absent)
 
 
 def dropout_add_ln_bwd(
@@ -185,7 +196,12 @@ def dropout_add_ln_parallel_residual_fwd(
         residual_in_fp32,
         is_rms_norm,
     )
-    return _with_none(results, {i for i in range(1, 5) if given(results[i]) is None})
+    call = FusedCall(input, x1, residual, dropout_p=dropout_p, residual_in_fp32=residual_in_fp32)
+    absent = {1} if gamma1 is None else set()
+    absent |= {2} if not makes_x(call) else set()
+    absent |= {3} if not dropout_p > 0.0 else set()
+    absent |= {4} if not dropout_p > 0.0 or x1 is None else set()
+    return _with_none(results, absent)
 
 
 def dropout_add_ln_parallel_residual_bwd(

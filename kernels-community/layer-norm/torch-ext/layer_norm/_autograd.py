@@ -9,11 +9,14 @@ the argument lists of the Hub's package. Registration lives in Python because to
 neither autograd, nor fakes, nor arguments of type Generator.
 
 Where a list or tuple of tensors has no tensor to return, it holds one without elements: torch
-cannot return None in a list from Python.
+cannot return None in a list from Python. Whether it does follows from the arguments, never from the
+tensor: what is asked for may have no elements either. A backward's `wanted` says of each gradient,
+in the order of its results, whether it is asked for.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -32,18 +35,17 @@ FUSED_GRADIENT_INPUTS = (
     "Tensor? dz0, Tensor? dz1, Tensor? dx, Tensor x, Tensor? x0, Tensor? dmask0, Tensor? dmask1, "
     "Tensor? mu, Tensor? rsigma, Tensor? gamma0, Tensor? gamma1, Tensor? rowscale, "
     "Tensor? colscale, Tensor? x0_subset, Tensor? z_subset, float dropout_p, float epsilon, "
-    "float rowscale_const, SymInt x0_numrows, bool has_x1, bool has_residual, bool has_dbeta0, "
-    "bool has_dbeta1, bool is_rms_norm, ScalarType dtype"
+    "float rowscale_const, SymInt x0_numrows, bool is_rms_norm, ScalarType dtype, bool[] wanted"
 )
 SCHEMAS = {
     "layer_norm_functional": "(Tensor x, Tensor? weight, Tensor? bias, float eps) -> Tensor",
     "rms_norm_functional": "(Tensor x, Tensor? weight, float eps) -> Tensor",
     "layer_norm_backward_functional": (
-        "(Tensor grad_out, Tensor x, Tensor? weight, bool has_bias, float eps) "
+        "(Tensor grad_out, Tensor x, Tensor? weight, float eps, bool[] wanted) "
         "-> (Tensor, Tensor, Tensor)"
     ),
     "rms_norm_backward_functional": (
-        "(Tensor grad_out, Tensor x, Tensor? weight, float eps) -> (Tensor, Tensor)"
+        "(Tensor grad_out, Tensor x, Tensor? weight, float eps, bool[] wanted) -> (Tensor, Tensor)"
     ),
     "dropout_add_norm_functional": (
         f"({FUSED_INPUTS}) -> (Tensor z0, Tensor z1, Tensor x, Tensor dmask0, Tensor dmask1, "
@@ -54,6 +56,57 @@ SCHEMAS = {
         "Tensor dbeta0, Tensor dgamma1, Tensor dbeta1, Tensor dcolscale)"
     ),
 }
+
+
+class FusedCall(NamedTuple):
+    """The arguments of dropout_add_norm_functional, in its order."""
+
+    x0: Tensor
+    x1: MaybeTensor = None
+    residual: MaybeTensor = None
+    gamma0: MaybeTensor = None
+    beta0: MaybeTensor = None
+    gamma1: MaybeTensor = None
+    beta1: MaybeTensor = None
+    rowscale: MaybeTensor = None
+    colscale: MaybeTensor = None
+    x0_subset: MaybeTensor = None
+    z_subset: MaybeTensor = None
+    seed: MaybeTensor = None
+    dropout_p: float = 0.0
+    epsilon: float = 0.0
+    rowscale_const: float = 1.0
+    z_numrows: int = 0
+    residual_in_fp32: bool = False
+    is_rms_norm: bool = False
+
+
+class FusedGradientCall(NamedTuple):
+    """The arguments of dropout_add_norm_backward_functional, in its order."""
+
+    dz0: MaybeTensor
+    dz1: MaybeTensor
+    dx: MaybeTensor
+    x: Tensor
+    x0: MaybeTensor
+    dmask0: MaybeTensor
+    dmask1: MaybeTensor
+    mu: MaybeTensor
+    rsigma: MaybeTensor
+    gamma0: MaybeTensor
+    gamma1: MaybeTensor
+    rowscale: MaybeTensor
+    colscale: MaybeTensor
+    x0_subset: MaybeTensor
+    z_subset: MaybeTensor
+    dropout_p: float
+    epsilon: float
+    rowscale_const: float
+    x0_numrows: int
+    is_rms_norm: bool
+    dtype: torch.dtype
+    wanted: list[bool]
+
 
 # The Hub's package, argument by argument.
 HUB_SCHEMAS = {
@@ -82,14 +135,13 @@ HUB_SCHEMAS = {
 }
 
 
+def given(is_given: bool, tensor: MaybeTensor) -> MaybeTensor:
+    return tensor if is_given else None
+
+
 def absent(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Stands for a tensor that there is not."""
     return like.new_empty((0,), dtype=dtype)
-
-
-def given(tensor: Tensor) -> MaybeTensor:
-    """The tensor, or None for what `absent` made."""
-    return None if tensor.dim() == 1 and tensor.shape[0] == 0 else tensor
 
 
 def contiguous(tensor: MaybeTensor) -> MaybeTensor:
@@ -100,8 +152,8 @@ def empty_like(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
-def _empty_or_absent(wanted: bool, like: Tensor) -> Tensor:
-    return empty_like(like) if wanted else absent(like)
+def _flat(tensor: MaybeTensor) -> MaybeTensor:
+    return None if tensor is None else tensor.reshape(-1)
 
 
 def draw_seed(dropout_p: float, gen: torch.Generator | None, like: Tensor) -> MaybeTensor:
@@ -137,121 +189,98 @@ def _rms_norm(x: Tensor, weight: MaybeTensor, eps: float) -> Tensor:
     return out
 
 
-def _plain_gradients(
-    x: Tensor, weight: MaybeTensor, has_bias: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    of_bias = x.new_empty((x.shape[-1],)) if has_bias else absent(x)
-    return empty_like(x), absent(x) if weight is None else empty_like(weight), of_bias
+def _plain_gradients(x: Tensor, weight: MaybeTensor, wanted: list[bool]) -> list[Tensor]:
+    """Those of x, weight and bias, or the first of them, not computed yet."""
+    parameter = x.new_empty((x.shape[-1],)) if weight is None else weight
+    likes = (x, parameter, parameter)
+    return [
+        empty_like(like) if is_wanted else absent(like)
+        for is_wanted, like in zip(wanted, likes, strict=False)
+    ]
 
 
-def _layer_norm_backward(
-    grad_out: Tensor, x: Tensor, weight: MaybeTensor, has_bias: bool, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    grads = _plain_gradients(x, weight, has_bias)
-    grad_x, grad_weight, grad_bias = grads
-    ops.layer_norm_backward(
-        grad_x,
-        None if weight is None else grad_weight,
-        grad_bias if has_bias else None,
-        grad_out.contiguous(),
-        x.contiguous(),
-        contiguous(weight),
-        eps,
-    )
-    return grads
+def _plain_backward(op: Any) -> Callable[..., tuple[Tensor, ...]]:
+    def backward(
+        grad_out: Tensor, x: Tensor, weight: MaybeTensor, eps: float, wanted: list[bool]
+    ) -> tuple[Tensor, ...]:
+        grads = _plain_gradients(x, weight, wanted)
+        op(
+            *map(given, wanted, grads),
+            grad_out.contiguous(),
+            x.contiguous(),
+            contiguous(weight),
+            eps,
+        )
+        return tuple(grads)
+
+    return backward
 
 
-def _rms_norm_backward(
-    grad_out: Tensor, x: Tensor, weight: MaybeTensor, eps: float
-) -> tuple[Tensor, Tensor]:
-    grad_x, grad_weight, _ = _plain_gradients(x, weight, has_bias=False)
-    ops.rms_norm_backward(
-        grad_x,
-        None if weight is None else grad_weight,
-        grad_out.contiguous(),
-        x.contiguous(),
-        contiguous(weight),
-        eps,
-    )
-    return grad_x, grad_weight
+def _plain_backward_fake(
+    grad_out: Tensor, x: Tensor, weight: MaybeTensor, eps: float, wanted: list[bool]
+) -> tuple[Tensor, ...]:
+    return tuple(_plain_gradients(x, weight, wanted))
 
 
-def _setup_layer_norm(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, ctx.eps = inputs
-    ctx.has_bias = bias is not None
+def _setup_plain(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, *_, ctx.eps = inputs
     ctx.save_for_backward(x, weight)
 
 
-def _differentiate_layer_norm(ctx: Any, grad_out: Tensor) -> tuple[MaybeTensor, ...]:
-    x, weight = ctx.saved_tensors
-    grad_x, grad_weight, grad_bias = ops.layer_norm_backward_functional(
-        grad_out, x, weight, ctx.has_bias, ctx.eps
-    )
-    return (
-        grad_x,
-        None if weight is None else grad_weight,
-        grad_bias if ctx.has_bias else None,
-        None,
-    )
+def _differentiate_plain(name: str) -> Callable[..., tuple[MaybeTensor, ...]]:
+    def differentiate(ctx: Any, grad_out: Tensor) -> tuple[MaybeTensor, ...]:
+        wanted = list(ctx.needs_input_grad[:-1])
+        backward = getattr(ops, f"{name}_backward_functional")
+        grads = backward(grad_out, *ctx.saved_tensors, ctx.eps, wanted)
+        return (*map(given, wanted, grads), None)
 
-
-def _setup_rms_norm(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, ctx.eps = inputs
-    ctx.save_for_backward(x, weight)
-
-
-def _differentiate_rms_norm(ctx: Any, grad_out: Tensor) -> tuple[MaybeTensor, ...]:
-    x, weight = ctx.saved_tensors
-    grad_x, grad_weight = ops.rms_norm_backward_functional(grad_out, x, weight, ctx.eps)
-    return grad_x, None if weight is None else grad_weight, None
+    return differentiate
 
 
 # -- the fused op ----------------------------------------------------------------------------
 
 
-def _fused_results(
-    x0: Tensor,
-    x1: MaybeTensor,
-    residual: MaybeTensor,
-    gamma1: MaybeTensor,
-    rowscale: MaybeTensor,
-    colscale: MaybeTensor,
-    x0_subset: MaybeTensor,
-    z_subset: MaybeTensor,
-    dropout_p: float,
-    rowscale_const: float,
-    z_numrows: int,
-    residual_in_fp32: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """z0, z1, x, dmask0, dmask1, mu, rsigma, not computed yet. No x where it would be x0."""
-    cols = x0.shape[-1]
-    shape = x0.shape if x0_subset is None else (x0_subset.numel(), cols)
-    z_shape = shape if z_subset is None else (z_numrows, cols)
-    in_fp32 = residual_in_fp32 and x0.dtype != torch.float64
-    x_dtype = residual.dtype if residual is not None else torch.float32 if in_fp32 else x0.dtype
-    changes_x0 = any(tensor is not None for tensor in (x1, residual, rowscale, colscale, x0_subset))
-    has_x = changes_x0 or dropout_p > 0.0 or rowscale_const != 1.0 or x_dtype != x0.dtype
-    has_z1 = gamma1 is not None
-    mask = torch.uint8
-    statistics = torch.float64 if x0.dtype == torch.float64 else torch.float32
-    rows = 1
-    for size in shape[:-1]:
-        rows *= size
+def makes_x(call: FusedCall) -> bool:
+    """Whether x is another tensor than x0."""
+    changes = (call.x1, call.residual, call.rowscale, call.colscale, call.x0_subset)
     return (
-        x0.new_empty(z_shape),
-        x0.new_empty(z_shape) if has_z1 else absent(x0),
-        x0.new_empty(shape, dtype=x_dtype) if has_x else absent(x0),
-        x0.new_empty(x0.shape, dtype=mask) if dropout_p > 0.0 else absent(x0, mask),
-        x0.new_empty(shape, dtype=mask) if dropout_p > 0.0 and x1 is not None else absent(x0, mask),
-        x0.new_empty((rows,), dtype=statistics),
-        x0.new_empty((rows,), dtype=statistics),
+        any(tensor is not None for tensor in changes)
+        or call.dropout_p > 0.0
+        or call.rowscale_const != 1.0
+        or (call.residual_in_fp32 and call.x0.dtype not in (torch.float32, torch.float64))
     )
 
 
-def _check(x0: Tensor, *parameters: tuple[MaybeTensor, MaybeTensor]) -> None:
-    if x0.dim() == 0:
+def _fused_results(call: FusedCall) -> tuple[Tensor, ...]:
+    """z0, z1, x, dmask0, dmask1, mu, rsigma, not computed yet."""
+    x0 = call.x0
+    cols = x0.shape[-1]
+    shape = x0.shape if call.x0_subset is None else (call.x0_subset.numel(), cols)
+    z_shape = shape if call.z_subset is None else (call.z_numrows, cols)
+    statistics = torch.float64 if x0.dtype == torch.float64 else torch.float32
+    x_dtype = statistics if call.residual_in_fp32 else x0.dtype
+    if call.residual is not None:
+        x_dtype = call.residual.dtype
+    has_dropout = call.dropout_p > 0.0
+
+    def made(is_made: bool, shape: Any, dtype: torch.dtype) -> Tensor:
+        return x0.new_empty(shape, dtype=dtype) if is_made else absent(x0, dtype)
+
+    return (
+        x0.new_empty(z_shape),
+        made(call.gamma1 is not None, z_shape, x0.dtype),
+        made(makes_x(call), shape, x_dtype) if makes_x(call) else absent(x0),
+        made(has_dropout, x0.shape, torch.uint8),
+        made(has_dropout and call.x1 is not None, shape, torch.uint8),
+        made(True, (math.prod(shape[:-1]),), statistics),
+        made(True, (math.prod(shape[:-1]),), statistics),
+    )
+
+
+def _check(call: FusedCall) -> None:
+    if call.x0.dim() == 0:
         raise RuntimeError("layer_norm.dropout_add_norm: x0 rank: expected at least 1, got 0")
-    for i, (gamma, beta) in enumerate(parameters):
+    for i, (gamma, beta) in enumerate(((call.gamma0, call.beta0), (call.gamma1, call.beta1))):
         if gamma is None and beta is not None:
             raise RuntimeError(
                 f"layer_norm.dropout_add_norm: gamma{i} presence: expected a tensor beside "
@@ -259,343 +288,152 @@ def _check(x0: Tensor, *parameters: tuple[MaybeTensor, MaybeTensor]) -> None:
             )
 
 
-def _fused_fake(
-    x0: Tensor,
-    x1: MaybeTensor,
-    residual: MaybeTensor,
-    gamma0: MaybeTensor,
-    beta0: MaybeTensor,
-    gamma1: MaybeTensor,
-    beta1: MaybeTensor,
-    rowscale: MaybeTensor,
-    colscale: MaybeTensor,
-    x0_subset: MaybeTensor,
-    z_subset: MaybeTensor,
-    seed: MaybeTensor,
-    dropout_p: float,
-    epsilon: float,
-    rowscale_const: float,
-    z_numrows: int,
-    residual_in_fp32: bool,
-    is_rms_norm: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    _check(x0, (gamma0, beta0), (gamma1, beta1))
-    return _fused_results(
-        x0,
-        x1,
-        residual,
-        gamma1,
-        rowscale,
-        colscale,
-        x0_subset,
-        z_subset,
-        dropout_p,
-        rowscale_const,
-        z_numrows,
-        residual_in_fp32,
-    )
+def _fused_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    call = FusedCall(*arguments)
+    _check(call)
+    return _fused_results(call)
 
 
-def _fused(
-    x0: Tensor,
-    x1: MaybeTensor,
-    residual: MaybeTensor,
-    gamma0: MaybeTensor,
-    beta0: MaybeTensor,
-    gamma1: MaybeTensor,
-    beta1: MaybeTensor,
-    rowscale: MaybeTensor,
-    colscale: MaybeTensor,
-    x0_subset: MaybeTensor,
-    z_subset: MaybeTensor,
-    seed: MaybeTensor,
-    dropout_p: float,
-    epsilon: float,
-    rowscale_const: float,
-    z_numrows: int,
-    residual_in_fp32: bool,
-    is_rms_norm: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    _check(x0, (gamma0, beta0), (gamma1, beta1))
-    if not 0.0 <= dropout_p < 1.0:
+def _fused(*arguments: Any) -> tuple[Tensor, ...]:
+    call = FusedCall(*arguments)
+    _check(call)
+    if not 0.0 <= call.dropout_p < 1.0:
         raise RuntimeError(
             "layer_norm.dropout_add_norm: dropout_p value: expected a number of at least 0 and "
-            f"below 1, got {dropout_p}"
+            f"below 1, got {call.dropout_p}"
         )
-    results = _fused_results(
-        x0,
-        x1,
-        residual,
-        gamma1,
-        rowscale,
-        colscale,
-        x0_subset,
-        z_subset,
-        dropout_p,
-        rowscale_const,
-        z_numrows,
-        residual_in_fp32,
-    )
+    results = _fused_results(call)
     z0, z1, x, dmask0, dmask1, mu, rsigma = results
-    inputs = (
-        x0,
-        x1,
-        residual,
-        gamma0,
-        beta0,
-        gamma1,
-        beta1,
-        None if rowscale is None else rowscale.reshape(-1),
-        colscale,
-        None if x0_subset is None else x0_subset.reshape(-1),
-        None if z_subset is None else z_subset.reshape(-1),
-        seed,
+    has_dropout = call.dropout_p > 0.0
+    inputs = call._replace(
+        rowscale=_flat(call.rowscale),
+        x0_subset=_flat(call.x0_subset),
+        z_subset=_flat(call.z_subset),
     )
     ops.dropout_add_norm(
         z0,
-        given(z1),
-        given(x),
-        given(dmask0),
-        given(dmask1),
+        given(call.gamma1 is not None, z1),
+        given(makes_x(call), x),
+        given(has_dropout, dmask0),
+        given(has_dropout and call.x1 is not None, dmask1),
         mu,
         rsigma,
-        *(contiguous(tensor) for tensor in inputs),
-        dropout_p,
-        epsilon,
-        rowscale_const,
-        is_rms_norm,
+        *map(contiguous, inputs[:12]),
+        call.dropout_p,
+        call.epsilon,
+        call.rowscale_const,
+        call.is_rms_norm,
     )
     return results
 
 
-def _fused_gradients(
-    x: Tensor,
-    gamma0: MaybeTensor,
-    gamma1: MaybeTensor,
-    colscale: MaybeTensor,
-    x0_subset: MaybeTensor,
-    x0_numrows: int,
-    has_x1: bool,
-    has_residual: bool,
-    has_dbeta0: bool,
-    has_dbeta1: bool,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _fused_gradients(call: FusedGradientCall) -> tuple[Tensor, ...]:
+    """Those of x0, x1, residual, gamma0, beta0, gamma1, beta1, colscale, not computed yet."""
+    x, dtype = call.x, call.dtype
     cols = x.shape[-1]
-    weights = next((p for p in (gamma0, gamma1, colscale) if p is not None), None)
-    like = x.new_empty((cols,), dtype=dtype) if weights is None else weights
-    x0_shape = x.shape if x0_subset is None else (x0_numrows, cols)
-    return (
-        x.new_empty(x0_shape, dtype=dtype),
-        x.new_empty(x.shape, dtype=dtype) if has_x1 else absent(x, dtype),
-        empty_like(x) if has_residual else absent(x),
-        _empty_or_absent(gamma0 is not None, like),
-        _empty_or_absent(has_dbeta0, like),
-        _empty_or_absent(gamma1 is not None, like),
-        _empty_or_absent(has_dbeta1, like),
-        _empty_or_absent(colscale is not None, like),
+    weights = (call.gamma0, call.gamma1, call.colscale)
+    weight = next((p for p in weights if p is not None), None)
+    of_weight = ((cols,), dtype if weight is None else weight.dtype)
+    kinds = (
+        (x.shape if call.x0_subset is None else (call.x0_numrows, cols), dtype),
+        (x.shape, dtype),
+        (x.shape, x.dtype),
+        *(of_weight,) * 5,
+    )
+    return tuple(
+        x.new_empty(shape, dtype=kind) if is_wanted else absent(x, kind)
+        for is_wanted, (shape, kind) in zip(call.wanted, kinds, strict=True)
     )
 
 
-def _fused_backward_fake(
-    dz0: MaybeTensor,
-    dz1: MaybeTensor,
-    dx: MaybeTensor,
-    x: Tensor,
-    x0: MaybeTensor,
-    dmask0: MaybeTensor,
-    dmask1: MaybeTensor,
-    mu: MaybeTensor,
-    rsigma: MaybeTensor,
-    gamma0: MaybeTensor,
-    gamma1: MaybeTensor,
-    rowscale: MaybeTensor,
-    colscale: MaybeTensor,
-    x0_subset: MaybeTensor,
-    z_subset: MaybeTensor,
-    dropout_p: float,
-    epsilon: float,
-    rowscale_const: float,
-    x0_numrows: int,
-    has_x1: bool,
-    has_residual: bool,
-    has_dbeta0: bool,
-    has_dbeta1: bool,
-    is_rms_norm: bool,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _fused_gradients(
-        x,
-        gamma0,
-        gamma1,
-        colscale,
-        x0_subset,
-        x0_numrows,
-        has_x1,
-        has_residual,
-        has_dbeta0,
-        has_dbeta1,
-        dtype,
-    )
+def _fused_backward_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    return _fused_gradients(FusedGradientCall(*arguments))
 
 
-def _fused_backward(
-    dz0: MaybeTensor,
-    dz1: MaybeTensor,
-    dx: MaybeTensor,
-    x: Tensor,
-    x0: MaybeTensor,
-    dmask0: MaybeTensor,
-    dmask1: MaybeTensor,
-    mu: MaybeTensor,
-    rsigma: MaybeTensor,
-    gamma0: MaybeTensor,
-    gamma1: MaybeTensor,
-    rowscale: MaybeTensor,
-    colscale: MaybeTensor,
-    x0_subset: MaybeTensor,
-    z_subset: MaybeTensor,
-    dropout_p: float,
-    epsilon: float,
-    rowscale_const: float,
-    x0_numrows: int,
-    has_x1: bool,
-    has_residual: bool,
-    has_dbeta0: bool,
-    has_dbeta1: bool,
-    is_rms_norm: bool,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    grads = _fused_gradients(
-        x,
-        gamma0,
-        gamma1,
-        colscale,
-        x0_subset,
-        x0_numrows,
-        has_x1,
-        has_residual,
-        has_dbeta0,
-        has_dbeta1,
-        dtype,
-    )
-    dx0, dx1, dresidual, dgamma0, dbeta0, dgamma1, dbeta1, dcolscale = grads
-    has_z1 = gamma1 is not None
+def _fused_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    call = FusedGradientCall(*arguments)
+    grads = _fused_gradients(call)
+    wants_x0, wants_x1, *_, wants_colscale = call.wanted
     # What did not reach the loss has no gradient tensor; zeros, or rows of no z, stand for it.
-    z_like = dz0 if dz0 is not None else dz1
+    z_subset = call.z_subset
+    z_like = call.dz0 if call.dz0 is not None else call.dz1
     if z_like is None and z_subset is None:
-        z_like = torch.zeros_like(x, dtype=dtype)
+        z_like = torch.zeros_like(call.x, dtype=call.dtype)
     elif z_like is None:
         z_subset = torch.zeros_like(z_subset)
-        z_like = x.new_empty((0, x.shape[-1]), dtype=dtype)
-    first = torch.zeros_like(z_like) if dz0 is None else dz0
-    second = dz1 if dz1 is not None else torch.zeros_like(z_like) if has_z1 else None
-    inputs = (
-        first,
-        second,
-        dx,
-        x,
-        x0 if colscale is not None else None,
-        dmask0,
-        dmask1,
-        mu,
-        rsigma,
-        gamma0,
-        gamma1,
-        None if rowscale is None else rowscale.reshape(-1),
-        colscale,
-        None if x0_subset is None else x0_subset.reshape(-1),
-        None if z_subset is None else z_subset.reshape(-1),
+        z_like = call.x.new_empty((0, call.x.shape[-1]), dtype=call.dtype)
+    second = call.dz1
+    if second is None and call.gamma1 is not None:
+        second = torch.zeros_like(z_like)
+    reads_x0_rows = wants_x0 or wants_colscale or call.dmask0 is not None
+    inputs = call._replace(
+        dz0=torch.zeros_like(z_like) if call.dz0 is None else call.dz0,
+        dz1=second,
+        x0=given(wants_colscale, call.x0),
+        dmask1=given(wants_x1, call.dmask1),
+        rowscale=_flat(call.rowscale),
+        x0_subset=_flat(given(reads_x0_rows, call.x0_subset)),
+        z_subset=_flat(z_subset),
     )
     ops.dropout_add_norm_backward(
-        dx0,
-        dx1 if has_x1 else None,
-        dresidual if has_residual else None,
-        dgamma0 if gamma0 is not None else None,
-        dbeta0 if has_dbeta0 else None,
-        dgamma1 if gamma1 is not None else None,
-        dbeta1 if has_dbeta1 else None,
-        dcolscale if colscale is not None else None,
-        *(contiguous(tensor) for tensor in inputs),
-        dropout_p,
-        epsilon,
-        rowscale_const,
-        is_rms_norm,
+        *map(given, call.wanted, grads),
+        *map(contiguous, inputs[:15]),
+        call.dropout_p,
+        call.epsilon,
+        call.rowscale_const,
+        call.is_rms_norm,
     )
     return grads
 
 
 def _setup_fused(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x0, x1, residual, gamma0, beta0, gamma1, beta1, rowscale, colscale = inputs[:9]
-    x0_subset, z_subset, _, ctx.dropout_p, ctx.epsilon, ctx.rowscale_const = inputs[9:15]
-    ctx.is_rms_norm = inputs[17]
+    call = FusedCall(*inputs)
     _, _, x, dmask0, dmask1, mu, rsigma = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(dmask0, dmask1, mu, rsigma)
-    ctx.asks_rowscale = rowscale is not None and rowscale.requires_grad
-    ctx.has_x = given(x) is not None
-    ctx.has = [tensor is not None for tensor in (x1, residual, beta0, beta1)]
-    ctx.x0_numrows = x0.shape[:-1].numel() if x0_subset is not None else 0
-    ctx.dtype = x0.dtype
-    needs_x0 = colscale is not None or not ctx.has_x
+    ctx.numbers = (
+        call.dropout_p,
+        call.epsilon,
+        call.rowscale_const,
+        call.x0.shape[:-1].numel() if call.x0_subset is not None else 0,
+        call.is_rms_norm,
+        call.x0.dtype,
+    )
+    has_dropout = call.dropout_p > 0.0
     ctx.save_for_backward(
-        x if ctx.has_x else None,
-        x0 if needs_x0 else None,
-        given(dmask0),
-        given(dmask1),
+        x if makes_x(call) else call.x0,
+        given(call.colscale is not None, call.x0),
+        given(has_dropout, dmask0),
+        given(has_dropout and call.x1 is not None, dmask1),
         mu,
         rsigma,
-        gamma0,
-        gamma1,
-        rowscale,
-        colscale,
-        x0_subset,
-        z_subset,
+        call.gamma0,
+        call.gamma1,
+        call.rowscale,
+        call.colscale,
+        call.x0_subset,
+        call.z_subset,
     )
 
 
 def _differentiate_fused(ctx: Any, *output_grads: MaybeTensor) -> tuple[MaybeTensor, ...]:
-    if ctx.asks_rowscale:
+    needs = ctx.needs_input_grad
+    if needs[7]:
         raise RuntimeError(
             "layer_norm.dropout_add_norm: rowscale gradient: expected a rowscale that requires "
             "none, got one that does"
         )
-    dz0, dz1, dx = output_grads[:3]
-    x, x0, *saved = ctx.saved_tensors
-    gamma0, gamma1, colscale = saved[4], saved[5], saved[7]
-    has_x1, has_residual, has_beta0, has_beta1 = ctx.has
-    dx0, dx1, dresidual, dgamma0, dbeta0, dgamma1, dbeta1, dcolscale = (
-        ops.dropout_add_norm_backward_functional(
-            dz0,
-            dz1,
-            dx,
-            x if ctx.has_x else x0,
-            x0,
-            *saved,
-            ctx.dropout_p,
-            ctx.epsilon,
-            ctx.rowscale_const,
-            ctx.x0_numrows,
-            has_x1,
-            has_residual,
-            has_beta0,
-            has_beta1,
-            ctx.is_rms_norm,
-            ctx.dtype,
+    wanted = [*needs[:7], needs[8]]
+    grads = list(
+        map(
+            given,
+            wanted,
+            ops.dropout_add_norm_backward_functional(
+                *output_grads[:3], *ctx.saved_tensors, *ctx.numbers, wanted
+            ),
         )
     )
-    grads = (
-        dx0,
-        dx1 if has_x1 else None,
-        dresidual if has_residual else None,
-        dgamma0 if gamma0 is not None else None,
-        dbeta0 if has_beta0 else None,
-        dgamma1 if gamma1 is not None else None,
-        dbeta1 if has_beta1 else None,
-        None,
-        dcolscale if colscale is not None else None,
-    )
-    return grads + (None,) * 9
+    return (*grads[:7], None, grads[7], *(None,) * 9)
 
 
 # -- the ops of the Hub's package --------------------------------------------------------------
@@ -617,26 +455,23 @@ def _hub_fwd(
     residual_in_fp32: bool,
     is_rms_norm: bool,
 ) -> list[Tensor]:
-    z, _, x, dmask, _, mu, rsigma = ops.dropout_add_norm_functional(
+    call = FusedCall(
         input,
-        None,
-        None,
-        gamma,
-        beta,
-        None,
-        None,
-        rowscale,
-        colscale,
-        x0_subset,
-        z_subset,
-        draw_seed(dropout_p, gen, input),
-        dropout_p,
-        epsilon,
-        rowscale_const,
-        z_numrows,
-        residual_in_fp32,
-        is_rms_norm,
+        gamma0=gamma,
+        beta0=beta,
+        rowscale=rowscale,
+        colscale=colscale,
+        x0_subset=x0_subset,
+        z_subset=z_subset,
+        seed=draw_seed(dropout_p, gen, input),
+        dropout_p=dropout_p,
+        epsilon=epsilon,
+        rowscale_const=rowscale_const,
+        z_numrows=z_numrows,
+        residual_in_fp32=residual_in_fp32,
+        is_rms_norm=is_rms_norm,
     )
+    z, _, x, dmask, _, mu, rsigma = ops.dropout_add_norm_functional(*call)
     return [z, x, dmask, mu, rsigma]
 
 
@@ -659,42 +494,22 @@ def _hub_bwd(
     has_residual: bool,
     is_rms_norm: bool,
 ) -> list[Tensor]:
-    if colscale is not None and x0 is None:
+    has_colscale = colscale is not None
+    if has_colscale and x0 is None:
         raise RuntimeError(
             "layer_norm.dropout_add_ln_bwd: x0 presence: expected a tensor beside colscale, "
             "got none"
         )
     dx0, _, dresidual, dgamma, dbeta, _, _, dcolscale = ops.dropout_add_norm_backward_functional(
-        dz,
-        None,
-        dx,
-        x,
-        x0,
-        dmask,
-        None,
-        mu,
-        rsigma,
-        gamma,
-        None,
-        rowscale,
-        colscale,
-        x0_subset,
-        z_subset,
-        dropout_p,
-        0.0,
-        rowscale_const,
-        x0_numrows,
-        False,
-        has_residual,
-        True,
-        False,
-        is_rms_norm,
-        dz.dtype,
+        *(dz, None, dx, x, x0, dmask, None, mu, rsigma, gamma, None),
+        *(rowscale, colscale, x0_subset, z_subset),
+        *(dropout_p, 0.0, rowscale_const, x0_numrows, is_rms_norm, dz.dtype),
+        [True, False, has_residual, True, True, False, False, has_colscale],
     )
     # The sums over parts of the rows stay inside the kernels.
     part = gamma.new_empty((0, gamma.shape[0]), dtype=torch.float32)
     results = [dx0, dresidual, dgamma, dbeta, part, part.clone()]
-    return results if colscale is None else [*results, dcolscale, part.clone()]
+    return [*results, dcolscale, part.clone()] if has_colscale else results
 
 
 def _hub_parallel_fwd(
@@ -711,28 +526,15 @@ def _hub_parallel_fwd(
     residual_in_fp32: bool,
     is_rms_norm: bool,
 ) -> list[Tensor]:
-    return list(
-        ops.dropout_add_norm_functional(
-            input,
-            x1,
-            residual,
-            gamma0,
-            beta0,
-            gamma1,
-            beta1,
-            None,
-            None,
-            None,
-            None,
-            draw_seed(dropout_p, gen, input),
-            dropout_p,
-            epsilon,
-            1.0,
-            0,
-            residual_in_fp32,
-            is_rms_norm,
-        )
+    call = FusedCall(
+        *(input, x1, residual, gamma0, beta0, gamma1, beta1),
+        seed=draw_seed(dropout_p, gen, input),
+        dropout_p=dropout_p,
+        epsilon=epsilon,
+        residual_in_fp32=residual_in_fp32,
+        is_rms_norm=is_rms_norm,
     )
+    return list(ops.dropout_add_norm_functional(*call))
 
 
 def _hub_parallel_bwd(
@@ -751,40 +553,20 @@ def _hub_parallel_bwd(
     has_residual: bool,
     is_rms_norm: bool,
 ) -> list[Tensor]:
-    if dz1 is not None and gamma1 is None:
+    has_z1 = gamma1 is not None
+    if dz1 is not None and not has_z1:
         raise RuntimeError(
             "layer_norm.dropout_add_ln_parallel_residual_bwd: gamma1 presence: expected a tensor "
             "beside dz1, got none"
         )
     grads = ops.dropout_add_norm_backward_functional(
-        dz0,
-        dz1,
-        dx,
-        x,
-        None,
-        dmask0,
-        dmask1,
-        mu,
-        rsigma,
-        gamma0,
-        gamma1,
-        None,
-        None,
-        None,
-        None,
-        dropout_p,
-        0.0,
-        1.0,
-        0,
-        has_x1,
-        has_residual,
-        True,
-        gamma1 is not None,
-        is_rms_norm,
-        dz0.dtype,
+        *(dz0, dz1, dx, x, None, dmask0, dmask1, mu, rsigma, gamma0, gamma1),
+        *(None, None, None, None),
+        *(dropout_p, 0.0, 1.0, 0, is_rms_norm, dz0.dtype),
+        [True, has_x1, has_residual, True, True, has_z1, has_z1, False],
     )
     part = gamma0.new_empty((0, gamma0.shape[0]), dtype=torch.float32)
-    parts1 = [absent(part), absent(part)] if gamma1 is None else [part.clone(), part.clone()]
+    parts1 = [part.clone(), part.clone()] if has_z1 else [absent(part), absent(part)]
     return [*grads[:7], part, part.clone(), *parts1]
 
 
@@ -796,40 +578,25 @@ def register() -> None:
         return
     library = torch.library.Library(add_op_namespace_prefix("").removesuffix("::"), "FRAGMENT")
     rows: dict[str, tuple[Callable[..., Any], ...]] = {
-        "layer_norm_functional": (
-            _layer_norm,
-            lambda x, *_: empty_like(x),
-            _differentiate_layer_norm,
-            _setup_layer_norm,
-        ),
-        "rms_norm_functional": (
-            _rms_norm,
-            lambda x, *_: empty_like(x),
-            _differentiate_rms_norm,
-            _setup_rms_norm,
-        ),
-        "layer_norm_backward_functional": (
-            _layer_norm_backward,
-            lambda _, x, weight, has_bias, __: _plain_gradients(x, weight, has_bias),
-            _refuse("layer_norm"),
-        ),
-        "rms_norm_backward_functional": (
-            _rms_norm_backward,
-            lambda _, x, weight, __: _plain_gradients(x, weight, has_bias=False)[:2],
-            _refuse("rms_norm"),
-        ),
-        "dropout_add_norm_functional": (
-            _fused,
-            _fused_fake,
-            _differentiate_fused,
-            _setup_fused,
-        ),
+        "dropout_add_norm_functional": (_fused, _fused_fake, _differentiate_fused, _setup_fused),
         "dropout_add_norm_backward_functional": (
             _fused_backward,
             _fused_backward_fake,
             _refuse("dropout_add_norm"),
         ),
     }
+    for name, implementation in (("layer_norm", _layer_norm), ("rms_norm", _rms_norm)):
+        rows[f"{name}_backward_functional"] = (
+            _plain_backward(getattr(ops, f"{name}_backward")),
+            _plain_backward_fake,
+            _refuse(name),
+        )
+        rows[f"{name}_functional"] = (
+            implementation,
+            lambda x, *_: empty_like(x),
+            _differentiate_plain(name),
+            _setup_plain,
+        )
     for name, (implementation, shape_only, derivative, *setup) in rows.items():
         library.define(name + SCHEMAS[name])
         full_name = add_op_namespace_prefix(name)

@@ -15,7 +15,7 @@ one, on the tensors' device: the same seed keeps the same elements on every devi
 
 import torch
 
-from ._autograd import draw_seed, given, register
+from ._autograd import FusedCall, draw_seed, makes_x, register
 from ._ops import ops
 
 register()
@@ -24,8 +24,14 @@ Tensor = torch.Tensor
 MaybeTensor = torch.Tensor | None
 
 
-def _mask(mask: Tensor, like: Tensor) -> Tensor:
-    return torch.ones_like(like, dtype=torch.uint8) if given(mask) is None else mask
+def _outputs(
+    call: FusedCall, results: tuple[Tensor, ...], prenorm: bool, masks: tuple[Tensor, ...]
+) -> list[Tensor]:
+    """What is returned behind z: x where `prenorm` is set, and masks; without dropout of ones."""
+    given = [results[2] if makes_x(call) else call.x0] if prenorm else []
+    if call.dropout_p > 0.0:
+        return [*given, *masks]
+    return [*given, *(torch.ones_like(call.x0, dtype=torch.uint8) for _ in masks)]
 
 
 def _single(
@@ -48,33 +54,31 @@ def _single(
     generator: torch.Generator | None,
 ) -> Tensor | tuple[Tensor, ...]:
     has_subsets = x0_subset is not None or out_subset is not None
-    rows = x0.reshape(-1, x0.shape[-1]) if has_subsets else x0
-    z, _, x, dmask, _, _, _ = ops.dropout_add_norm_functional(
-        rows,
-        None,
-        residual.reshape(-1, x0.shape[-1]) if has_subsets and residual is not None else residual,
-        weight,
-        bias,
-        None,
-        None,
-        rowscale,
-        layerscale,
-        x0_subset,
-        out_subset,
-        draw_seed(dropout_p, generator, x0),
-        dropout_p,
-        epsilon,
-        rowscale_const,
-        out_numrows,
-        residual_in_fp32,
-        is_rms_norm,
+    call = FusedCall(
+        x0.reshape(-1, x0.shape[-1]) if has_subsets else x0,
+        residual=(
+            residual.reshape(-1, x0.shape[-1]) if has_subsets and residual is not None else residual
+        ),
+        gamma0=weight,
+        beta0=bias,
+        rowscale=rowscale,
+        colscale=layerscale,
+        x0_subset=x0_subset,
+        z_subset=out_subset,
+        seed=draw_seed(dropout_p, generator, x0),
+        dropout_p=dropout_p,
+        epsilon=epsilon,
+        rowscale_const=rowscale_const,
+        z_numrows=out_numrows,
+        residual_in_fp32=residual_in_fp32,
+        is_rms_norm=is_rms_norm,
     )
-    results = [z]
-    if prenorm:
-        results.append(x0 if given(x) is None else x)
+    results = ops.dropout_add_norm_functional(*call)
+    masks = (results[3],) if return_dropout_mask else ()
+    more = _outputs(call, results, prenorm, masks)
     if return_dropout_mask:
-        results.append(_mask(dmask, rows).view(x0.shape))
-    return results[0] if len(results) == 1 else tuple(results)
+        more[-1] = more[-1].view(x0.shape)
+    return (results[0], *more) if more else results[0]
 
 
 def _parallel(
@@ -93,7 +97,7 @@ def _parallel(
     return_dropout_mask: bool,
     generator: torch.Generator | None,
 ) -> tuple[MaybeTensor, ...]:
-    z0, z1, x, dmask0, dmask1, _, _ = ops.dropout_add_norm_functional(
+    call = FusedCall(
         x0,
         x1,
         residual,
@@ -101,24 +105,17 @@ def _parallel(
         bias0,
         weight1,
         bias1,
-        None,
-        None,
-        None,
-        None,
-        draw_seed(dropout_p, generator, x0),
-        dropout_p,
-        epsilon,
-        1.0,
-        0,
-        residual_in_fp32,
-        is_rms_norm,
+        seed=draw_seed(dropout_p, generator, x0),
+        dropout_p=dropout_p,
+        epsilon=epsilon,
+        residual_in_fp32=residual_in_fp32,
+        is_rms_norm=is_rms_norm,
     )
-    results: list[MaybeTensor] = [z0, z1 if weight1 is not None else None]
-    if prenorm:
-        results.append(x0 if given(x) is None else x)
-    if return_dropout_mask:
-        results += [_mask(dmask0, x0), _mask(dmask1, x0)]
-    return tuple(results)
+    results = ops.dropout_add_norm_functional(*call)
+    mask1 = results[4] if x1 is not None else torch.ones_like(x0, dtype=torch.uint8)
+    masks = (results[3], mask1) if return_dropout_mask else ()
+    more = _outputs(call, results, prenorm, masks)
+    return (results[0], results[1] if weight1 is not None else None, *more)
 
 
 def dropout_add_layer_norm(

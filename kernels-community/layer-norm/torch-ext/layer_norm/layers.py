@@ -24,21 +24,6 @@ def _needs_graph(*tensors: torch.Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def _mixed(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    eps: float,
-    is_rms_norm: bool,
-) -> torch.Tensor:
-    """The norm with weights of another dtype than `x`."""
-    nothing = (None,) * 2
-    return ops.dropout_add_norm_functional(
-        x, *nothing, weight, bias, *nothing, *nothing, *nothing, None, 0.0, eps, 1.0, 0, False,
-        is_rms_norm,
-    )[0]  # fmt: skip
-
-
 def layer_norm(
     x: torch.Tensor,
     weight: torch.Tensor | None = None,
@@ -49,8 +34,6 @@ def layer_norm(
 
     `weight` and `bias` `[d]` or None, of x's dtype; beside 16-bit x also float32.
     """
-    if weight is not None and weight.dtype != x.dtype:
-        return _mixed(x, weight, bias, eps, is_rms_norm=False)
     if _needs_graph(x, weight, bias):
         return ops.layer_norm_functional(x, weight, bias, eps)
     out = empty_like(x)
@@ -65,8 +48,6 @@ def rms_norm(
 
     `weight` `[d]` or None, of x's dtype; beside 16-bit x also float32.
     """
-    if weight is not None and weight.dtype != x.dtype:
-        return _mixed(x, weight, None, eps, is_rms_norm=True)
     if _needs_graph(x, weight):
         return ops.rms_norm_functional(x, weight, eps)
     out = empty_like(x)
