@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write what a committed CPU run measured into the CARD.md of every package that has room for it.
 
-card_tables.py benchmarks/results/NAME.json
-
+`benchmarks/cpu/run --record NAME` measures, keeps the results with the sources and fills the cards.
 A card has room between a line `<!-- measured: PATH -->`, which names the results it was made from,
 and a line `<!-- measured: end -->`; tests/kernels/test_cards.py holds the two together.
 """
@@ -10,7 +9,7 @@ and a line `<!-- measured: end -->`; tests/kernels/test_cards.py holds the two t
 from __future__ import annotations
 
 import re
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from families.floors import CPU_LARGE, ratio
 from protocol.machine import ROOT
 from protocol.rows import COMPILED, COMPOSED, FUSED, OURS, Result, Row, read_result
 
+RESULTS = ROOT / "benchmarks" / "results"
 ROOM = re.compile(r"<!-- measured: (?P<source>\S+) -->\n(?P<table>.*?)<!-- measured: end -->", re.S)
 
 
@@ -40,7 +40,7 @@ def table(result: Result, ops: tuple[str, ...]) -> str:
     machine = result.machine
     problems = list(large_problems(result, ops))
     if not problems:
-        return "\nThe run that is committed with the sources did not measure this package.\n\n"
+        raise ValueError(f"results for a card: expected large rows of {', '.join(ops)}, got none")
     lines = [
         "",
         f"Measured at commit {machine['commit'][:10]} on {machine['processor']}, "
@@ -76,13 +76,12 @@ def filled(card: str, source: str, ops: tuple[str, ...]) -> str:
     return ROOM.sub(lambda _: f"{text}<!-- measured: end -->", card)
 
 
-def main() -> None:
-    """Fill every card from one results file."""
-    source = str(Path(sys.argv[1]).resolve().relative_to(ROOT))
+def record(folder: Path, name: str) -> None:
+    """Keep the results in `folder` with the sources as `name`, and fill every card from them."""
+    for file in ("results.json", "results.md", "roofline.svg"):
+        if (folder / file).is_file():
+            shutil.copyfile(folder / file, RESULTS / f"{name}{Path(file).suffix}")
+    source = str((RESULTS / f"{name}.json").relative_to(ROOT))
     for card, ops in cards():
         card.write_text(filled(card.read_text(), source, ops))
-        print(card.relative_to(ROOT))
-
-
-if __name__ == "__main__":
-    main()
+        print(f"filled {card.relative_to(ROOT)} from {source}")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import card_tables
 import families
 from families import floors as bounds
 from families.family import Scope
@@ -147,7 +148,12 @@ def main() -> int:
     parser = report.flags("The CPU packages against torch.")
     parser.add_argument("--threads", type=int, nargs="+", help="default: 1, 2, 4, ... all cores")
     parser.add_argument("--isa", nargs="+", choices=levels(), help="default: all of this CPU")
+    parser.add_argument(
+        "--record", metavar="NAME", help="keep as benchmarks/results/NAME.*, fill the cards from it"
+    )
     arguments = parser.parse_args()
+    if arguments.record and (arguments.op or arguments.quick):
+        parser.error("--record: expected a full run, got --op or --quick")
     arguments.output = arguments.output or machine.ROOT / "build" / "benchmark-cpu"
     cores = sorted(os.sched_getaffinity(0))
     threads = arguments.threads or [
@@ -180,7 +186,10 @@ def main() -> int:
         else f"at least {2 * machine.last_level_cache() >> 20} MiB for what moves 16 MiB or more"
     )
     result.machine["load_average_after"] = os.getloadavg()[0]
-    return report.finish(arguments, result, floors(result, len(cores)), METHOD)
+    status = report.finish(arguments, result, floors(result, len(cores)), METHOD)
+    if arguments.record:
+        card_tables.record(arguments.output, arguments.record)
+    return status
 
 
 if __name__ == "__main__":

@@ -213,6 +213,8 @@ def candidates(
         calls[COMPOSED] = "torch has no formula for it"
     if not scope.references:
         calls[FUSED] = "timed with the best instruction set"
+    elif problem.op in family.compute_bound and not scope.best:
+        calls[FUSED] = "timed on all threads: these rows show how ours scales"
     else:
         calls[FUSED] = [fused(one) for one in sets] if fused else "torch has no such op"
     is_compiled = problem.op in family.headline and problem.dtype == torch.bfloat16

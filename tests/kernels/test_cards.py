@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import card_tables
+from protocol.rows import Result
 
 CARDS = [pytest.param(card, ops, id=card.parent.name) for card, ops in card_tables.cards()]
 
@@ -18,9 +19,37 @@ def test_a_card_holds_the_table_of_the_results_that_it_names(
     card: Path, ops: tuple[str, ...]
 ) -> None:
     text = card.read_text()
-    source = card_tables.ROOM.search(text)["source"]  # type: ignore[index]
-    # benchmarks/card_tables.py writes it.
-    assert card_tables.filled(text, source, ops) == text
+    room = card_tables.ROOM.search(text)
+    assert room is not None
+    # benchmarks/cpu/run --record writes it.
+    assert card_tables.filled(text, room["source"], ops) == text
+    rows = [line for line in room["table"].splitlines() if line.startswith("| `")]
+    assert {line.split("`")[1] for line in rows} == set(ops)
+
+
+def test_a_run_that_did_not_measure_a_package_fills_no_card() -> None:
+    run = Result({"isa": ["avx512"], "threads": [1, 2]}, {}, [])
+    with pytest.raises(ValueError, match="expected large rows of relu, got none"):
+        card_tables.table(run, ("relu",))
+
+
+def test_a_recorded_run_is_kept_and_fills_every_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (card, ops), *_ = card_tables.cards()
+    source = card_tables.ROOM.search(card.read_text())["source"]  # type: ignore[index]
+    run, root = tmp_path / "run", tmp_path / "root"
+    copy = root / "CARD.md"
+    for folder in (run, root / "results"):
+        folder.mkdir(parents=True)
+    (run / "results.json").write_text((card_tables.ROOT / source).read_text())
+    copy.write_text("<!-- measured: old.json -->\nstale\n<!-- measured: end -->\n")
+    monkeypatch.setattr(card_tables, "ROOT", root)
+    monkeypatch.setattr(card_tables, "RESULTS", root / "results")
+    monkeypatch.setattr(card_tables, "cards", lambda: iter([(copy, ops)]))
+    card_tables.record(run, "new.run")
+    assert copy.read_text().startswith("<!-- measured: results/new.run.json -->")
+    assert f"| `{ops[0]}` |" in copy.read_text()
 
 
 def test_the_packages_of_elementwise_ops_have_a_table() -> None:
