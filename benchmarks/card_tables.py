@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import families
 from families.floors import CPU_LARGE, ratio
@@ -47,6 +48,7 @@ def table(result: Result, ops: tuple[str, ...]) -> str:
         f"{machine['isa'][0]}, {max(machine['threads'])} threads, torch {machine['torch']}: rows "
         "of 1536 elements, more than 64 MiB moved.",
         "A copy is torch's, timed between the same calls; `x` is another way's time over ours.",
+        *_other_work(machine),
         "",
         "| op | dtype | GB/s | % of a copy | x composed | x torch.compile | x torch's own op |",
         "|---|---|---|---|---|---|---|",
@@ -59,6 +61,13 @@ def table(result: Result, ops: tuple[str, ...]) -> str:
             f"| `{ours.op}` | {ours.dtype} | {ours.gbps:.1f} | {ours.pct_copy:.0f} | {shown} |"
         )
     return "\n".join(lines) + "\n\n"
+
+
+def _other_work(machine: dict[str, Any]) -> list[str]:
+    load = machine["load_average"]
+    if load <= max(machine["threads"]):
+        return []
+    return [f"Other work ran beside it (load average {load:.0f}): the figures are rough."]
 
 
 def cards() -> Iterator[tuple[Path, tuple[str, ...]]]:

@@ -2,6 +2,7 @@
 """The cards say what the committed runs measured."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import card_tables
-from protocol.rows import Result
+from protocol.rows import Result, Row
 
 CARDS = [pytest.param(card, ops, id=card.parent.name) for card, ops in card_tables.cards()]
 
@@ -32,6 +33,20 @@ def test_a_run_that_did_not_measure_a_package_fills_no_card() -> None:
     run = Result({"isa": ["avx512"], "threads": [1, 2]}, {}, [])
     with pytest.raises(ValueError, match="expected large rows of relu, got none"):
         card_tables.table(run, ("relu",))
+
+
+def test_a_card_says_that_other_work_ran_beside_the_run() -> None:
+    row = Row("relu", "float32", (8192, 1536), "ours", {"isa": "avx512", "threads": 2})
+    row = replace(row, us_median=1e4, bytes=1 << 27, copy_gbps=20.0)
+    facts = {"isa": ["avx512"], "threads": [1, 2], "commit": "c" * 40, "processor": "any"}
+    busy, quiet = (
+        card_tables.table(
+            Result({**facts, "torch": "2.11", "load_average": load}, {}, [row]), ("relu",)
+        )
+        for load in (7.2, 0.4)
+    )
+    assert "Other work ran beside it (load average 7): the figures are rough." in busy
+    assert "Other work" not in quiet
 
 
 def test_a_recorded_run_is_kept_and_fills_every_card(
