@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Python of the README, and of every package's page with the peer's client and ours in its place."""
+"""Python of the README, and of every package's page with the peer's client and with ours."""
 
 import functools
 import importlib
