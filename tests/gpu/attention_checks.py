@@ -81,6 +81,32 @@ def attention(context: Context) -> None:
             _on_host(rule, out[None, own_q], lse[None, :, own_q], *tensors)
 
 
+def attention_paths(context: Context) -> None:
+    """Prefill twice: as compute capability 9.0 takes it, and with the one argument (entries of the
+    cache by name) that keeps a call to the sm_80 kernels.
+    """
+    package = context.package("flash-attn2")
+    lengths = (64, 113, 203) if context.is_quick else (64, 113, 203, 1023, 2048)
+    heads_of = (*HEADS, (7, 1))
+    cases = grid.pairwise((40, 64, 96, 128), lengths, lengths, heads_of, RULES, (BF16, FP16))
+    for dim, rows, keys, (heads, heads_k), name, dtype in cases[:: 4 if context.is_quick else 1]:
+        rule = _rule(name, heads)
+        q = _randn(context, dtype, 2, rows, heads, dim)
+        k, v = (_randn(context, dtype, 2, keys, heads_k, dim) for _ in range(2))
+        flags = _flags(rule, context.device) | {"num_splits": 1, "return_softmax_lse": True}
+        entries = torch.arange(2, dtype=torch.int32, device=context.device)
+        sums = []
+        for named in (None, entries):
+            out, lse, *_ = package.flash_attn_with_kvcache(
+                q, k, v, cache_seqlens=keys, cache_batch_idx=named, **flags
+            )
+            _on_host(rule, out, lse, q, k, v)
+            sums.append(lse)
+        # The kernels add up in different orders: equal bits would be those of one kernel.
+        if context.device == "cuda" and torch.cuda.get_device_capability() == (9, 0) and keys > 64:
+            assert not torch.equal(*sums)
+
+
 def attention_cache(context: Context) -> None:
     """Decode steps and short prompts over dense and paged caches, for every number of splits."""
     package = context.package("flash-attn2")
@@ -205,7 +231,13 @@ def attention_sinks(context: Context) -> None:
 FAMILY = Family(
     packages=("flash-attn2", "vllm-flash-attn3"),
     ops=("attention_forward", "append_kv"),
-    checks=(attention, attention_cache, attention_repeats, attention_capture, attention_sinks),
-    on_any_device=(attention, attention_cache, attention_repeats, attention_sinks),
-    sanitized=(attention, attention_cache),
+    checks=(
+        *(attention, attention_paths, attention_cache, attention_repeats),
+        *(attention_capture, attention_sinks),
+    ),
+    on_any_device=(
+        *(attention, attention_paths, attention_cache, attention_repeats),
+        attention_sinks,
+    ),
+    sanitized=(attention, attention_paths, attention_cache),
 )

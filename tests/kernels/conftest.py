@@ -9,6 +9,7 @@ import kernels
 import pytest
 import sass
 import torch
+from flash_attention_emulator import CUDA_INCLUDE, Emulator
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +45,12 @@ def seeded_on_one_thread() -> None:
     """Reproducible inputs; the tests that are about threads ask for more."""
     torch.manual_seed(20)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
+    """The CUDA forward of flash-attention on emulated instructions, compiled once a run."""
+    if not (CUDA_INCLUDE / "cuda_bf16.h").is_file():
+        pytest.skip("the CUDA headers are absent")
+    own = tmp_path_factory.getbasetemp()
+    return Emulator(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CUDA forward of flash-attention on the host: the kernel's own source, plan and combine step,
+// The CUDA forward of flash-attention on the host: the kernels' own source, plan and combine step,
 // with emulated instructions.
 #include "warp_emulator.h"
+#include "warpgroup_emulator.h"
 
 #include <algorithm>
 #include <type_traits>
@@ -10,6 +11,8 @@
 #include "flash_attention_cuda/combine.cuh"
 #include "flash_attention_cuda/forward_kernels.h"
 #include "flash_attention_cuda/sm80_forward.cuh"
+#include "flash_attention_cuda/sm90_forward.cuh"
+#include "flash_attention_cuda/sm90_plan.h"
 
 namespace cuda = kernelhub::flash_attention::cuda;
 namespace emulation = kernelhub::emulation;
@@ -30,17 +33,52 @@ void run_tiles(const cuda::ForwardCall& call, std::uint32_t seed) {
 }
 
 template <class T, int kDim>
-std::int64_t run_dim(const Params& params, std::int64_t processors, std::uint32_t seed) {
+void run_warpgroups(const cuda::ForwardCall& call, std::int64_t processors, std::uint32_t seed) {
+  using Tile = typename cuda::WarpgroupTileFor<kDim>::Tile;
+  using Kernel = cuda::WarpgroupForward<T, Tile, emulation::EmulatedSm90Instructions>;
+  const cuda::Sm90Call<cuda::BoxedTensor> one{call, cuda::boxed_q(call),
+                                              cuda::boxed_k(call, Tile::kKeys),
+                                              cuda::boxed_v(call, Tile::kKeys)};
+  emulation::WarpgroupBlock block(Tile::kThreads, cuda::kWarpgroupSharedBytes<Tile>, seed);
+  const std::int64_t blocks = std::min(cuda::block_works(call), processors);
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    block.run([&](unsigned char* shared) { Kernel(one, shared).run(b, blocks); });
+  }
+}
+
+template <class T>
+void run_sm90(const cuda::ForwardCall& call, std::int64_t processors, std::uint32_t seed) {
+  if (cuda::sm90_dim(call.params.head_dim, call.params.head_dim_v) == 64) {
+    run_warpgroups<T, 64>(call, processors, seed);
+  } else {
+    run_warpgroups<T, 128>(call, processors, seed);
+  }
+}
+
+template <int kDim>
+cuda::Forward planned(const Params& params, const cuda::Device& device) {
   using Wide = typename cuda::TilesFor<kDim>::Wide;
   using Narrow = typename cuda::TilesFor<kDim>::Narrow;
+  // Both tiles of the sm_90a kernel look alike from here.
+  const cuda::ForwardKernel sm90{{0, cuda::WarpgroupTileFor<64>::Tile::kKeys, 1}, nullptr};
+  const bool has_sm90 = cuda::sm90_dim(params.head_dim, params.head_dim_v) != 0;
   const cuda::ForwardKernels kernels{{cuda::tile_shape<Wide>(), nullptr},
                                      {cuda::tile_shape<Narrow>(), nullptr}};
-  const cuda::Forward forward = cuda::planned_launches(kernels, params, processors);
+  return cuda::planned_launches(kernels, has_sm90 ? &sm90 : nullptr, params, device);
+}
+
+template <class T, int kDim>
+std::int64_t run_dim(const Params& params, const cuda::Device& device, std::uint32_t seed) {
+  using Wide = typename cuda::TilesFor<kDim>::Wide;
+  using Narrow = typename cuda::TilesFor<kDim>::Narrow;
+  const cuda::Forward forward = planned<kDim>(params, device);
   std::vector<float> workspace(static_cast<std::size_t>(cuda::workspace_bytes(forward)) / 4, NAN);
   for (int i = 0; i < forward.count; ++i) {
     const cuda::ForwardCall call = cuda::with_workspace(forward.launches[i].call, workspace.data());
-    if (forward.launches[i].kernel == &kernels.narrow) {
+    if (forward.launches[i].kernel.tile.rows == Narrow::kRows) {
       run_tiles<T, Narrow>(call, seed);
+    } else if (forward.why_not_sm90 == nullptr) {
+      run_sm90<T>(call, device.processors, seed);
     } else {
       run_tiles<T, Wide>(call, seed);
     }
@@ -54,31 +92,38 @@ std::int64_t run_dim(const Params& params, std::int64_t processors, std::uint32_
 }
 
 template <class T>
-std::int64_t run(const Params& params, std::int64_t processors, std::uint32_t seed) {
+std::int64_t run(const Params& params, const cuda::Device& device, std::uint32_t seed) {
   switch (cuda::padded_dim(static_cast<int>(std::max(params.head_dim, params.head_dim_v)))) {
     case 32:
-      return run_dim<T, 32>(params, processors, seed);
+      return run_dim<T, 32>(params, device, seed);
     case 64:
-      return run_dim<T, 64>(params, processors, seed);
+      return run_dim<T, 64>(params, device, seed);
     case 96:
-      return run_dim<T, 96>(params, processors, seed);
+      return run_dim<T, 96>(params, device, seed);
     case 128:
-      return run_dim<T, 128>(params, processors, seed);
+      return run_dim<T, 128>(params, device, seed);
     case 192:
-      return run_dim<T, 192>(params, processors, seed);
+      return run_dim<T, 192>(params, device, seed);
     default:
-      return run_dim<T, 256>(params, processors, seed);
+      return run_dim<T, 256>(params, device, seed);
   }
 }
 
 }  // namespace
 
 /// The splits that were used.
-extern "C" std::int64_t emulate_forward(const Params* params, std::int64_t processors,
-                                        std::uint32_t seed) {
+extern "C" std::int64_t emulate_forward(const Params* params, int capability,
+                                        std::int64_t processors, std::uint32_t seed) {
+  const cuda::Device device{capability, processors};
   return params->dtype == kernelhub::primitives::DType::kFloat16
-             ? run<__half>(*params, processors, seed)
-             : run<__nv_bfloat16>(*params, processors, seed);
+             ? run<__half>(*params, device, seed)
+             : run<__nv_bfloat16>(*params, device, seed);
+}
+
+/// Null where an sm_90a kernel is chosen.
+extern "C" const char* emulate_why_not_sm90(const Params* params, int capability,
+                                            std::int64_t processors) {
+  return planned<64>(*params, {capability, processors}).why_not_sm90;
 }
 
 extern "C" void emulate_append(const kernelhub::flash_attention::AppendParams* params) {

@@ -2,6 +2,8 @@
 """Calls the emulated CUDA kernels of flash-attention (flash_attention_emulation.cpp)."""
 
 import ctypes
+import fcntl
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / "kernels-community"
+CUDA_INCLUDE = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "include"
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
 Int = ctypes.c_int64
@@ -105,6 +108,7 @@ class Options:
     softcap: float = 0.0
     splits: int = 1
     processors: int = 132
+    capability: int = 80
     alibi: torch.Tensor | None = None
     sinks: torch.Tensor | None = None
     cu_q: torch.Tensor | None = None
@@ -138,17 +142,32 @@ def rotary(options: Options) -> Rotary:
     )
 
 
+def compiled(folder: Path) -> Path:
+    """The emulation in `folder`, compiled by whoever of several processes comes first."""
+    library = folder / "flash_attention_emulation.so"
+    with (folder / "flash_attention_emulation.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.is_file():
+            command = ["c++", "-std=c++17", "-O1", "-fno-strict-aliasing", "-fPIC", "-shared"]
+            include = ["-I", PACKAGES / "flash-attention", "-I", PACKAGES]
+            source = Path(__file__).with_name("flash_attention_emulation.cpp")
+            target = library.with_suffix(".new")
+            subprocess.run(
+                [*command, *include, "-isystem", CUDA_INCLUDE, source, "-o", target], check=True
+            )
+            target.rename(library)
+    return library
+
+
 class Emulator:
     """The compiled emulation."""
 
-    def __init__(self, folder: Path, cuda_include: Path) -> None:
-        library = folder / "flash_attention_emulation.so"
-        command = ["c++", "-std=c++17", "-O1", "-fno-strict-aliasing", "-fPIC", "-shared"]
-        include = ["-I", PACKAGES / "flash-attention", "-I", PACKAGES, "-isystem", cuda_include]
-        source = Path(__file__).with_name("flash_attention_emulation.cpp")
-        subprocess.run([*command, *include, source, "-o", library], check=True)
+    def __init__(self, folder: Path) -> None:
+        library = compiled(folder)
         self._library = ctypes.CDLL(str(library))
         self._library.emulate_forward.restype = Int
+        self._library.emulate_why_not_sm90.restype = ctypes.c_char_p
+        self.why_not_sm90: str | None = None
 
     def forward(
         self,
@@ -158,7 +177,9 @@ class Emulator:
         options: Options,
         out: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Output, log-sum-exp, and the splits that were used."""
+        """Output, log-sum-exp, and the splits that were used. Sets why_not_sm90: None where the
+        sm_90a kernel took the call.
+        """
         is_varlen = options.cu_q is not None
         heads, heads_k = q.shape[-2], k.shape[-2]
         rows = q.shape[-3]
@@ -193,8 +214,11 @@ class Emulator:
             q.shape[-1] ** -0.5 if options.scale is None else options.scale,
             *(options.softcap, *options.sides, options.splits),
         )
+        device = (ctypes.c_int(options.capability), Int(options.processors))
+        reason = self._library.emulate_why_not_sm90(ctypes.byref(params), *device)
+        self.why_not_sm90 = None if reason is None else reason.decode()
         used = self._library.emulate_forward(
-            ctypes.byref(params), Int(options.processors), ctypes.c_uint32(options.seed)
+            ctypes.byref(params), *device, ctypes.c_uint32(options.seed)
         )
         return out, lse, used
 

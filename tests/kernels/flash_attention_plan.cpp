@@ -105,14 +105,13 @@ void check_works(Tally& dense, Tally& varlen, Tally& kernel_of_its_own) {
     std::set<std::tuple<std::int64_t, std::int64_t, std::int64_t>> rows;
     bool is_once = true;
     for (int launch = 0; launch < forward.count; ++launch) {
-      const cuda::ForwardKernel* kernel = forward.launches[launch].kernel;
       const cuda::ForwardCall& call = forward.launches[launch].call;
-      const std::int64_t tile = kernel->tile.rows;
+      const std::int64_t tile = forward.launches[launch].kernel.tile.rows;
       for (std::int64_t work = 0; work < cuda::block_works(call); ++work) {
         const cuda::BlockWork at = cuda::block_work(call, work);
         const attention::Sequence sequence = cuda::sequence_at(call, at.sequence);
         const std::int64_t count = sequence.q_allocated * group;
-        if (count > 0) kernel_of_its_own.expect((kernel == &kernels.narrow) == (count <= 16));
+        if (count > 0) kernel_of_its_own.expect((tile == 16) == (count <= 16));
         for (std::int64_t row = at.row_block * tile; row < (at.row_block + 1) * tile && row < count;
              ++row) {
           const std::int64_t token =

@@ -3,7 +3,6 @@
 
 import itertools
 import math
-import os
 import subprocess
 from pathlib import Path
 
@@ -11,11 +10,9 @@ import attention_reference as reference
 import grid
 import pytest
 import torch
-from flash_attention_emulator import PACKAGES, Emulator, Options
+from flash_attention_emulator import CUDA_INCLUDE, PACKAGES, Emulator, Options
 
 BF16, FP16 = torch.bfloat16, torch.float16
-CUDA_INCLUDE = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "include"
-
 DIMS = (32, 40, 64, 80, 96, 128, 160, 192, 256)
 LENGTHS = (1, 2, 63, 64, 113, 128, 203)
 LONG = (512, 1023, 2048)
@@ -25,13 +22,6 @@ LAYOUTS = ("dense", "varlen", "cache", "paged")
 SPLITS = (1, 2, 7, 0)
 
 Case = tuple[int, int, int, tuple[int, int], str, str, int, torch.dtype]
-
-
-@pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
-    if not (CUDA_INCLUDE / "cuda_bf16.h").is_file():
-        pytest.skip("the CUDA headers are absent")
-    return Emulator(tmp_path_factory.mktemp("emulator"), CUDA_INCLUDE)
 
 
 def ints(*values: int) -> torch.Tensor:
@@ -87,7 +77,7 @@ def paged(
     return pools[0], pools[1], table
 
 
-def run_case(emulator: Emulator, case: Case, seed: int = 0) -> None:
+def run_case(emulator: Emulator, case: Case, seed: int = 0, capability: int = 80) -> None:
     """Two sequences of different lengths in the asked layout, against the fp64 reference."""
     dim, rows, keys, (heads, heads_k), rule_name, layout, splits, dtype = case
     rule = rule_of(rule_name, heads)
@@ -101,7 +91,7 @@ def run_case(emulator: Emulator, case: Case, seed: int = 0) -> None:
     if layout == "varlen":
         cu_q = ints(0, *itertools.accumulate(r for r, _ in lengths))
         cu_k = ints(0, *itertools.accumulate(n for _, n in lengths))
-        options = options_of(rule, splits, cu_q=cu_q, cu_k=cu_k, seed=seed)
+        options = options_of(rule, splits, cu_q=cu_q, cu_k=cu_k, seed=seed, capability=capability)
         packed = (torch.cat(tensors, 1)[0] for tensors in (q, k, v))
         out, lse, _ = emulator.forward(*packed, options)
         results = [
@@ -115,7 +105,7 @@ def run_case(emulator: Emulator, case: Case, seed: int = 0) -> None:
         for b, (_, n) in enumerate(lengths):
             k_all[b, :n], v_all[b, :n] = k[b][0], v[b][0]
         used = ints(*(n for _, n in lengths))
-        more: dict[str, object] = {"used_k": used, "seed": seed}
+        more: dict[str, object] = {"used_k": used, "seed": seed, "capability": capability}
         if layout == "cache":
             k_all, v_all = k_all.flip(0).contiguous(), v_all.flip(0).contiguous()
             more["cache_batch"] = ints(1, 0)

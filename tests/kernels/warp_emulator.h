@@ -50,6 +50,9 @@ class Block {
         warps_(static_cast<std::size_t>(threads / kWarp)) {
     for (Fiber& fiber : fibers_) fiber.stack = std::make_unique<char[]>(kStackBytes);
   }
+  virtual ~Block() = default;
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
 
   static Block*& current() {
     static thread_local Block* block = nullptr;
@@ -66,8 +69,11 @@ class Block {
     };
     context_ = &body;
     for (std::size_t i = 0; i < fibers_.size(); ++i) start(i);
-    while (turn()) continue;
+    idle_turns_ = 0;
+    while (turn()) between_turns();
+    at_end();
     for (const Fiber& fiber : fibers_) {
+      if (fiber.state != State::kDone) fail("a lane waits for its warp");
       for (const auto& group : fiber.groups) {
         if (!group.empty()) fail("a copy was still under way at the end of its thread");
       }
@@ -89,6 +95,16 @@ class Block {
     yield();
   }
 
+  /// Lets others run until `is_met()`.
+  template <class Condition>
+  void wait_until(const Condition& is_met) {
+    while (!is_met()) {
+      fibers_[running()].state = State::kWaiting;
+      yield();
+    }
+    idle_turns_ = 0;
+  }
+
   /// Hands in this lane's operands and returns the results of the warp's instruction.
   const std::uint32_t* meet(const Operands& operands) {
     const std::size_t thread = running();
@@ -100,8 +116,15 @@ class Block {
       warp.arrived[number % 2] = 0;
       execute(lanes);
       warp.done = number + 1;
+      for (std::size_t lane = 0; lane < kWarp; ++lane) {
+        Fiber& fiber = fibers_[thread / kWarp * kWarp + lane];
+        if (fiber.state == State::kMeeting) fiber.state = State::kReady;
+      }
     }
-    while (warp.done <= number) yield();
+    while (warp.done <= number) {
+      fibers_[thread].state = State::kMeeting;
+      yield();
+    }
     return lanes[thread % kWarp].out;
   }
 
@@ -130,9 +153,26 @@ class Block {
     }
   }
 
+ protected:
+  std::size_t running() const { return static_cast<std::size_t>(running_); }
+  std::size_t shared_bytes() const { return shared_.size() - 128; }
+  std::mt19937& random() { return random_; }
+
+  static float value(Op op, std::uint32_t pair, std::uint32_t half) {
+    const auto bits = static_cast<std::uint16_t>(pair >> (16 * half));
+    if (op == Op::kProductFp16) {
+      return __half2float(__half(__half_raw{bits}));
+    }
+    const std::uint32_t wide = std::uint32_t{bits} << 16;
+    float number;
+    std::memcpy(&number, &wide, sizeof(wide));
+    return number;
+  }
+
  private:
   static constexpr std::size_t kStackBytes = 96 * 1024;
-  enum class State { kReady, kAtBarrier, kDone };
+  static constexpr int kMostIdleTurns = 100;
+  enum class State { kReady, kMeeting, kWaiting, kAtBarrier, kDone };
 
   struct Copy {
     std::uint32_t to;
@@ -153,7 +193,9 @@ class Block {
     std::uint64_t done = 0;
   };
 
-  std::size_t running() const { return static_cast<std::size_t>(running_); }
+  /// What happens beside the threads.
+  virtual void between_turns() {}
+  virtual void at_end() {}
 
   void land(const Copy& copy) {
     if (copy.from == nullptr) {
@@ -195,19 +237,28 @@ class Block {
     setcontext(&fiber.entry);
   }
 
-  /// Runs every warp up to its next barrier, then opens it. False when all threads are done.
+  /// Runs every warp up to its next barrier, then opens it, unless somebody waits for something
+  /// else. False when all threads are done.
   bool turn() {
     std::vector<std::size_t> order(warps_.size());
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
     std::shuffle(order.begin(), order.end(), random_);
     for (const std::size_t warp : order) run_warp(warp);
-    bool is_any_left = false;
-    for (Fiber& fiber : fibers_) {
-      if (fiber.state != State::kAtBarrier) continue;
-      fiber.state = State::kReady;
-      is_any_left = true;
+    if (wake(State::kWaiting)) {
+      if (++idle_turns_ > kMostIdleTurns) fail("threads wait for what never comes");
+      return true;
     }
-    return is_any_left;
+    return wake(State::kAtBarrier);
+  }
+
+  bool wake(State state) {
+    bool is_any = false;
+    for (Fiber& fiber : fibers_) {
+      if (fiber.state != state) continue;
+      fiber.state = State::kReady;
+      is_any = true;
+    }
+    return is_any;
   }
 
   void run_warp(std::size_t warp) {
@@ -264,17 +315,6 @@ class Block {
     }
   }
 
-  static float value(Op op, std::uint32_t pair, std::uint32_t half) {
-    const auto bits = static_cast<std::uint16_t>(pair >> (16 * half));
-    if (op == Op::kProductFp16) {
-      return __half2float(__half(__half_raw{bits}));
-    }
-    const std::uint32_t wide = std::uint32_t{bits} << 16;
-    float number;
-    std::memcpy(&number, &wide, sizeof(wide));
-    return number;
-  }
-
   /// mma.m16n8k16: operands in[0..3] A, in[4..5] B, in[6..9] C as fp32 bits.
   static void multiply(Operands (&lanes)[kWarp]) {
     const Op op = lanes[0].op;
@@ -316,6 +356,7 @@ class Block {
   std::vector<Fiber> fibers_;
   std::vector<Warp> warps_;
   int running_ = 0;
+  int idle_turns_ = 0;
   std::jmp_buf scheduler_{};
   void (*body_)(const void*, unsigned char*) = nullptr;
   const void* context_ = nullptr;
@@ -378,10 +419,11 @@ struct EmulatedInstructions {
     return bits;
   }
 
- private:
+ protected:
   template <class T>
   static constexpr bool kIsHalf = std::is_same_v<T, __half>;
 
+ private:
   static Block& block() { return *Block::current(); }
 
   static void load(Op op, std::uint32_t (&to)[4], std::uint32_t row) {

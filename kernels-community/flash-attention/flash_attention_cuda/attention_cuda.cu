@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Launches of attention on CUDA: the forward kernel that fits the call, the sum over the splits of
-// its keys, and new rows of a cache. The forward kernels are in sm80_forward.cuh.
-// Archs: sm_80, sm_90 and PTX for later ones.
+// its keys, and new rows of a cache. The forward kernels are in sm80_forward.cuh and, for prefill
+// on compute capability 9.0, sm90_forward.cuh; sm90_plan.h chooses. Archs: sm_80, sm_90 and PTX for
+// later ones.
+#include <utility>
+
 #include "flash_attention_cuda/append_rows.cuh"
 #include "flash_attention_cuda/attention_cuda.h"
 #include "flash_attention_cuda/combine.cuh"
@@ -9,6 +12,7 @@
 #include "flash_attention_cuda/forward_tiles.h"
 #include "flash_attention_cuda/launch_grid.cuh"
 #include "flash_attention_cuda/sm80_instructions.cuh"
+#include "flash_attention_cuda/sm90_plan.h"
 #include "primitives/dtype_switch.cuh"
 
 namespace kernelhub::flash_attention::cuda {
@@ -83,11 +87,32 @@ const ForwardKernels* kernels_for(const Params& params) {
   return nullptr;
 }
 
-cudaError_t processors_of_current_device(int& processors) {
+/// Null for head dimensions without one.
+const ForwardKernel* sm90_kernel_for(const Params& params) {
+  const bool is_half = params.dtype == primitives::DType::kFloat16;
+  switch (sm90_dim(params.head_dim, params.head_dim_v)) {
+    case 64:
+      return is_half ? &kSm90Fp16Dim64 : &kSm90Bf16Dim64;
+    case 128:
+      return is_half ? &kSm90Fp16Dim128 : &kSm90Bf16Dim128;
+    default:
+      return nullptr;
+  }
+}
+
+cudaError_t describe_current_device(Device& described) {
   int device = 0;
-  const cudaError_t status = cudaGetDevice(&device);
-  if (status != cudaSuccess) return status;
-  return cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  int major = 0;
+  int minor = 0;
+  int processors = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  for (const auto& [attribute, value] : {std::pair{cudaDevAttrComputeCapabilityMajor, &major},
+                                         {cudaDevAttrComputeCapabilityMinor, &minor},
+                                         {cudaDevAttrMultiProcessorCount, &processors}}) {
+    if (status == cudaSuccess) status = cudaDeviceGetAttribute(value, attribute, device);
+  }
+  described = {major * 10 + minor, processors};
+  return status;
 }
 
 cudaError_t launch_combine(const ForwardCall& call, cudaStream_t stream) {
@@ -104,17 +129,17 @@ Forward plan(const Params& params) {
   failed.status = cudaErrorInvalidValue;
   const ForwardKernels* kernels = kernels_for(params);
   if (kernels == nullptr) return failed;
-  int processors = 0;
-  failed.status = processors_of_current_device(processors);
+  Device device{};
+  failed.status = describe_current_device(device);
   if (failed.status != cudaSuccess) return failed;
-  return planned_launches(*kernels, params, processors);
+  return planned_launches(*kernels, sm90_kernel_for(params), params, device);
 }
 
 cudaError_t launch(const Forward& forward, void* workspace, cudaStream_t stream) {
   cudaError_t status = forward.status;
   for (int i = 0; i < forward.count && status == cudaSuccess; ++i) {
     const ForwardLaunch& one = forward.launches[i];
-    status = one.kernel->launch(with_workspace(one.call, workspace), stream);
+    status = one.kernel.launch(with_workspace(one.call, workspace), stream);
   }
   if (status != cudaSuccess || workspace_bytes(forward) == 0) return status;
   return launch_combine(with_workspace(forward.launches[0].call, workspace), stream);

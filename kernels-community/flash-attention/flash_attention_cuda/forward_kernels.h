@@ -20,7 +20,7 @@ struct ForwardKernels {
 
 /// A call and the kernel that it is for.
 struct ForwardLaunch {
-  const ForwardKernel* kernel;
+  ForwardKernel kernel;
   ForwardCall call;
 };
 
@@ -29,6 +29,7 @@ struct Forward {
   cudaError_t status = cudaSuccess;  // of the plan; nothing is launched after a failure
   int count = 0;                     // of launches; none where out is empty
   ForwardLaunch launches[2]{};       // of one workspace
+  const char* why_not_sm90 = "";     // null where an sm_90a kernel is launched, else in words
 };
 
 /// Which kernels attend to what. A sequence takes the narrow one where one of its row blocks holds
@@ -42,14 +43,14 @@ inline Forward planned_launches(const ForwardKernels& kernels, const Params& par
   Forward forward;
   if (call.tokens == 0 || params.heads_q == 0) return forward;
   if (!is_varlen(params)) {
-    forward.launches[forward.count++] = {&usual, call};
+    forward.launches[forward.count++] = {usual, call};
     return forward;
   }
   if (params.total_q * (params.heads_q / params.heads_k) > narrow_rows) {
     forward.launches[forward.count++] = {
-        &kernels.wide, restricted(call, kernels.wide.tile.rows, narrow_rows + 1, kAnyRows)};
+        kernels.wide, restricted(call, kernels.wide.tile.rows, narrow_rows + 1, kAnyRows)};
   }
-  forward.launches[forward.count++] = {&kernels.narrow,
+  forward.launches[forward.count++] = {kernels.narrow,
                                        restricted(call, narrow_rows, 0, narrow_rows)};
   return forward;
 }
@@ -67,5 +68,7 @@ extern const ForwardKernels kSm80Fp16Dim32, kSm80Fp16Dim64, kSm80Fp16Dim96, kSm8
     kSm80Fp16Dim192, kSm80Fp16Dim256;
 extern const ForwardKernels kSm80Bf16Dim32, kSm80Bf16Dim64, kSm80Bf16Dim96, kSm80Bf16Dim128,
     kSm80Bf16Dim192, kSm80Bf16Dim256;
+// As the wide ones, for calls that why_not_sm90 lets through.
+extern const ForwardKernel kSm90Fp16Dim64, kSm90Fp16Dim128, kSm90Bf16Dim64, kSm90Bf16Dim128;
 
 }  // namespace kernelhub::flash_attention::cuda

@@ -152,6 +152,11 @@ inline ForwardCall with_workspace(ForwardCall call, void* workspace) {
   return call;
 }
 
+/// Rows of each entry of k and v, where they are not paged.
+KERNELHUB_HOST_DEVICE inline std::int64_t key_rows(const Params& params) {
+  return params.lengths.cu_k != nullptr ? params.total_k : params.lengths.k;
+}
+
 /// What one thread block works on.
 struct BlockWork {
   std::int64_t sequence;

@@ -27,10 +27,6 @@
 
 namespace kernelhub::flash_attention::cuda {
 
-struct alignas(16) Bits128 {
-  std::uint32_t word[4];
-};
-
 /// Copies `kRows` rows into a shared tile in the background; absent rows and the columns from
 /// `cols` on become zero, so that no stray NaN meets a weight of zero. `row_at(row)` is null where
 /// absent.
@@ -340,6 +336,7 @@ class ForwardBlock {
   __device__ __forceinline__ void shape_scores(Scores& scores, int key) const {
     const int lane = Hw::opaque(lane_id());
     const float scale = static_cast<float>(params_.scale);
+    const float cap = static_cast<float>(params_.softcap);
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
@@ -359,19 +356,12 @@ class ForwardBlock {
             float& score = scores[m][n][2 * half + i];
             const int distance = diagonal - (key + column_of(lane, n) + i);
             const float bias = slope * static_cast<float>(distance < 0 ? -distance : distance);
-            score = (soft_capped(score * scale) - bias) * kLog2E;
+            const float scaled = score * scale;
+            score = ((cap == 0.0f ? scaled : soft_capped<Hw>(scaled, cap)) - bias) * kLog2E;
           }
         }
       }
     }
-  }
-
-  /// c tanh(x / c), tanh x = 1 - 2 / (1 + e^2x).
-  __device__ __forceinline__ float soft_capped(float x) const {
-    const float cap = static_cast<float>(params_.softcap);
-    if (cap == 0.0f) return x;
-    const float power = Hw::exp2(x * (2.0f * kLog2E / cap));
-    return cap * (1.0f - 2.0f * Hw::reciprocal(1.0f + power));
   }
 
   __device__ __forceinline__ void mask_scores(Scores& scores, int key) const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel of one tile shape and its launch. Each heavy translation unit makes one ForwardKernels
-// from it (sm80_forward_*.cu).
+// The kernel of one tile shape and its launch. The heavy translation units make ForwardKernels from
+// it (sm80_forward_*.cu).
 #pragma once
 
 #include "flash_attention_cuda/forward_kernels.h"

@@ -24,6 +24,13 @@ struct RowResult {
   float lse;
 };
 
+/// c tanh(x / c), tanh x = 1 - 2 / (1 + e^2x).
+template <class Hw>
+__device__ __forceinline__ float soft_capped(float x, float cap) {
+  const float power = Hw::exp2(x * (2.0f * kLog2E / cap));
+  return cap * (1.0f - 2.0f * Hw::reciprocal(1.0f + power));
+}
+
 /// `largest2`, `sink2` in units of log2, -inf for none. The sink joins the denominator alone, and
 /// nothing where no key is visible.
 template <class Hw>

@@ -3,12 +3,17 @@
 // (PTX ISA, "Matrix Fragments for mma.m16n8k16" and "ldmatrix"). Pure arithmetic.
 #pragma once
 
+#include <cstdint>
 #include <cuda_runtime_api.h>
 
 namespace kernelhub::flash_attention::cuda {
 
 constexpr int kWarp = 32;
 constexpr int kChunk = 8;  // 16-bit elements that one 16-byte access moves
+
+struct alignas(16) Bits128 {
+  std::uint32_t word[4];
+};
 
 /// A [rows, kCols] tile of 16-bit elements in shared memory. The 16-byte chunks of a row are
 /// permuted so that eight rows of one chunk column lie in eight different bank groups: ldmatrix

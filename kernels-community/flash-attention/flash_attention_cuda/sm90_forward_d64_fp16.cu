@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flash_attention_cuda/sm80_kernels.cuh"
+#include "flash_attention_cuda/sm90_kernels.cuh"
 
 namespace kernelhub::flash_attention::cuda {
 
-const ForwardKernels kSm80Fp16Dim96 = sm80_forward_kernels<__half, 96>();
+const ForwardKernel kSm90Fp16Dim64 = sm90_forward_kernel_of<__half, 64>();
 
 }  // namespace kernelhub::flash_attention::cuda

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flash_attention_cuda/sm80_kernels.cuh"
+#include "flash_attention_cuda/sm90_kernels.cuh"
 
 namespace kernelhub::flash_attention::cuda {
 
-const ForwardKernels kSm80Bf16Dim32 = sm80_forward_kernels<__nv_bfloat16, 32>();
+const ForwardKernel kSm90Bf16Dim64 = sm90_forward_kernel_of<__nv_bfloat16, 64>();
 
 }  // namespace kernelhub::flash_attention::cuda

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which calls the sm_90a kernel takes, how it cuts them, and the tensors that it copies in boxes.
+// Decided from sizes on the host; pure arithmetic, testable on any host.
+#pragma once
+
+#include "flash_attention_cuda/forward_kernels.h"
+#include "flash_attention_cuda/sm90_layout.h"
+#include "flash_attention_cuda/sm90_tiles.h"
+
+namespace kernelhub::flash_attention::cuda {
+
+/// The device that a call is planned for.
+struct Device {
+  int capability;  // 90 for 9.0
+  std::int64_t processors;
+};
+
+/// The tile width that holds the head dimensions of a call; 0 where no sm_90a kernel does. Copies
+/// fill the columns that a head lacks with zeros.
+constexpr int sm90_dim(std::int64_t head_dim, std::int64_t head_dim_v) {
+  const std::int64_t dim = std::max(head_dim, head_dim_v);
+  return dim <= 32 || dim > 128 ? 0 : dim <= 64 ? 64 : 128;
+}
+
+/// Packed rows of a block: whole tokens with all heads of a group, so that one box holds the rows
+/// of a warpgroup.
+inline std::int64_t sm90_tile_rows(const Params& params) {
+  const std::int64_t group = params.heads_q / params.heads_k;
+  return kConsumers * (kWarpgroupRows / group * group);
+}
+
+// A batch that repeats one entry (stride 0) is one entry to TMA, which the kernel knows: whether a
+// sequence goes to the sm_90a kernel must not depend on the batch around it.
+
+inline BoxedTensor boxed_q(const ForwardCall& call) {
+  const Params& params = call.params;
+  const std::int64_t group = params.heads_q / params.heads_k;
+  const std::int64_t rows = is_varlen(params) ? params.total_q : params.lengths.q;
+  const std::int64_t batch = is_varlen(params) || params.q_strides.batch == 0 ? 1 : params.batch;
+  return boxed_tensor(params.q, params.q_strides,
+                      {params.head_dim, group, rows, params.heads_k, batch},
+                      call.tile_rows / kConsumers / group);
+}
+
+inline BoxedTensor boxed_keys(const ForwardCall& call, const void* data, const Strides& strides,
+                              std::int64_t cols, std::int64_t tile_keys) {
+  const Params& params = call.params;
+  const std::int64_t batch =
+      params.lengths.cu_k != nullptr || strides.batch == 0 ? 1 : params.batch;
+  return boxed_tensor(data, strides, {cols, 1, key_rows(params), params.heads_k, batch}, tile_keys);
+}
+
+inline BoxedTensor boxed_k(const ForwardCall& call, std::int64_t tile_keys) {
+  return boxed_keys(call, call.params.k, call.params.k_strides, call.params.head_dim, tile_keys);
+}
+inline BoxedTensor boxed_v(const ForwardCall& call, std::int64_t tile_keys) {
+  return boxed_keys(call, call.params.v, call.params.v_strides, call.params.head_dim_v, tile_keys);
+}
+
+/// Whether the driver takes the tensor: positive strides below 2^40 bytes, coordinates of 31 bits.
+inline bool is_copied_in_boxes(const BoxedTensor& tensor) {
+  for (const std::uint64_t size : tensor.sizes) {
+    if (size == 0 || size >= std::uint64_t{1} << 31) return false;
+  }
+  for (const std::uint64_t stride : tensor.byte_strides) {
+    if (stride == 0 || stride >= std::uint64_t{1} << 40) return false;
+  }
+  return true;
+}
+
+/// Why a call goes to the sm_80 kernels, in words, or null: `call`, cut for the sm_90a kernel,
+/// suits it.
+inline const char* why_not_sm90(const ForwardCall& call) {
+  const Params& params = call.params;
+  if (params.lengths.block_table != nullptr) return "the keys are paged";
+  if (params.lengths.cache_batch != nullptr) return "sequences name their entries of the cache";
+  if (params.rotary.pairs > 0) return "queries are rotated";
+  if (call.splits > 1) return "the keys are split";
+  if (!call.is_vectorized) return "rows are not aligned to 16 bytes";
+  if (!is_copied_in_boxes(boxed_q(call)) || !is_copied_in_boxes(boxed_k(call, 1)) ||
+      !is_copied_in_boxes(boxed_v(call, 1))) {
+    return "a tensor is empty, repeats rows or is too large to copy in boxes";
+  }
+  return nullptr;
+}
+
+/// As planned_launches, with `sm90` (null where there is none) in place of the wide kernel wherever
+/// device and call allow it. The narrow kernel stays: few rows are bound by memory.
+inline Forward planned_launches(const ForwardKernels& kernels, const ForwardKernel* sm90,
+                                const Params& params, const Device& device) {
+  Forward standing = planned_launches(kernels, params, device.processors);
+  const auto keep = [&](const char* reason) {
+    standing.why_not_sm90 = reason;
+    return standing;
+  };
+  if (standing.count == 0) return keep("there are no queries");
+  if (device.capability != 90) return keep("the device is not of compute capability 9.0");
+  if (sm90 == nullptr) return keep("no kernel of the head dimension");
+  if (sm90_tile_rows(params) == 0) return keep("more than 64 query heads share a key head");
+  ForwardKernels fast = kernels;
+  fast.wide = *sm90;
+  fast.wide.tile.rows = sm90_tile_rows(params);
+  Forward forward = planned_launches(fast, params, device.processors);
+  const ForwardLaunch& first = forward.launches[0];
+  if (first.kernel.tile.rows == kernels.narrow.tile.rows) return keep("all rows are few");
+  forward.why_not_sm90 = why_not_sm90(first.call);
+  return forward.why_not_sm90 == nullptr ? forward : keep(forward.why_not_sm90);
+}
+
+}  // namespace kernelhub::flash_attention::cuda
