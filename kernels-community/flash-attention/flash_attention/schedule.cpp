@@ -24,7 +24,7 @@ Schedule::Schedule(const Params& params)
     const Sequence sequence = sequence_of(params, b);
     const std::int64_t splits = splits_of(sequence);
     const std::int64_t rows = sequence.q_allocated * group_;
-    const std::int64_t blocks = params.heads_k * ceil_div(rows, kBlockRows);
+    const std::int64_t blocks = params.heads_k * ceil_div(rows, kPieceRows);
     const bool is_split = splits > 1;
     pieces_before_.push_back(pieces_before_.back() + blocks * splits);
     split_blocks_before_.push_back(split_blocks_before_.back() + (is_split ? blocks : 0));
@@ -45,12 +45,12 @@ Piece Schedule::piece_of(std::int64_t index, std::int64_t number) const {
   const Sequence sequence = sequence_of(params_, index);
   const std::int64_t splits = splits_of(sequence);
   const std::int64_t rows = sequence.q_allocated * group_;
-  const std::int64_t blocks = ceil_div(rows, kBlockRows);
+  const std::int64_t blocks = ceil_div(rows, kPieceRows);
   const std::int64_t block = number / splits;
   const std::int64_t split = number % splits;
   // The last rows of a causal sequence see most keys: they come first.
-  const std::int64_t row_begin = (blocks - 1 - block % blocks) * kBlockRows;
-  const std::int64_t block_rows = std::min(kBlockRows, rows - row_begin);
+  const std::int64_t row_begin = (blocks - 1 - block % blocks) * kPieceRows;
+  const std::int64_t block_rows = std::min(kPieceRows, rows - row_begin);
   const std::int64_t split_keys =
       ceil_div(ceil_div(sequence.k_rows, splits), kTileKeys) * kTileKeys;
   const std::int64_t workspace = workspace_before_[static_cast<std::size_t>(index)] +

@@ -10,15 +10,17 @@
 
 namespace kernelhub::flash_attention {
 
-/// Rows of a piece: the query heads that share a key-value head lie beside one another, row
-/// `query * group + head`, so that each key is read once for all of them.
+/// Rows that are computed together: the query heads that share a key-value head lie beside one
+/// another, row `query * group + head`, so that each key is read once for all of them.
 constexpr std::int64_t kBlockRows = 64;
+/// Rows of a piece: the blocks of one share the tiles of keys that were read for it.
+constexpr std::int64_t kPieceRows = 4 * kBlockRows;
 /// Keys that are scored together.
 constexpr std::int64_t kTileKeys = 128;
 /// Keys of a split where num_splits is 0; only sequences of one row block are split.
 constexpr std::int64_t kSplitKeys = 1024;
 
-/// One block of rows against one range of keys.
+/// Up to kPieceRows rows against one range of keys.
 struct Piece {
   Sequence sequence;
   std::int64_t head_k;

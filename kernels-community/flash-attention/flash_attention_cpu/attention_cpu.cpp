@@ -120,8 +120,8 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for) {
   const std::int64_t workspace_size = partial_floats(params, schedule.workspace_rows());
   const Floats workspace = workspace_size > 0 ? allocate(workspace_size) : Floats();
   if (workspace_size > 0 && workspace == nullptr) throw std::bad_alloc();
-  const std::int64_t tiles = scratch_of(params, nullptr).floats;
-  share(schedule.pieces(), grain, tiles + partial_floats(params, kBlockRows), parallel_for,
+  const std::int64_t tiles = scratch_floats(params);
+  share(schedule.pieces(), grain, tiles + partial_floats(params, kPieceRows), parallel_for,
         [&](std::int64_t number, float* scratch) {
           const Piece piece = schedule.piece(number);
           if (piece.splits > 1) {
@@ -129,7 +129,7 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for) {
             kernels.attend(params, piece, scratch, partial_at(to, piece.rows));
             return;
           }
-          const Partial partial = partial_at(scratch + tiles, kBlockRows);
+          const Partial partial = partial_at(scratch + tiles, piece.rows);
           kernels.attend(params, piece, scratch, partial);
           kernels.finish(params, piece, partial);
         });

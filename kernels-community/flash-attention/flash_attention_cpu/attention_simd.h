@@ -108,14 +108,14 @@ HWY_INLINE void product(const Product& p, std::int64_t rows) {
   for (; column < rows; column += lanes) product_panel<1>(p, column);
 }
 
-/// Rows [begin, begin + count) of k or v as fp32, `dim` apart.
+/// Rows [begin, begin + count) of k or v as fp32, `pitch` apart.
 template <class Format>
 inline void load_keys(const Params& params, const Piece& piece, const void* base,
                       const Strides& strides, std::int64_t dim, std::int64_t begin,
-                      std::int64_t count, float* to) {
+                      std::int64_t count, std::int64_t pitch, float* to) {
   const auto* rows = static_cast<const typename Format::Storage*>(base);
   for (std::int64_t j = 0; j < count; ++j) {
-    widen<Format>(rows + key_element(params, piece, strides, begin + j), dim, to + j * dim);
+    widen<Format>(rows + key_element(params, piece, strides, begin + j), dim, to + j * pitch);
   }
 }
 
@@ -209,12 +209,13 @@ HWY_NOINLINE void weigh(const ScoreRule& rule, bool is_masked, std::int64_t firs
 
 /// Takes the keys whose values are not finite out of the tile in s.v, which not all rows see.
 HWY_NOINLINE KeyList take_out_odd_values(std::int64_t keys, std::int64_t dim, const Scratch& s) {
+  const std::int64_t pitch = value_pitch(dim);
   KeyList odd;
   odd.count = 0;
   for (std::int64_t j = 0; j < keys; ++j) {
-    if (is_finite<simd::Float32>(s.v + j * dim, dim)) continue;
+    if (is_finite<simd::Float32>(s.v + j * pitch, dim)) continue;
     odd.key[odd.count++] = j;
-    for (std::int64_t i = 0; i < dim; ++i) s.v[j * dim + i] = 0.0f;
+    for (std::int64_t i = 0; i < dim; ++i) s.v[j * pitch + i] = 0.0f;
   }
   return odd;
 }
@@ -224,64 +225,129 @@ template <class Format>
 HWY_NOINLINE void add_odd_values(const Params& params, const Piece& piece, std::int64_t tile,
                                  const KeyList& odd, const Scratch& s) {
   const std::int64_t dim = params.head_dim_v;
+  alignas(64) float value[kMaxHeadDim];
   for (std::int64_t n = 0; n < odd.count; ++n) {
     const std::int64_t j = odd.key[n];
-    load_keys<Format>(params, piece, params.v, params.v_strides, dim, tile + j, 1, s.v);
+    load_keys<Format>(params, piece, params.v, params.v_strides, dim, tile + j, 1, dim, value);
     const auto key = static_cast<float>(tile + j);
     for (std::int64_t r = 0; r < piece.rows; ++r) {
       if (key < s.begin[r] || key >= s.end[r]) continue;
       const float weight = s.scores[j * kBlockRows + r];
-      for (std::int64_t i = 0; i < dim; ++i) s.values[i * kBlockRows + r] += weight * s.v[i];
+      for (std::int64_t i = 0; i < dim; ++i) s.values[i * kBlockRows + r] += weight * value[i];
+    }
+  }
+}
+
+/// kBlockRows rows of a piece on their way.
+struct Block {
+  Piece piece;  // those rows alone
+  Scratch s;
+  Visible visible;
+};
+
+/// Queries, values and row arrays before the first tile.
+template <class Format>
+inline Block start_block(const Params& params, const Piece& piece, std::int64_t number,
+                         float* scratch) {
+  Block block{piece, scratch_of(params, scratch, number), {}};
+  const std::int64_t begin = number * kBlockRows;
+  block.piece.row_begin += begin;
+  block.piece.rows = piece.rows - begin < kBlockRows ? piece.rows - begin : kBlockRows;
+  const Scratch& s = block.s;
+  block.visible = describe_rows(params, block.piece, s);
+  for (std::int64_t i = 0; i < params.head_dim * kBlockRows; ++i) s.q[i] = 0.0f;
+  for (std::int64_t r = 0; r < block.piece.rows; ++r) {
+    if (s.end[r] == 0.0f) continue;  // sees nothing; may be no query at all
+    load_query<Format>(params, block.piece, r, s.k);
+    for (std::int64_t i = 0; i < params.head_dim; ++i) s.q[i * kBlockRows + r] = s.k[i];
+  }
+  for (std::int64_t i = 0; i < params.head_dim_v * kBlockRows; ++i) s.values[i] = 0.0f;
+  return block;
+}
+
+/// Whether some row of the block does not see one of `keys` keys from `tile` on.
+inline bool is_masked(const Visible& visible, std::int64_t tile, std::int64_t keys) {
+  return tile < visible.all.begin || tile + keys > visible.all.end;
+}
+
+/// One tile of keys, which is in the scratch, for one block. `odd`: keys taken out of it.
+template <class Format>
+inline void attend_tile(const Params& params, const ScoreRule& rule, const Block& block,
+                        std::int64_t tile, std::int64_t keys, const KeyList& odd) {
+  const Scratch& s = block.s;
+  const std::int64_t rows = block.piece.rows;
+  const std::int64_t dim = params.head_dim;
+  const std::int64_t dim_v = params.head_dim_v;
+  product({s.k, dim, 1, keys, dim, s.q, s.scores, nullptr}, rows);
+  weigh(rule, is_masked(block.visible, tile, keys), tile, keys, s, rows);
+  product({s.v, 1, value_pitch(dim_v), dim_v, keys, s.scores, s.values, s.correction}, rows);
+  if (odd.count > 0) add_odd_values<Format>(params, block.piece, tile, odd, s);
+}
+
+inline void store_partial(const Params& params, const Block& block, const Partial& result,
+                          std::int64_t begin) {
+  for (std::int64_t r = 0; r < block.piece.rows; ++r) {
+    result.largest[begin + r] = block.s.largest[r];
+    result.sum[begin + r] = block.s.sum[r];
+    float* const to = result.values + (begin + r) * params.head_dim_v;
+    for (std::int64_t i = 0; i < params.head_dim_v; ++i) {
+      to[i] = block.s.values[i * kBlockRows + r];
     }
   }
 }
 
 template <class Format>
-inline void attend_block(const Params& params, const Piece& piece, const Scratch& s,
-                         const Partial& result) {
+inline void attend_blocks(const Params& params, const Piece& piece, float* scratch,
+                          const Partial& result) {
+  Block blocks[kPieceRows / kBlockRows];
+  const std::int64_t count = ceil_div(piece.rows, kBlockRows);
+  KeyRange some{piece.keys.end, 0};
+  for (std::int64_t b = 0; b < count; ++b) {
+    blocks[b] = start_block<Format>(params, piece, b, scratch);
+    const KeyRange& own = blocks[b].visible.some;
+    if (own.begin >= own.end) continue;
+    if (own.begin < some.begin) some.begin = own.begin;
+    if (own.end > some.end) some.end = own.end;
+  }
+  const ScoreRule rule = score_rule(params);
+  const Scratch& s = blocks[0].s;
+  const auto keys_of = [](const KeyRange& range, std::int64_t tile) {
+    return range.end - tile < kTileKeys ? range.end - tile : kTileKeys;
+  };
   const std::int64_t dim = params.head_dim;
   const std::int64_t dim_v = params.head_dim_v;
-  const Visible visible = describe_rows(params, piece, s);
-  for (std::int64_t i = 0; i < dim * kBlockRows; ++i) s.q[i] = 0.0f;
-  for (std::int64_t r = 0; r < piece.rows; ++r) {
-    if (s.end[r] == 0.0f) continue;  // sees nothing; may be no query at all
-    load_query<Format>(params, piece, r, s.k);
-    for (std::int64_t i = 0; i < dim; ++i) s.q[i * kBlockRows + r] = s.k[i];
-  }
-  for (std::int64_t i = 0; i < dim_v * kBlockRows; ++i) s.values[i] = 0.0f;
-  const ScoreRule rule = score_rule(params);
-  for (std::int64_t tile = visible.some.begin / kTileKeys * kTileKeys; tile < visible.some.end;
-       tile += kTileKeys) {
-    const std::int64_t left = visible.some.end - tile;
-    const std::int64_t keys = left < kTileKeys ? left : kTileKeys;
-    load_keys<Format>(params, piece, params.k, params.k_strides, dim, tile, keys, s.k);
-    product({s.k, dim, 1, keys, dim, s.q, s.scores, nullptr}, piece.rows);
-    const bool is_masked = tile < visible.all.begin || tile + keys > visible.all.end;
-    weigh(rule, is_masked, tile, keys, s, piece.rows);
-    load_keys<Format>(params, piece, params.v, params.v_strides, dim_v, tile, keys, s.v);
+  for (std::int64_t tile = some.begin / kTileKeys * kTileKeys; tile < some.end; tile += kTileKeys) {
+    const std::int64_t keys = keys_of(some, tile);
+    load_keys<Format>(params, piece, params.k, params.k_strides, dim, tile, keys, dim, s.k);
+    load_keys<Format>(params, piece, params.v, params.v_strides, dim_v, tile, keys,
+                      value_pitch(dim_v), s.v);
     KeyList odd;
     odd.count = 0;
-    if (is_masked) odd = take_out_odd_values(keys, dim_v, s);
-    product({s.v, 1, dim_v, dim_v, keys, s.scores, s.values, s.correction}, piece.rows);
-    if (odd.count > 0) add_odd_values<Format>(params, piece, tile, odd, s);
-  }
-  for (std::int64_t r = 0; r < piece.rows; ++r) {
-    result.largest[r] = s.largest[r];
-    result.sum[r] = s.sum[r];
-    for (std::int64_t i = 0; i < dim_v; ++i) {
-      result.values[r * dim_v + i] = s.values[i * kBlockRows + r];
+    bool has_mask = false;
+    for (std::int64_t b = 0; b < count; ++b) {
+      has_mask = has_mask || is_masked(blocks[b].visible, tile, keys);
     }
+    if (has_mask) odd = take_out_odd_values(keys, dim_v, s);
+    for (std::int64_t b = 0; b < count; ++b) {
+      const KeyRange& own = blocks[b].visible.some;
+      if (own.end <= tile || own.begin >= tile + kTileKeys) continue;
+      attend_tile<Format>(params, rule, blocks[b], tile, keys_of(own, tile), odd);
+    }
+  }
+  for (std::int64_t b = 0; b < count; ++b) {
+    store_partial(params, blocks[b], result, b * kBlockRows);
   }
 }
 
 // ------------------------------------------------------------------- a piece, start to end
 
 template <class Format>
-inline void attend_format(const Params& params, const Piece& piece, const Scratch& s,
+inline void attend_format(const Params& params, const Piece& piece, float* scratch,
                           const Partial& result) {
   // By the rows of the sequence, not of the piece: a row's result depends on its sequence only.
   const std::int64_t rows = piece.sequence.q_allocated * (params.heads_q / params.heads_k);
-  if (rows > kFewRows) return attend_block<Format>(params, piece, s, result);
+  if (rows > kFewRows) return attend_blocks<Format>(params, piece, scratch, result);
+  const Scratch s = scratch_of(params, scratch, 0);
   if (rows == 1) return attend_few<Format, 1>(params, piece, s, result);
   if (rows == 2) return attend_few<Format, 2>(params, piece, s, result);
   if (rows <= 4) return attend_few<Format, 4>(params, piece, s, result);
@@ -290,14 +356,13 @@ inline void attend_format(const Params& params, const Piece& piece, const Scratc
 
 inline void attend(const Params& params, const Piece& piece, float* scratch,
                    const Partial& result) {
-  const Scratch s = scratch_of(params, scratch);
   switch (params.dtype) {
     case primitives::DType::kFloat16:
-      return attend_format<simd::Float16>(params, piece, s, result);
+      return attend_format<simd::Float16>(params, piece, scratch, result);
     case primitives::DType::kBFloat16:
-      return attend_format<simd::BFloat16>(params, piece, s, result);
+      return attend_format<simd::BFloat16>(params, piece, scratch, result);
     default:
-      return attend_format<simd::Float32>(params, piece, s, result);
+      return attend_format<simd::Float32>(params, piece, scratch, result);
   }
 }
 

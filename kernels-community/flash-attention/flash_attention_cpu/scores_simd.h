@@ -95,11 +95,17 @@ inline void load_query(const Params& params, const Piece& piece, std::int64_t r,
     const std::int64_t first = params.rotary.first_positions[piece.sequence.index];
     rotate(params.rotary, params.rotary.advances ? first + row.query : first, to);
   }
-  // In fp64: a factor rounded to fp32 would err alike in all scores.
+  // In fp64: a factor rounded to fp32 would err alike in all scores. Eight at a time become
+  // vectors.
   const double factor = query_factor(params);
-  for (std::int64_t d = 0; d < params.head_dim; ++d) {
-    to[d] = static_cast<float>(static_cast<double>(to[d]) * factor);
+  const auto scale = [factor](float& value) {
+    value = static_cast<float>(static_cast<double>(value) * factor);
+  };
+  std::int64_t d = 0;
+  for (; d + 8 <= params.head_dim; d += 8) {
+    for (int i = 0; i < 8; ++i) scale(to[d + i]);
   }
+  for (; d < params.head_dim; ++d) scale(to[d]);
 }
 
 }  // namespace

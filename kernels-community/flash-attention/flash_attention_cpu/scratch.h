@@ -17,11 +17,12 @@ namespace {
 constexpr double kLog2E = 1.4426950408889634;
 constexpr float kMinusInfinity = -HUGE_VALF;
 
-/// Tile-aligned scratch of one piece: about seven tiles, whatever the lengths are.
+/// Cache-line-aligned scratch of one block of a piece; k, v and scores serve all of them. Of a
+/// fixed size, whatever the lengths are.
 struct Scratch {
   float* q;        // [head_dim, kBlockRows]; few rows: [kFewRows, padded head_dim]
   float* k;        // [kTileKeys, head_dim]
-  float* v;        // [kTileKeys, head_dim_v]
+  float* v;        // [kTileKeys, value_pitch(head_dim_v)]
   float* scores;   // [kTileKeys, kBlockRows]; few rows: [kFewRows, kTileKeys]
   float* values;   // [head_dim_v, kBlockRows]
   float* largest;  // the rest: [kBlockRows]
@@ -31,28 +32,42 @@ struct Scratch {
   float* diagonal;  // key at distance zero
   float* begin;     // first and last visible key
   float* end;
-  std::int64_t floats;  // of all of them
 };
 
 inline std::int64_t padded(std::int64_t dim) { return (dim + 15) / 16 * 16; }
 
-/// How `memory` is cut; null gives the size alone.
-inline Scratch scratch_of(const Params& params, float* memory) {
+/// Floats from one row of v to the next: an odd number of cache lines, so that the same few columns
+/// of all rows lie in as many sets of the cache as there are.
+inline std::int64_t value_pitch(std::int64_t dim) { return (padded(dim) / 16 | 1) * 16; }
+
+/// Floats that the blocks of a piece share, and those that each of them has.
+inline std::int64_t shared_floats(const Params& params) {
+  return kTileKeys * (padded(params.head_dim) + value_pitch(params.head_dim_v) + kBlockRows);
+}
+inline std::int64_t block_floats(const Params& params) {
+  return (padded(params.head_dim) + padded(params.head_dim_v) + 7) * kBlockRows;
+}
+inline std::int64_t scratch_floats(const Params& params) {
+  return shared_floats(params) + kPieceRows / kBlockRows * block_floats(params);
+}
+
+/// The scratch of block `block` in the memory of a piece.
+inline Scratch scratch_of(const Params& params, float* memory, std::int64_t block) {
   Scratch s{};
-  const std::int64_t dim = padded(params.head_dim);
-  const std::int64_t dim_v = padded(params.head_dim_v);
-  const auto take = [&s, memory](float*& array, std::int64_t floats) {
-    if (memory != nullptr) array = memory + s.floats;
-    s.floats += floats;
+  const auto take = [&memory](std::int64_t floats) {
+    float* const array = memory;
+    memory += floats;
+    return array;
   };
-  take(s.q, dim * kBlockRows);
-  take(s.k, kTileKeys * dim);
-  take(s.v, kTileKeys * dim_v);
-  take(s.scores, kTileKeys * kBlockRows);
-  take(s.values, dim_v * kBlockRows);
+  s.k = take(kTileKeys * padded(params.head_dim));
+  s.v = take(kTileKeys * value_pitch(params.head_dim_v));
+  s.scores = take(kTileKeys * kBlockRows);
+  memory += block * block_floats(params);
+  s.q = take(padded(params.head_dim) * kBlockRows);
+  s.values = take(padded(params.head_dim_v) * kBlockRows);
   for (float** array :
        {&s.largest, &s.sum, &s.correction, &s.slope, &s.diagonal, &s.begin, &s.end}) {
-    take(*array, kBlockRows);
+    *array = take(kBlockRows);
   }
   return s;
 }
