@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import attention_reference as reference
 import grid
@@ -171,6 +171,17 @@ def attention_repeats(context: Context) -> None:
     whole = package.flash_attn_with_kvcache(q[:, :1], k, v, **step)
     alone = package.flash_attn_with_kvcache(q[4:5, :1], k[4:5], v[4:5], **step)
     assert torch.equal(whole[4:5], alone)
+    starts = [0, 1, 4, 204, 504]  # sequences for both kernels, alone and beside one another
+    flat = _randn(context, BF16, starts[-1], 8, 128)
+    keys = _randn(context, BF16, 2, starts[-1], 2, 128)
+    third = context.package("vllm-flash-attn3").flash_attn_varlen_func
+    cu = torch.tensor(starts, dtype=torch.int32, device=context.device)
+    together = third(flat, *keys, cu, cu, 300, 300, causal=True)
+    for begin, end in pairwise(starts):
+        one = torch.tensor([0, end - begin], dtype=torch.int32, device=context.device)
+        rows = slice(begin, end)
+        alone = third(flat[rows], *keys[:, rows], one, one, end, end, causal=True)
+        assert torch.equal(together[rows], alone)
 
 
 def attention_capture(context: Context) -> None:
@@ -230,7 +241,7 @@ def attention_sinks(context: Context) -> None:
 
 FAMILY = Family(
     packages=("flash-attn2", "vllm-flash-attn3"),
-    ops=("attention_forward", "append_kv"),
+    ops=("attention_forward", "append_kv", "attention_with_cache"),
     checks=(
         *(attention, attention_paths, attention_cache, attention_repeats),
         *(attention_capture, attention_sinks),
