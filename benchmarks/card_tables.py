@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import re
 import shutil
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import families
-from families.floors import CPU_LARGE, ratio
+from families.floors import CPU_LARGE, ratio, turn_shares
 from protocol.machine import ROOT
 from protocol.rows import COMPILED, COMPOSED, FUSED, OURS, Result, Row, read_result
 
+# Load average up to which a machine is quiet enough for its figures to be kept.
+QUIET = 1.0
 RESULTS = ROOT / "benchmarks" / "results"
 ROOM = re.compile(r"<!-- measured: (?P<source>\S+) -->\n(?P<table>.*?)<!-- measured: end -->", re.S)
 
@@ -44,10 +47,11 @@ def table(result: Result, ops: tuple[str, ...]) -> str:
         raise ValueError(f"results for a card: expected large rows of {', '.join(ops)}, got none")
     lines = [
         "",
-        f"Measured at commit {machine['commit'][:10]} on {machine['processor']}, "
+        f"Measured at commit {_commit(machine)} on {machine['processor']}, "
         f"{machine['isa'][0]}, {max(machine['threads'])} threads, torch {machine['torch']}: rows "
         "of 1536 elements, more than 64 MiB moved.",
-        "A copy is torch's, timed between the same calls; `x` is another way's time over ours.",
+        "A copy is torch's, timed between the same calls; `x` is another way's time over ours, the "
+        "median over turns.",
         *_other_work(machine),
         "",
         "| op | dtype | GB/s | % of a copy | x composed | x torch.compile | x torch's own op |",
@@ -56,16 +60,27 @@ def table(result: Result, ops: tuple[str, ...]) -> str:
     for rows in problems:
         ours = rows[OURS]
         times = [ratio(rows, name, OURS) for name in (COMPOSED, COMPILED, FUSED)]
+        share = 100 * statistics.median(turn_shares(rows))
         shown = " | ".join("" if time is None else f"{time:.1f}" for time in times)
-        lines.append(
-            f"| `{ours.op}` | {ours.dtype} | {ours.gbps:.1f} | {ours.pct_copy:.0f} | {shown} |"
-        )
+        lines.append(f"| `{ours.op}` | {ours.dtype} | {ours.gbps:.1f} | {share:.0f} | {shown} |")
     return "\n".join(lines) + "\n\n"
 
 
+def _commit(machine: dict[str, Any]) -> str:
+    """Short, with what `machine.commit` says of changes."""
+    commit, _, more = machine["commit"].partition(" ")
+    return f"{commit[:10]} {more}".strip()
+
+
+def other_load(machine: dict[str, Any]) -> float:
+    """Load average that is not the run's own, as far as it shows."""
+    after = machine.get("load_average_after", 0.0) - max(machine["threads"])
+    return max(machine["load_average"], after)
+
+
 def _other_work(machine: dict[str, Any]) -> list[str]:
-    load = machine["load_average"]
-    if load <= max(machine["threads"]):
+    load = other_load(machine)
+    if load <= QUIET:
         return []
     return [f"Other work ran beside it (load average {load:.0f}): the figures are rough."]
 

@@ -22,8 +22,7 @@ from families import floors as bounds
 from families.family import Scope
 from protocol import machine, report
 from protocol.gate import Floor
-from protocol.rows import FUSED, OURS, Result, Row, row_from_json
-from protocol.timing import quartiles
+from protocol.rows import FAILED, FUSED, OURS, Result, Row, row_from_json
 
 HERE = Path(__file__).parent
 # What each level of primitives/cpu_dispatch.h needs first of all.
@@ -83,8 +82,8 @@ def measure(part: Part, cores: list[int], options: list[str]) -> dict[str, Any]:
 
 
 def parts(isas: list[str], threads: list[int], is_quick: bool) -> Iterator[Part]:
-    """Every process of a run; the best instruction set first."""
-    best = levels()[0]
+    """Every process of a run; the best instruction set is the first of `isas`."""
+    best = isas[0]
     for isa in isas:
         # No floor asks for the scalar build's speed: how it scales is of no interest.
         for count in threads if isa != "scalar" else threads[-1:]:
@@ -131,16 +130,10 @@ def scaling(result: Result, ours: Row) -> list[Floor]:
     one = result.group().get(alone, {}).get(OURS)
     if not 1 < count <= bounds.CPU_SCALING_THREADS or one is None or not one.us_median:
         return []
-    assert ours.us_median is not None
     pairs = zip(one.turns, ours.turns, strict=False)
-    return [
-        Floor(
-            f"{bounds.label(ours)}: of {count} times the speed of one thread",
-            one.us_median / ours.us_median / count,
-            bounds.CPU_SCALING,
-            quartiles=quartiles([first / second / count for first, second in pairs]),
-        )
-    ]
+    what = f"{bounds.label(ours)}: of {count} times the speed of one thread"
+    values = [first / second / count for first, second in pairs]
+    return bounds.judged(what, values, bounds.CPU_SCALING)
 
 
 def main() -> int:
@@ -152,8 +145,8 @@ def main() -> int:
         "--record", metavar="NAME", help="keep as benchmarks/results/NAME.*, fill the cards from it"
     )
     arguments = parser.parse_args()
-    if arguments.record and arguments.op:
-        parser.error("--record: expected a run of all packages, got --op")
+    if arguments.record and (arguments.op or arguments.isa or arguments.threads):
+        parser.error("--record: expected a whole run, got --op, --isa or --threads")
     arguments.output = arguments.output or machine.ROOT / "build" / "benchmark-cpu"
     cores = sorted(os.sched_getaffinity(0))
     threads = arguments.threads or [
@@ -162,7 +155,8 @@ def main() -> int:
     ]
     if max(threads) > len(cores):
         parser.error(f"--threads: expected at most {len(cores)} cores, got {max(threads)}")
-    isas = arguments.isa or (levels()[:1] if arguments.quick else levels())
+    chosen = arguments.isa or (levels()[:1] if arguments.quick else levels())
+    isas = sorted(chosen, key=levels().index)
     options = ["--quick"] * arguments.quick
     for op in arguments.op or ():
         options += ["--op", op]
@@ -171,6 +165,8 @@ def main() -> int:
         parser.error(families.nothing_selected(arguments.op))
     result = Result(machine.host() | {"isa": isas, "threads": threads}, {}, [])
     print("\n".join(f"{name}: {value}" for name, value in result.machine.items()))
+    if arguments.record and " " in result.machine["commit"]:
+        parser.error("--record: expected sources as committed, got some with changes")
     is_capped = False
     for part in wanted:
         print(f"measuring {part.isa}, {part.threads} threads", flush=True)
@@ -188,6 +184,13 @@ def main() -> int:
     result.machine["load_average_after"] = os.getloadavg()[0]
     status = report.finish(arguments, result, floors(result, len(cores)), METHOD)
     if arguments.record:
+        load = card_tables.other_load(result.machine)
+        if load > card_tables.QUIET:
+            print(f"not recorded: other work ran beside it (load average {load:.1f})")
+            return 1
+        if any(row.status == FAILED for row in result.rows):
+            print("not recorded: some values are wrong")
+            return 1
         card_tables.record(arguments.output, arguments.record)
     return status
 

@@ -14,12 +14,11 @@ import torch
 from protocol.gate import Floor
 from protocol.precision import ATTENTION
 from protocol.rows import FUSED, OURS, Row
-from protocol.timing import quartiles
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from families.family import Buffers, Call, Candidate, Family, Problem, Scope, Tensors, installed
-from families.floors import Rows, against, gpu_share_of_copy, label, ratio
+from families.floors import Rows, against, gpu_share_of_copy, judged, label, ratio
 
 DTYPES = (torch.float32, torch.bfloat16)
 PREFILL, CAUSAL, DECODE = "attention_prefill", "attention_prefill_causal", "attention_decode"
@@ -279,10 +278,8 @@ def _published(ours: Row) -> list[Floor]:
     if ours.tflops is None or ours.shape[1] not in LENGTHS or (ours.op, dim) not in FA2_ON_H100:
         return []
     least = FA2_ON_H100[ours.op, dim][LENGTHS.index(ours.shape[1])]
-    slow, fast = quartiles(ours.turns) if ours.turns else (ours.us_median,) * 2
-    assert slow and fast
-    spread = ours.flops / fast / 1e6, ours.flops / slow / 1e6
-    return [Floor(f"{label(ours)}: TFLOP/s", ours.tflops, least, quartiles=spread)]
+    rates = [ours.flops / time / 1e6 for time in ours.turns] or [ours.tflops]
+    return judged(f"{label(ours)}: TFLOP/s", rates, least)
 
 
 def _beside_dense(ours: Row, dense: Row | None) -> list[Floor]:

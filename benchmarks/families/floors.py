@@ -3,10 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 
 from protocol.gate import Floor
-from protocol.rows import COMPOSED, COPY, FUSED, MEASURED, NEG, NEG_OP, OURS, OURS_C, Row
+from protocol.rows import (
+    COMPOSED,
+    COPY,
+    FUSED,
+    MEASURED,
+    NEG,
+    NEG_OP,
+    OURS,
+    OURS_C,
+    Row,
+    turn_ratios,
+)
 from protocol.timing import quartiles
 
 Rows = Mapping[str, Row]
@@ -18,7 +30,7 @@ GPU_SMALL, GPU_LARGE = 64 << 10, 256 << 20
 CPU_SMALL_CALL = 1.5
 CPU_SHARE_FP32, CPU_SHARE_HALVES = 0.7, 0.5
 CPU_TIMES_SINGLE_OP, CPU_TIMES_COMPOSED = 1.2, 5.0
-CPU_AT_COPY = 90.0  # percent
+CPU_AT_COPY = 0.9
 CPU_SCALING, CPU_SCALING_THREADS = 0.85, 8
 NOT_SLOWER = 0.98
 LATENCY_BESIDE_EMPTY = 0.7
@@ -35,33 +47,37 @@ def label(row: Row) -> str:
 
 
 def ratio(candidates: Rows, first: str, second: str) -> float | None:
-    """Time of one candidate over another's; None where either was not timed."""
-    times = [candidates[name].us_median if name in candidates else None for name in (first, second)]
-    return times[0] / times[1] if times[0] and times[1] else None
+    """The median of `turn_ratios`; None where either candidate was not timed."""
+    ratios = turn_ratios(candidates.get(first), candidates.get(second))
+    return statistics.median(ratios) if ratios else None
 
 
-def ratio_quartiles(candidates: Rows, first: str, second: str) -> tuple[float, float] | None:
-    """The quartiles of `ratio`, taken turn by turn; None where there are no turns."""
-    pairs = list(zip(candidates[first].turns, candidates[second].turns, strict=False))
-    return quartiles([one / other for one, other in pairs]) if len(pairs) > 1 else None
+def turn_shares(candidates: Rows) -> list[float]:
+    """Our bandwidth over that of the copy, turn by turn; empty where neither is known."""
+    ours, copy = candidates[OURS], candidates.get(COPY)
+    if copy is not None and copy.bytes:
+        return [ours.bytes / copy.bytes * time for time in turn_ratios(copy, ours)]
+    return [] if ours.pct_copy is None else [ours.pct_copy / 100]
+
+
+def judged(what: str, values: Sequence[float], bound: float, at_most: bool = False) -> list[Floor]:
+    """A floor on the median of `values`, one of each turn; none where there are no values."""
+    if not values:
+        return []
+    spread = quartiles(values) if len(values) > 1 else None
+    return [Floor(what, statistics.median(values), bound, at_most, spread)]
 
 
 def against(candidates: Rows, other: str, least: float) -> list[Floor]:
     """Ours must be `least` times as fast as `other`, where that was timed."""
-    speed = ratio(candidates, other, OURS)
-    if speed is None:
-        return []
     what = f"{label(candidates[OURS])}: speed against {other}"
-    return [Floor(what, speed, least, quartiles=ratio_quartiles(candidates, other, OURS))]
+    return judged(what, turn_ratios(candidates.get(other), candidates[OURS]), least)
 
 
 def beside(candidates: Rows, name: str, yardstick: str, most: float, what: str) -> list[Floor]:
     """A candidate may take `most` times as long as a yardstick."""
-    cost = ratio(candidates, name, yardstick)
-    if cost is None:
-        return []
-    what, spread = f"{label(candidates[OURS])}{what}", ratio_quartiles(candidates, name, yardstick)
-    return [Floor(what, cost, most, at_most=True, quartiles=spread)]
+    costs = turn_ratios(candidates.get(name), candidates.get(yardstick))
+    return judged(f"{label(candidates[OURS])}{what}", costs, most, at_most=True)
 
 
 def cpu_small_calls(candidates: Rows) -> list[Floor]:
@@ -83,15 +99,8 @@ def cpu_small_calls(candidates: Rows) -> list[Floor]:
 
 def share_of_copy(candidates: Rows, what: str, scale: float, bound: float) -> list[Floor]:
     """Our bandwidth over that of the copy, times `scale`."""
-    ours = candidates[OURS]
-    if ours.pct_copy is None:
-        return []
-    spread = None
-    if COPY in candidates and (of_time := ratio_quartiles(candidates, COPY, OURS)):
-        more = scale * ours.bytes / candidates[COPY].bytes
-        spread = more * of_time[0], more * of_time[1]
-    share = scale * ours.pct_copy / 100
-    return [Floor(f"{label(ours)}{what}", share, bound, quartiles=spread)]
+    shares = [scale * share for share in turn_shares(candidates)]
+    return judged(f"{label(candidates[OURS])}{what}", shares, bound)
 
 
 def cpu_share_of_copy(candidates: Rows, cores: int) -> list[Floor]:
@@ -106,13 +115,24 @@ def cpu_share_of_copy(candidates: Rows, cores: int) -> list[Floor]:
 def cpu_beside_torch(candidates: Rows, has_single_op: bool) -> list[Floor]:
     """Ours beside torch's single op, or where it has none beside the composed formula.
 
-    What runs at the speed of the copy has nothing to gain.
+    Beside a single op the copy's speed will do: eager operators that write into given memory reach
+    it themselves.
     """
-    if (candidates[OURS].pct_copy or 0) >= CPU_AT_COPY:
-        return []
-    if has_single_op:
+    if not has_single_op:
+        return against(candidates, COMPOSED, CPU_TIMES_COMPOSED)
+    times = turn_ratios(candidates.get(FUSED), candidates[OURS])
+    shares = turn_shares(candidates)
+    if not times or not shares:
         return against(candidates, FUSED, CPU_TIMES_SINGLE_OP)
-    return against(candidates, COMPOSED, CPU_TIMES_COMPOSED)
+    reached = [
+        max(time / CPU_TIMES_SINGLE_OP, share / CPU_AT_COPY)
+        for time, share in zip(times, shares, strict=False)
+    ]
+    what = (
+        f"{label(candidates[OURS])}: speed over {CPU_TIMES_SINGLE_OP:g} x {FUSED}'s "
+        f"or {CPU_AT_COPY:g} x the copy's"
+    )
+    return judged(what, reached, 1.0)
 
 
 def gpu_share_of_copy(candidates: Rows, percent: float) -> list[Floor]:

@@ -14,7 +14,8 @@ OK, MISSED, UNSURE = "ok", "MISSED", "unsure"
 class Floor:
     """`measured` must be at least (`at_most`: at most) `bound`; `what` says of which row.
 
-    `quartiles` are those of the same figure, turn by turn, where there are turns.
+    `quartiles` are those of the same figure, turn by turn, where there are turns; `measured` is
+    their median then.
     """
 
     what: str
@@ -32,13 +33,11 @@ class Floor:
 
     @property
     def verdict(self) -> str:
-        """OK or MISSED; UNSURE where the figure and its quartiles lie on both sides of the bound:
-        measured again, it could as well come out the other way.
+        """OK or MISSED; UNSURE where the quartiles lie on both sides of the bound: measured again,
+        it could as well come out the other way.
         """
-        if self.quartiles is not None:
-            low, high = min(self.measured, *self.quartiles), max(self.measured, *self.quartiles)
-            if low < self.bound < high:
-                return UNSURE
+        if self.quartiles is not None and self.quartiles[0] < self.bound < self.quartiles[1]:
+            return UNSURE
         return OK if self.holds else MISSED
 
     def __str__(self) -> str:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from protocol import compare, gate
-from protocol.rows import ABSENT, FAILED, Result, Row, read_result
+from protocol.rows import ABSENT, FAILED, OURS, Result, Row, read_result, turn_ratios
 
 
 def flags(description: str) -> argparse.ArgumentParser:
@@ -28,8 +30,8 @@ def finish(
     """Write results.{json,md} and roofline.svg below `arguments.output`; the exit status.
 
     `method` tells the page's reader what a driver did beside what all do.
-    Wrong values always fail; missed floors only with --gate, regressions only with --compare.
-    Floors that the run cannot judge are named, and fail nothing.
+    Wrong values always fail (1); missed floors only with --gate (1), and so do floors that the run
+    cannot judge (2: measure again); regressions only with --compare (1).
     """
     folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +47,9 @@ def finish(
         print(line)
     print(f"{_counts(result, floors)}; {len(slower)} regressions")
     wrong = any(row.status == FAILED for row in result.rows)
-    return 1 if wrong or slower or (arguments.gate and missed) else 0
+    if wrong or slower or (arguments.gate and missed):
+        return 1
+    return 2 if arguments.gate and unsure else 0
 
 
 def _counts(result: Result, floors: list[gate.Floor]) -> str:
@@ -65,7 +69,8 @@ def to_markdown(result: Result, floors: list[gate.Floor], method: str) -> str:
     lines += [
         "",
         "Times are microseconds per call: the least of the turns' medians. `x ours` is a time over",
-        "ours, so more than 1 means that ours is faster; a gap within the spread says nothing.",
+        "ours, the median over turns, so more than 1 means that ours is faster; a gap within the",
+        "spread says nothing.",
         "A floor is unsure where the quartiles of its figure, turn by turn, lie on both sides.",
         *(["", method] if method else []),
     ]
@@ -78,18 +83,19 @@ def to_markdown(result: Result, floors: list[gate.Floor], method: str) -> str:
         for candidates in problems.values():
             rows = list(candidates.values())
             if rows[0].op == op:
-                lines += [_line(row, candidates.get("ours")) for row in rows]
+                lines += [_line(row, candidates) for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def _line(row: Row, ours: Row | None) -> str:
+def _line(row: Row, candidates: Mapping[str, Row]) -> str:
     setting = ", ".join(f"{name} {value}" for name, value in row.setting.items())
     head = f"| {row.dtype} | {'x'.join(map(str, row.shape))} | {setting} | {row.candidate} |"
     error = "" if row.err is None else f"{row.err:.1e}"
     if row.us_median is None:
         why = row.status if row.status != ABSENT else f"absent: {row.reason}"
         return f"{head} {why} | | | | | | {error} | |"
-    ratio = f"{row.us_median / ours.us_median:.2f}" if ours and ours.us_median else ""
+    over_ours = turn_ratios(row, candidates.get(OURS))
+    ratio = f"{statistics.median(over_ours):.2f}" if over_ours else ""
     numbers = [row.us_median, row.p10, row.p90]
     times = " | ".join("" if value is None else f"{value:.4g}" for value in numbers)
     spread = "" if row.spread is None else f"{row.spread:.0%}"

@@ -87,6 +87,17 @@ def row_from_json(entry: dict[str, Any]) -> Row:
     return Row(**known | tuples, setting=setting)
 
 
+def turn_ratios(one: Row | None, other: Row | None) -> list[float]:
+    """Time of one candidate over another's, turn by turn, as far as both have turns.
+
+    Of rows without turns the one ratio; empty where either was not timed.
+    """
+    if one is None or other is None or not one.us_median or not other.us_median:
+        return []
+    pairs = list(zip(one.turns, other.turns, strict=False))
+    return [a / b for a, b in pairs] if pairs else [one.us_median / other.us_median]
+
+
 @dataclass
 class Result:
     """A run: the machine in words, its ceilings by name and unit, all rows."""

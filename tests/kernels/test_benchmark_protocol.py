@@ -83,7 +83,7 @@ def test_missed_floors_fail_with_gate_only(tmp_path: Path) -> None:
         (0.6, None, "ok"),
         (0.6, (0.55, 0.7), "ok"),
         (0.6, (0.45, 0.7), "unsure"),
-        (0.6, (0.4, 0.45), "unsure"),
+        (0.5, (0.5, 0.7), "ok"),
         (0.4, (0.35, 0.55), "unsure"),
         (0.4, (0.35, 0.45), "MISSED"),
         (0.4, None, "MISSED"),
@@ -95,11 +95,12 @@ def test_a_floor_within_the_quartiles_is_neither_reached_nor_missed(
     assert Floor("share of copy", measured, 0.5, quartiles=quartiles).verdict == verdict
 
 
-def test_an_unsure_floor_is_said_aloud_and_passes_the_gate(
+def test_an_unsure_floor_is_said_aloud_and_asks_for_another_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     floors = [Floor("silu: share of copy", 0.49, 0.5, quartiles=(0.47, 0.52))]
-    assert finish(tmp_path, result(OURS), floors, gate=True) == 0
+    assert finish(tmp_path, result(OURS), floors, gate=False) == 0
+    assert finish(tmp_path, result(OURS), floors, gate=True) == 2
     printed, page = capsys.readouterr().out, (tmp_path / "results.md").read_text()
     for text in (printed, page):
         assert "unsure silu: share of copy: 0.49 >= 0.5 (quartiles 0.47 to 0.52)" in text
@@ -136,21 +137,27 @@ def test_candidates_take_turns_and_the_least_median_counts() -> None:
 
 
 def test_turns_go_on_while_ratios_vary_and_a_slow_candidate_takes_few() -> None:
-    def turns_taken(*, is_noisy: bool, slow: tuple[str, ...] = ()) -> dict[str, int]:
+    def turns_taken(
+        *, is_noisy: bool, slow: tuple[str, ...] = (), cold: tuple[str, ...] = ()
+    ) -> dict[str, int]:
         count = {"copy": 0, "it": 0}
 
         def turn(name: str) -> list[float]:
             count[name] += 1
-            us = 1.1 * timing.SLOW_US if name in slow else 1.0
+            is_slow = name in slow or (name in cold and count[name] == 1)
+            us = 1.1 * timing.SLOW_US if is_slow else 1.0
             return [us * (1 + 0.1 * (is_noisy and name == "it" and count[name] % 2))]
 
         turns = {name: partial(turn, name) for name in count}
         found = timing.interleaved(turns, rounds=4, most=6)
-        assert {name: len(one.turns) + 1 for name, one in found.items()} == count
+        extra = {name: 1 + (name in slow + cold) for name in count}
+        assert {name: len(one.turns) + extra[name] for name, one in found.items()} == count
         return count
 
     assert turns_taken(is_noisy=False) == {"copy": 5, "it": 5}
     assert turns_taken(is_noisy=True) == {"copy": 7, "it": 7}
-    assert turns_taken(is_noisy=True, slow=("it",)) == {"copy": 5, "it": 4}
-    assert turns_taken(is_noisy=True, slow=("copy",))["copy"] == 4
-    assert turns_taken(is_noisy=True, slow=("copy", "it")) == {"copy": 4, "it": 4}
+    # One more that does not count, to know that the first was slow not only for being the first.
+    assert turns_taken(is_noisy=True, slow=("it",)) == {"copy": 5, "it": 5}
+    assert turns_taken(is_noisy=True, slow=("copy",))["copy"] == 5
+    assert turns_taken(is_noisy=True, slow=("copy", "it")) == {"copy": 5, "it": 5}
+    assert turns_taken(is_noisy=False, cold=("copy", "it")) == {"copy": 6, "it": 6}
