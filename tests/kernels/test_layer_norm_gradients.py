@@ -285,6 +285,20 @@ def test_weights_of_fp32_beside_16_bit_rows_have_gradients(package: ModuleType) 
     torch.testing.assert_close(module.weight.grad.double(), n.sum(0), atol=1e-5, rtol=1e-5)
 
 
+def test_a_bias_of_fp32_alone_has_a_gradient_of_fp32(package: ModuleType) -> None:
+    x = torch.randn(200, 33).bfloat16()
+    bias = torch.randn(33, requires_grad=True)
+    grad = torch.rand(200, 33).bfloat16()
+    package.layers.layer_norm(x, None, bias, EPS).backward(grad)
+    assert bias.grad.dtype == torch.float32
+    torch.testing.assert_close(bias.grad.double(), grad.double().sum(0), atol=0.0, rtol=1e-5)
+    arguments = (x.requires_grad_(), None, bias, EPS)
+    torch.library.opcheck(package.ops.layer_norm_functional.default, arguments)
+    of_grad = package.ops.layer_norm_backward_functional.default
+    wanted = [True, False, True]
+    torch.library.opcheck(of_grad, (grad, x.detach(), None, EPS, wanted, torch.float32))
+
+
 def test_the_schemas_mark_what_is_written(package: ModuleType) -> None:
     for name in ("layer_norm", "rms_norm", "dropout_add_norm"):
         for op in (name, f"{name}_backward"):

@@ -41,8 +41,8 @@ SCHEMAS = {
     "layer_norm_functional": "(Tensor x, Tensor? weight, Tensor? bias, float eps) -> Tensor",
     "rms_norm_functional": "(Tensor x, Tensor? weight, float eps) -> Tensor",
     "layer_norm_backward_functional": (
-        "(Tensor grad_out, Tensor x, Tensor? weight, float eps, bool[] wanted) "
-        "-> (Tensor, Tensor, Tensor)"
+        "(Tensor grad_out, Tensor x, Tensor? weight, float eps, bool[] wanted, "
+        "ScalarType? bias_dtype=None) -> (Tensor, Tensor, Tensor)"
     ),
     "rms_norm_backward_functional": (
         "(Tensor grad_out, Tensor x, Tensor? weight, float eps, bool[] wanted) -> (Tensor, Tensor)"
@@ -189,9 +189,13 @@ def _rms_norm(x: Tensor, weight: MaybeTensor, eps: float) -> Tensor:
     return out
 
 
-def _plain_gradients(x: Tensor, weight: MaybeTensor, wanted: list[bool]) -> list[Tensor]:
-    """Those of x, weight and bias, or the first of them, not computed yet."""
-    parameter = x.new_empty((x.shape[-1],)) if weight is None else weight
+def _plain_gradients(
+    x: Tensor, weight: MaybeTensor, wanted: list[bool], bias_dtype: torch.dtype | None
+) -> list[Tensor]:
+    """Those of x, weight and bias, or the first of them, not computed yet. weight and bias share a
+    dtype; a bias alone has its own, or that of x where it is not named.
+    """
+    parameter = x.new_empty((x.shape[-1],), dtype=bias_dtype) if weight is None else weight
     likes = (x, parameter, parameter)
     return [
         empty_like(like) if is_wanted else absent(like)
@@ -201,9 +205,14 @@ def _plain_gradients(x: Tensor, weight: MaybeTensor, wanted: list[bool]) -> list
 
 def _plain_backward(op: Any) -> Callable[..., tuple[Tensor, ...]]:
     def backward(
-        grad_out: Tensor, x: Tensor, weight: MaybeTensor, eps: float, wanted: list[bool]
+        grad_out: Tensor,
+        x: Tensor,
+        weight: MaybeTensor,
+        eps: float,
+        wanted: list[bool],
+        bias_dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, ...]:
-        grads = _plain_gradients(x, weight, wanted)
+        grads = _plain_gradients(x, weight, wanted, bias_dtype)
         op(
             *map(given, wanted, grads),
             grad_out.contiguous(),
@@ -217,13 +226,19 @@ def _plain_backward(op: Any) -> Callable[..., tuple[Tensor, ...]]:
 
 
 def _plain_backward_fake(
-    grad_out: Tensor, x: Tensor, weight: MaybeTensor, eps: float, wanted: list[bool]
+    grad_out: Tensor,
+    x: Tensor,
+    weight: MaybeTensor,
+    eps: float,
+    wanted: list[bool],
+    bias_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, ...]:
-    return tuple(_plain_gradients(x, weight, wanted))
+    return tuple(_plain_gradients(x, weight, wanted, bias_dtype))
 
 
 def _setup_plain(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, *_, ctx.eps = inputs
+    x, weight, *biases, ctx.eps = inputs  # rms_norm has no bias
+    ctx.bias_dtypes = [None if bias is None else bias.dtype for bias in biases]
     ctx.save_for_backward(x, weight)
 
 
@@ -231,7 +246,7 @@ def _differentiate_plain(name: str) -> Callable[..., tuple[MaybeTensor, ...]]:
     def differentiate(ctx: Any, grad_out: Tensor) -> tuple[MaybeTensor, ...]:
         wanted = list(ctx.needs_input_grad[:-1])
         backward = getattr(ops, f"{name}_backward_functional")
-        grads = backward(grad_out, *ctx.saved_tensors, ctx.eps, wanted)
+        grads = backward(grad_out, *ctx.saved_tensors, ctx.eps, wanted, *ctx.bias_dtypes)
         return (*map(given, wanted, grads), None)
 
     return differentiate
