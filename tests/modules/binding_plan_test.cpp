@@ -44,6 +44,8 @@ INSTANTIATE_TEST_SUITE_P(
                     BadPlan{"NeedsAnother", ErrorCode::kInvalidBinding, "backward.args[5]"},
                     BadPlan{"HugeResult", ErrorCode::kInvalidBinding, "call.result"},
                     BadPlan{"DimOfOptional", ErrorCode::kInvalidBinding, "backward.args[5]"},
+                    BadPlan{"OptionalIntoNeeded", ErrorCode::kInvalidBinding,
+                            "call.args[1]: expected no \"optional\", the op needs this tensor"},
                     BadPlan{"GradIsNoResult", ErrorCode::kInvalidBinding, "backward.grads.x"},
                     BadPlan{"ScalePair", ErrorCode::kLayerSignatureMismatch, "(Tensor, Tensor)"},
                     BadPlan{"UnknownDtype", ErrorCode::kInvalidBinding, "float31"},

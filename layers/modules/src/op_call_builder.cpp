@@ -172,7 +172,7 @@ Step OpCallBuilder::step(const ModuleTensor& term, const c10::Argument& argument
                          const Scope& scope) const {
   require_type(argument, c10::TypeKind::TensorType, scope.path, "the tensor " + term.name);
   if (term.optional && !is_optional(argument)) {
-    fail(scope.path, "no default, the op needs this tensor", "default null");
+    fail(scope.path, "no \"optional\", the op needs this tensor", "\"optional\": true");
   }
   Step made;
   made.kind = StepKind::kTensor;
