@@ -171,16 +171,20 @@ def attention_repeats(context: Context) -> None:
     whole = package.flash_attn_with_kvcache(q[:, :1], k, v, **step)
     alone = package.flash_attn_with_kvcache(q[4:5, :1], k[4:5], v[4:5], **step)
     assert torch.equal(whole[4:5], alone)
+
+
+def attention_alone(context: Context) -> None:
+    """A sequence of a packed batch has the bits that it has alone, whichever kernel takes it."""
+    third = context.package("vllm-flash-attn3").flash_attn_varlen_func
     starts = [0, 1, 4, 204, 504]  # sequences for both kernels, alone and beside one another
     flat = _randn(context, BF16, starts[-1], 8, 128)
     keys = _randn(context, BF16, 2, starts[-1], 2, 128)
-    third = context.package("vllm-flash-attn3").flash_attn_varlen_func
     cu = torch.tensor(starts, dtype=torch.int32, device=context.device)
     together = third(flat, *keys, cu, cu, 300, 300, causal=True)
     for begin, end in pairwise(starts):
         one = torch.tensor([0, end - begin], dtype=torch.int32, device=context.device)
-        rows = slice(begin, end)
-        alone = third(flat[rows], *keys[:, rows], one, one, end, end, causal=True)
+        rows, length = slice(begin, end), end - begin
+        alone = third(flat[rows], *keys[:, rows], one, one, length, length, causal=True)
         assert torch.equal(together[rows], alone)
 
 
@@ -244,11 +248,11 @@ FAMILY = Family(
     ops=("attention_forward", "append_kv", "attention_with_cache"),
     checks=(
         *(attention, attention_paths, attention_cache, attention_repeats),
-        *(attention_capture, attention_sinks),
+        *(attention_alone, attention_capture, attention_sinks),
     ),
     on_any_device=(
         *(attention, attention_paths, attention_cache, attention_repeats),
-        attention_sinks,
+        *(attention_alone, attention_sinks),
     ),
     sanitized=(attention, attention_paths, attention_cache),
 )

@@ -18,6 +18,7 @@ NO_GPU = 77
 sys.path += [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "gpu"), str(ROOT / "tests/gpu")]
 
 import activation_checks  # noqa: E402
+import attention_checks  # noqa: E402
 import checks  # noqa: E402
 import device_build  # noqa: E402
 import families  # noqa: E402
@@ -122,6 +123,12 @@ def test_checks_hold_for_the_cpu_builds(
     family: checks.Family, check: checks.Check, load_package: Callable[[str], ModuleType]
 ) -> None:
     check(on_cpu(family, load_package))
+
+
+def test_what_one_package_repeats_needs_no_other(load_package: Callable[[str], ModuleType]) -> None:
+    packages = {"flash-attn2": load_package("flash-attn2")}
+    ops = attention_checks.FAMILY.ops
+    attention_checks.attention_repeats(checks.Context(packages, ops, is_quick=True, device="cpu"))
 
 
 @pytest.mark.parametrize(
