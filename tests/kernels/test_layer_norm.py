@@ -80,6 +80,14 @@ ERRORS = [
         {"weight": torch.ones(4, dtype=torch.float64)},
         "weight dtype: expected float32 as x, got float64",
     ),
+    (
+        {
+            "out": torch.empty(2, 4).half(),
+            "x": torch.ones(2, 4).half(),
+            "bias": torch.ones(4).double(),
+        },
+        "bias dtype: expected float16 as x, or float32, got float64",
+    ),
     ({"weight": torch.ones(8)[::2]}, "weight last stride: expected 1, got 2"),
     ({"eps": -1.0}, "eps value: expected a finite number of at least 0, got -1.000000"),
     ({"eps": float("nan")}, "eps value: expected a finite number of at least 0, got nan"),

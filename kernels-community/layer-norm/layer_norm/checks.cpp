@@ -14,19 +14,30 @@ using primitives::TensorArg;
 
 using Sizes = std::vector<std::int64_t>;
 
+constexpr DTypeCode kFloat{DTypeCode::kFloat, 32, 1};
+
 void check_eps(const ArgumentCheck& check, const char* name, double eps) {
   if (!(eps >= 0.0) || std::isinf(eps)) {
     check.fail(name, "value", "a finite number of at least 0", std::to_string(eps));
   }
 }
 
-/// dtype of the parameters of a plain norm: that of x, or float32 beside 16-bit x.
+/// Its dtype is that of `like`, or float32 beside 16-bit tensors.
+void check_dtype(const ArgumentCheck& check, const TensorArg& arg, const TensorArg& like) {
+  const bool may_be_float = like.dtype.bits == 16;
+  if (arg.dtype == like.dtype || (may_be_float && arg.dtype == kFloat)) return;
+  check.fail(arg.name, "dtype",
+             primitives::dtype_name(like.dtype) + " as " + like.name +
+                 (may_be_float ? ", or float32" : ""),
+             primitives::dtype_name(arg.dtype));
+}
+
+/// dtype of the parameters of a plain norm.
 DTypeCode parameter_dtype(const ArgumentCheck& check, OptionalArg weight, OptionalArg bias,
                           const TensorArg& x) {
-  constexpr DTypeCode kFloat{DTypeCode::kFloat, 32, 1};
   const OptionalArg first = weight != nullptr ? weight : bias;
   if (first == nullptr) return x.dtype;
-  if (x.dtype.bits != 16 || first->dtype != kFloat) check.same_dtype(*first, x);
+  check_dtype(check, *first, x);
   if (bias != nullptr) check.same_dtype(*bias, *first);
   return first->dtype;
 }
@@ -88,11 +99,8 @@ class FusedChecks {
       if (arg == nullptr) continue;
       if (first != nullptr) {
         check_.same_dtype(*arg, *first);
-      } else if (arg->dtype != reference_.dtype && (arg->dtype != kFloat || dtype_ == kDouble)) {
-        check_.fail(arg->name, "dtype",
-                    primitives::dtype_name(reference_.dtype) + " as " + reference_.name +
-                        (dtype_ == kDouble ? "" : ", or float32"),
-                    primitives::dtype_name(arg->dtype));
+      } else {
+        check_dtype(check_, *arg, reference_);
       }
       first = first == nullptr ? arg : first;
     }
@@ -112,7 +120,6 @@ class FusedChecks {
 
  private:
   static constexpr DTypeCode kMask{DTypeCode::kUInt, 8, 1};
-  static constexpr DTypeCode kFloat{DTypeCode::kFloat, 32, 1};
   static constexpr DType kDouble = DType::kFloat64;
 
   void check_tensor(const TensorArg& arg, const Sizes& shape, DTypeCode dtype) const {

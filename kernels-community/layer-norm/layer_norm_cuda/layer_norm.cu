@@ -3,6 +3,7 @@
 //   out = (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(variance + eps)
 //   rms_norm: mean = 0, and the mean square in place of the variance
 // out, x [rows, cols]; weight, bias [cols] or null; fp32, fp16, bf16; one rounding, at the store.
+// Parameters of fp32 beside 16-bit rows: fused.cu, as a call of the fused op.
 // A row lies in the registers of a warp, a block or a cluster (rows.h), so that each element is
 // read and written once; only rows too wide for that are read again, from L2. Archs: sm_80, sm_90,
 // sm_100, sm_120 and PTX. Never build with --use_fast_math.

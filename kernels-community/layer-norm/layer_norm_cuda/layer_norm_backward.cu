@@ -3,6 +3,7 @@
 //   g = dz * weight, h = (x - mean) * rstd (computed again), dweight = sum dz * h, dbias = sum dz
 //   dx = (g - mean(g) - h * mean(g * h)) * rstd; rms_norm: no mean(g)
 // dx, dz, x [rows, cols]; weight, dweight, dbias [cols]; fp32, fp16, bf16; sums in fp32 and fp64.
+// Parameters of fp32 beside 16-bit rows: fused_backward.cu (is_plain says no).
 // x and dz lie in registers (rows.h): each is read once, dx is written once. The sums over rows are
 // added up block by block, then over blocks (column_sums.cuh): no atomics, the same bits every
 // time. Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.

@@ -51,8 +51,9 @@ def layer_norm(
 ) -> torch.Tensor:
     """out = (x - mean) / sqrt(variance + eps) * weight + bias over the last dimension; returns out.
 
-    `out` and `x` `[..., d]`, `weight` and `bias` `[d]` or None, all of one dtype (float32, float16,
-    bfloat16; float64 on CPU) and device. `out` may be `x`; rows may be strided.
+    `out` and `x` `[..., d]` of one dtype (float32, float16, bfloat16; float64 on CPU); `weight` and
+    `bias` `[d]` or None, of that dtype, or both float32 beside 16-bit rows; all on one device.
+    `out` may be `x`; rows may be strided.
     """
     _warn_if_detached(x, weight, bias)
     ops.layer_norm(out, x, weight, bias, eps)
