@@ -205,9 +205,8 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
   }
 }
 
-template <class T, class G>
+template <class T>
 bool is_aligned(const BackwardParams& params) {
-  if (sizeof(T) != sizeof(G)) return false;
   const auto has_aligned_rows = [&](const void* data, std::int64_t stride) {
     return primitives::has_aligned_rows(static_cast<const T*>(data), params.rows, params.cols,
                                         stride);
@@ -296,7 +295,7 @@ cudaError_t plan_backward(const BackwardParams& params, BackwardPlan* plan) {
     if (params.grad_dtype != params.dtype) {
       return plan_types<T, float>(params.rows, params.cols, false, plan);
     }
-    return plan_types<T, T>(params.rows, params.cols, is_aligned<T, T>(params), plan);
+    return plan_types<T, T>(params.rows, params.cols, is_aligned<T>(params), plan);
   });
 }
 
