@@ -8,7 +8,7 @@ import itertools
 import layer_norm_reference as reference
 import precision
 import torch
-from checks import DTYPES, Context, Family
+from checks import DTYPES, HALVES, Context, Family
 
 
 def layer_norm(context: Context) -> None:
@@ -55,6 +55,34 @@ def norm_gradients(context: Context) -> None:
             again = [torch.empty_like(one) for one in results]
             op(*again, grad, x, weight, 1e-5)
             assert all(torch.equal(a, b) for a, b in zip(again, results, strict=True)), (rows, cols)
+
+
+def norm_dtypes(context: Context) -> None:
+    """float32 parameters beside 16-bit rows, in place and differentiated; rows without columns."""
+    ops = context.package("layer-norm").ops
+    for dtype, cols, is_rms in itertools.product(HALVES, (7, 1023, 20_001), (False, True)):
+        x, grad = torch.randn(2, 33, cols + 3, device=context.device).to(dtype)[:, :, 1:-2]
+        parameters = [*torch.randn(2, cols, device=context.device)][: 1 if is_rms else 2]
+        name = "rms_norm" if is_rms else "layer_norm"
+        out, *results = [torch.full_like(one, float("nan")) for one in (x, x, *parameters)]
+        getattr(ops, name)(out, x, *parameters, 1e-5)
+        getattr(ops, f"{name}_backward")(*results, grad, x, parameters[0], 1e-5)
+        wide = [one.double().requires_grad_() for one in (x, *parameters)]
+        value = reference.norm(*(*wide, None)[:3], 1e-5, is_rms)
+        expected = torch.autograd.grad(value, wide, grad.double())
+        error = precision.relative_error(out, value.detach())
+        assert error <= precision.LAYER_NORM[dtype], f"{dtype} {cols}: {error:.2e}"
+        for one, exact in zip(results, expected, strict=True):
+            error = precision.relative_error(one, exact)
+            assert error <= precision.NORM_GRADIENT[one.dtype], f"{dtype} {cols}: {error:.2e}"
+        getattr(ops, name)(x, x, *parameters, 1e-5)
+        assert torch.equal(x, out), f"{dtype} {cols} in place"
+    for is_rms in (False, True):
+        z, x0 = torch.empty(2, 3, 0, device=context.device)
+        mu, rsigma = torch.zeros(2, 3, device=context.device)
+        nothing = [None] * 11
+        ops.dropout_add_norm(z, *nothing[:4], mu, rsigma, x0, *nothing, 0.0, 1e-5, 1.0, is_rms)
+        assert bool((mu.isnan() & rsigma.isnan()).all())
 
 
 def fused_norm(context: Context) -> None:
@@ -112,7 +140,7 @@ def dropout_masks(context: Context) -> None:
         assert torch.equal(result[3].cpu(), reference.mask(1, 0, 17, cols, 0.5))
 
 
-CHECKS = (layer_norm, norm_gradients, fused_norm, dropout_masks)
+CHECKS = (layer_norm, norm_gradients, norm_dtypes, fused_norm, dropout_masks)
 FAMILY = Family(
     packages=("layer-norm",),
     ops=("layer_norm",),

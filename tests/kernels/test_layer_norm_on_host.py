@@ -99,6 +99,45 @@ def test_plain_norms_and_their_gradients(
         assert (buffer == grid.CANARY).all(), "memory outside the gradient was written"
 
 
+@pytest.mark.parametrize("dtype", [BF16, FP16])
+@pytest.mark.parametrize("cols", [7, 1023, 17_001])
+@pytest.mark.parametrize("norm", NORMS)
+def test_parameters_of_fp32_beside_16_bit_rows(
+    package: ModuleType, on_host: Any, norm: str, cols: int, dtype: torch.dtype
+) -> None:
+    rows = 5 if cols < 9000 else 1
+    is_rms = norm == "rms_norm"
+    on_host.set_device(9)
+    x, grad = (grid.random_rows(rows, cols, "offset_by_one", dtype) for _ in range(2))
+    weight, bias = torch.randn(cols), None if is_rms else torch.randn(cols)
+    parameters = (weight,) if is_rms else (weight, bias)
+
+    results = [torch.full(t.shape, float("nan"), dtype=t.dtype) for t in (x, *parameters)]
+    expected = [torch.empty_like(t) for t in results]
+    getattr(package.ops, f"{norm}_backward")(*expected, grad, x, weight, EPS)
+    on_host.layer_norm_backward(*([*results, None])[:3], grad, x, weight, EPS, is_rms)
+    for result, exact in zip(results, expected, strict=True):
+        assert_close(result, exact, slack=4.0)
+
+    out = torch.full(x.shape, float("nan"), dtype=dtype)
+    on_host.layer_norm(out, x, weight, bias, EPS, is_rms)
+    assert_close(out, getattr(package.layers, norm)(x, *parameters, EPS))
+    on_host.layer_norm(x, x, weight, bias, EPS, is_rms)
+    assert torch.equal(x, out), "in place"
+
+
+@pytest.mark.parametrize("is_rms", [False, True])
+def test_statistics_of_rows_without_columns_are_nan(on_host: Any, is_rms: bool) -> None:
+    mu, rsigma = torch.zeros(2, 3)
+    z, x0 = torch.empty(2, 3, 0)
+    nothing = (None,) * 11
+    on_host.dropout_add_norm(
+        z, *(None,) * 4, mu, rsigma, x0, *nothing, 0.0, EPS, 1.0, is_rms
+    )  # fmt: skip
+    assert mu.isnan().all()
+    assert rsigma.isnan().all()
+
+
 # Which tensors a fused call has.
 CASES = grid.pairwise(
     (1, 63, 1023),
