@@ -29,6 +29,7 @@
 #include <filesystem>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 namespace kernelhub {
@@ -44,9 +45,9 @@ class AnyLayer : public torch::nn::Module,
  public:
   using Formula = at::Tensor (*)(const AnyLayer&, const at::Tensor&);
 
-  AnyLayer(std::string name, Formula formula, bool has_bias = true)
+  AnyLayer(std::string name, Formula formula, bool has_weight = true, bool has_bias = true)
       : name_(std::move(name)), formula_(formula) {
-    weight = register_parameter("weight", at::linspace(0.5, 2, 8, at::kDouble));
+    if (has_weight) weight = register_parameter("weight", at::linspace(0.5, 2, 8, at::kDouble));
     if (has_bias) bias = register_parameter("bias", at::linspace(-1, 1, 8, at::kDouble));
     const bool is_llama = name_ == "RMSNorm" || name_ == "LlamaRMSNorm";
     if (is_llama) KERNELHUB_ATTR("variance_epsilon", eps_);
@@ -141,40 +142,49 @@ at::Tensor layer_norm(const AnyLayer& layer, const at::Tensor& x) {
   return at::layer_norm(x, {8}, layer.weight, layer.bias, kEps);
 }
 
-/// LayerNorm of the package, for a module that has no bias.
-TEST(PackageLayerNorm, ServesModulesWithoutBias) {
-  const char* packages = std::getenv("KERNELHUB_PACKAGES_DIR");
-  ASSERT_NE(packages, nullptr);
-  const ScopedKernelMapping scope(
-      {{"LayerNorm",
-        {{Device("cpu"),
-          LayerRepository::local(std::string(packages) + "/layer-norm", "LayerNorm")}}}},
-      InheritMapping::kNo);
-  AnyLayer layer("LayerNorm", layer_norm, /*has_bias=*/false);
-  kernelize(layer, Mode::kTraining, "cpu", KernelizeFallback::kNone);
-  const at::Tensor x = input().set_requires_grad(true);
-  const at::Tensor y = layer.forward(x), wanted = layer.reference_forward(x);
-  EXPECT_EQ(y.grad_fn()->name(), "kernelhub::LayerNorm");
-  EXPECT_LE(difference(y, wanted), kAllowed);
-  const at::Tensor grad = at::linspace(1, -1, wanted.numel(), at::kDouble).view(wanted.sizes());
-  const auto given = torch::autograd::grad({y}, {x, layer.weight}, {grad});
-  const auto expected = torch::autograd::grad({wanted}, {x, layer.weight}, {grad});
-  EXPECT_LE(difference(given[0], expected[0]), kAllowed * 10);
-  EXPECT_LE(difference(given[1], expected[1]), kAllowed * 10);
+/// LayerNorm of the package, for modules beyond those of fp64 with a weight and a bias.
+class PackageLayerNorm : public testing::Test {
+ protected:
+  void SetUp() override {
+    const char* packages = std::getenv("KERNELHUB_PACKAGES_DIR");
+    ASSERT_NE(packages, nullptr);
+    const auto layer = LayerRepository::local(std::string(packages) + "/layer-norm", "LayerNorm");
+    mapping_ = {{"LayerNorm", {{Device("cpu"), layer}}}};
+  }
+  void kernelize_for_training(AnyLayer& layer) const {
+    const ScopedKernelMapping scope(mapping_, InheritMapping::kNo);
+    kernelize(layer, Mode::kTraining, "cpu", KernelizeFallback::kNone);
+  }
+
+ private:
+  KernelMapping mapping_;
+};
+
+TEST_F(PackageLayerNorm, ServesModulesWithoutWeightOrBias) {
+  for (const auto& [has_weight, has_bias] :
+       {std::pair(true, false), std::pair(false, true), std::pair(false, false)}) {
+    AnyLayer layer("LayerNorm", layer_norm, has_weight, has_bias);
+    kernelize_for_training(layer);
+    const at::Tensor x = input().set_requires_grad(true);
+    const at::Tensor y = layer.forward(x), wanted = layer.reference_forward(x);
+    EXPECT_EQ(y.grad_fn()->name(), "kernelhub::LayerNorm");
+    EXPECT_LE(difference(y, wanted), kAllowed);
+    std::vector<at::Tensor> inputs = layer.parameters();
+    inputs.push_back(x);
+    const at::Tensor grad = at::linspace(1, -1, wanted.numel(), at::kDouble).view(wanted.sizes());
+    const auto given = torch::autograd::grad({y}, inputs, {grad});
+    const auto expected = torch::autograd::grad({wanted}, inputs, {grad});
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      EXPECT_LE(difference(given[i], expected[i]), kAllowed * 10) << has_weight << has_bias << i;
+    }
+  }
 }
 
 /// fp32 parameters of a norm beside bf16 activations: the dtypes of torch's own layer_norm.
-TEST(PackageLayerNorm, TakesParametersOfFp32BesideBf16) {
-  const char* packages = std::getenv("KERNELHUB_PACKAGES_DIR");
-  ASSERT_NE(packages, nullptr);
-  const ScopedKernelMapping scope(
-      {{"LayerNorm",
-        {{Device("cpu"),
-          LayerRepository::local(std::string(packages) + "/layer-norm", "LayerNorm")}}}},
-      InheritMapping::kNo);
+TEST_F(PackageLayerNorm, TakesParametersOfFp32BesideBf16) {
   AnyLayer layer("LayerNorm", layer_norm);
   layer.to(at::kFloat);
-  kernelize(layer, Mode::kTraining, "cpu", KernelizeFallback::kNone);
+  kernelize_for_training(layer);
   const at::Tensor x = input().to(at::kBFloat16).set_requires_grad(true);
   const at::Tensor y = layer.forward(x);
   EXPECT_EQ(y.scalar_type(), layer.reference_forward(x).scalar_type());
