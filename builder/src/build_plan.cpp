@@ -156,8 +156,10 @@ class Planner {
       if (!is_wanted(component)) continue;
       if (variant.framework == FrameworkKind::kTvmFfi && component.depends_on("torch")) continue;
       if (component.cuda_minver && tools_.nvcc->version < *component.cuda_minver) continue;
-      if (kind == BackendKind::kCuda) add_archs(component, archs);
       variant.components.push_back(&component);
+      if (kind != BackendKind::kCuda) continue;
+      variant.component_archs.push_back(archs_of(component));
+      archs.insert(variant.component_archs.back().begin(), variant.component_archs.back().end());
     }
     variant.archs.assign(archs.begin(), archs.end());
     if (variant.components.empty()) {
@@ -171,9 +173,10 @@ class Planner {
            std::count(filter_.components.begin(), filter_.components.end(), component.name) != 0;
   }
 
-  void add_archs(const Component& component, std::set<std::string>& archs) const {
+  std::vector<std::string> archs_of(const Component& component) const {
+    const bool keeps_own = filter_.archs.empty() || is_of_one_chip(component);
     const std::vector<std::string>& wanted =
-        filter_.archs.empty() ? component.cuda_capabilities : filter_.archs;
+        keeps_own ? component.cuda_capabilities : filter_.archs;
     const std::vector<CudaArch> chosen = select_cuda_archs(tools_.nvcc->version, wanted);
     if (chosen.empty()) {
       std::vector<std::string> supported;
@@ -182,7 +185,17 @@ class Planner {
       }
       throw builder_errors::no_common_archs(component.name, wanted, supported);
     }
-    for (const CudaArch& arch : chosen) archs.insert(arch.str());
+    std::vector<std::string> archs;
+    for (const CudaArch& arch : chosen) archs.push_back(arch.str());
+    return archs;
+  }
+
+  static bool is_of_one_chip(const Component& component) {
+    const std::vector<std::string>& own = component.cuda_capabilities;
+    return !own.empty() && std::all_of(own.begin(), own.end(), [](const std::string& text) {
+      const std::optional<CudaArch> arch = CudaArch::parse(text);
+      return arch && arch->suffix != 0;
+    });
   }
 
   const BuildToml& project_;

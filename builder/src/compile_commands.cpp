@@ -250,15 +250,12 @@ class CommandWriter {
 
   /// The component's own archs; bindings get all of the variant's.
   std::vector<CudaArch> archs_of(const Unit& unit) const {
-    std::vector<std::string> chosen;
-    if (unit.component && !unit.component->cuda_capabilities.empty()) {
-      for (const CudaArch& arch :
-           select_cuda_archs(tools_.nvcc->version, unit.component->cuda_capabilities)) {
-        const std::string text = arch.str();
-        if (std::count(plan_.archs.begin(), plan_.archs.end(), text) != 0) chosen.push_back(text);
-      }
-    }
-    if (chosen.empty()) chosen = plan_.archs;
+    const auto component =
+        std::find(plan_.components.begin(), plan_.components.end(), unit.component);
+    const std::vector<std::string>& chosen =
+        component == plan_.components.end()
+            ? plan_.archs
+            : plan_.component_archs[static_cast<std::size_t>(component - plan_.components.begin())];
     std::vector<CudaArch> archs;
     for (const std::string& arch : chosen) archs.push_back(*CudaArch::parse(arch));
     std::sort(archs.begin(), archs.end(),

@@ -135,6 +135,27 @@ TEST(CompileCommandsTest, PutsObjectsOfNewerInstructionSetsLast) {
   EXPECT_EQ(order, (std::vector<std::string>{"torch", "base", "avx2", "avx512", "amx"}));
 }
 
+TEST(CompileCommandsTest, ChosenArchsLeaveAComponentOfOneChipItsOwn) {
+  BuildToml project = two_backends();
+  project.components[1].cuda_capabilities = {"8.0", "9.0+PTX"};
+  project.components.push_back(component("wgmma", BackendKind::kCuda, {"w.cu"}));
+  project.components.back().cuda_capabilities = {"9.0a"};
+  const Toolchain tools = full_toolchain();
+  PlanFilter filter;
+  filter.archs = {"9.0"};
+  const BuildPlan plan = plan_build(project, tools, "u", filter);
+  const VariantPlan& cuda = plan.variants.back();
+  EXPECT_EQ(cuda.archs, (std::vector<std::string>{"9.0", "9.0a"}));
+  const std::vector<CompileJob> jobs =
+      compile_commands(project, cuda, tools, {}, "/stage", {}).jobs;
+  const auto& plain = jobs[jobs.size() - 2].arguments;
+  const auto& wgmma = jobs.back().arguments;
+  EXPECT_TRUE(has(plain, "arch=compute_90,code=sm_90"));
+  EXPECT_FALSE(has(plain, "arch=compute_90a,code=sm_90a"));
+  EXPECT_TRUE(has(wgmma, "arch=compute_90a,code=sm_90a"));
+  EXPECT_FALSE(has(wgmma, "arch=compute_90,code=sm_90"));
+}
+
 TEST(CompileCommandsTest, SetsTheDefinesOfEachFramework) {
   const BuildToml project = two_backends();
   const Toolchain tools = full_toolchain();

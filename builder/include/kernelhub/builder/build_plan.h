@@ -21,7 +21,8 @@ struct VariantPlan {
   std::optional<MajorMinor> stable_abi;      // kTorchStable
   std::string id;                            // namespace, module name and stem of the binary
   std::vector<const Component*> components;  // of the BuildToml, which must outlive the plan
-  std::vector<std::string> archs;            // CUDA capabilities, union over components
+  std::vector<std::vector<std::string>> component_archs;  // CUDA capabilities of each component
+  std::vector<std::string> archs;                         // their union
 
   bool is_torch() const noexcept {
     return framework == FrameworkKind::kTorch || framework == FrameworkKind::kTorchStable;
@@ -39,7 +40,8 @@ struct SkippedVariant {
 struct PlanFilter {
   std::optional<BackendKind> backend;
   std::optional<std::string> variant;
-  /// Replaces every component's cuda-capabilities.
+  /// Replaces the cuda-capabilities of every component that is not written for one chip only (all
+  /// of its own have a suffix, as "9.0a"): its instructions exist nowhere else.
   std::vector<std::string> archs;
   /// Only these components, without the bindings; empty: everything.
   std::vector<std::string> components;
