@@ -4,8 +4,10 @@
 
 #include "kernelhub/core/log.h"
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <fmt/format.h>
 
 namespace kernelhub::layers {
@@ -19,6 +21,21 @@ bool needs_grad(const ModuleInputs& inputs, c10::ArrayRef<c10::IValue> arguments
     if (tensor && tensor->requires_grad()) return true;
   }
   return false;
+}
+
+/// An uninitialised contiguous tensor as `x`. Where nothing but the CPU's own kernel would answer a
+/// dispatched empty_like, that is what runs, without asking: it costs more than all the rest of a
+/// layer's call.
+at::Tensor empty_as(const at::Tensor& x) {
+  constexpr c10::DispatchKeySet kPlain({c10::DispatchKey::CPU, c10::DispatchKey::AutogradCPU,
+                                        c10::DispatchKey::ADInplaceOrView,
+                                        c10::DispatchKey::BackendSelect});
+  const c10::impl::LocalDispatchKeySet thread = c10::impl::tls_local_dispatch_key_set();
+  const c10::DispatchKeySet keys = (x.key_set() | thread.included_) - thread.excluded_;
+  if ((keys | kPlain) == kPlain) {
+    return at::Tensor(at::detail::empty_cpu(x.sizes(), x.scalar_type()));
+  }
+  return at::empty_like(x, {}, {}, {}, {}, c10::MemoryFormat::Contiguous);
 }
 
 }  // namespace
@@ -89,7 +106,7 @@ at::Tensor BindingPlan::run_unary(const ModuleInputs& inputs, const at::Tensor& 
   if (const char* reason = tensor_refusal(x)) return refuse(reason);
   if (!x.is_contiguous()) return run(inputs, c10::IValue(x));
   // Each of these steps counts: floor of 20 ns over the op (benchmarks/layers).
-  at::Tensor out = at::empty_like(x, {}, {}, {}, {}, c10::MemoryFormat::Contiguous);
+  at::Tensor out = empty_as(x);
   // What inference mode allocates says so, and spares the question to the thread's grad mode.
   if (!out.is_inference() && !op_records_gradients_ && at::GradMode::is_enabled() &&
       needs_grad(inputs, c10::IValue(x))) {
