@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 
 import attention_reference as reference
@@ -188,6 +190,90 @@ def attention_alone(context: Context) -> None:
         assert torch.equal(together[rows], alone)
 
 
+def attention_threads(context: Context) -> None:
+    """The first call of a new thread, to which no context is bound yet, gives the usual bits."""
+    package = context.package("flash-attn2")
+    q, k, v = (_randn(context, BF16, 1, 200, 2, 64) for _ in range(3))
+
+    def call() -> torch.Tensor:
+        out, *_ = package.flash_attn_with_kvcache(
+            q, k, v, cache_seqlens=200, num_splits=1, return_softmax_lse=True
+        )
+        return out
+
+    with ThreadPoolExecutor(1) as thread:
+        elsewhere = thread.submit(call).result()
+    assert torch.equal(elsewhere, call())
+
+
+def attention_many_works(context: Context) -> None:
+    """Several works for every multiprocessor, long and short; a small call where there are none."""
+    package = context.package("flash-attn2")
+    is_cuda = context.device == "cuda"
+    rule = reference.Rule(causal=True)
+    batch, heads, rows = (4, 16, 2048) if is_cuda else (2, 2, 150)
+    lengths = (0, 5, 1500, 129, 0, 2047, 64, 300) if is_cuda else (0, 5, 150, 33, 0, 64)
+    for dim in (64, 128):
+        q, k, v = (_randn(context, BF16, batch, rows, heads, dim) for _ in range(3))
+        out, lse, _ = package.flash_attn_func(q, k, v, causal=True, return_attn_probs=True)
+        for b in range(batch):
+            one = slice(b, b + 1)
+            _on_host(rule, out[one], lse[one], q[one], k[one], v[one])
+        starts = list(accumulate(lengths, initial=0))
+        cu = torch.tensor(starts, dtype=torch.int32, device=context.device)
+        q, k, v = (_randn(context, BF16, starts[-1], heads, dim) for _ in range(3))
+        most = max(lengths)
+        out, lse, _ = package.flash_attn_varlen_func(
+            q, k, v, cu, cu, most, most, causal=True, return_attn_probs=True
+        )
+        for begin, end in pairwise(starts):
+            own = slice(begin, end)
+            tensors = (one[None, own] for one in (q, k, v))
+            _on_host(rule, out[None, own], lse[None, :, own], *tensors)
+
+
+def _capture(step: Callable[[], torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+    """The graph of a step, and what its replays write."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    return graph, captured
+
+
+def attention_capture_prefill(context: Context) -> None:
+    """Prefill of many rows and whole keys replays from a CUDA graph with new contents."""
+    if context.device != "cuda":
+        raise Absent("CUDA graphs need a GPU")
+    package = context.package("flash-attn2")
+    for dim in (64, 128):
+        q, k, v = (_randn(context, FP16, 2, rows, 4, dim) for rows in (200, 500, 500))
+        used = torch.tensor([500, 333], dtype=torch.int32, device="cuda")
+
+        def step(
+            q: torch.Tensor = q,
+            k: torch.Tensor = k,
+            v: torch.Tensor = v,
+            used: torch.Tensor = used,
+        ) -> torch.Tensor:
+            out: torch.Tensor = package.flash_attn_with_kvcache(
+                q, k, v, cache_seqlens=used, causal=True, num_splits=1
+            )
+            return out
+
+        graph, captured = _capture(step)
+        for length in (201, 480):
+            used.fill_(length)
+            for tensor in (q, k, v):
+                tensor.normal_()
+            graph.replay()
+            torch.cuda.synchronize()
+            assert torch.equal(step(), captured)
+
+
 def attention_capture(context: Context) -> None:
     """Prefill, append and split decode replay from one CUDA graph with new contents."""
     if context.device != "cuda":
@@ -203,13 +289,7 @@ def attention_capture(context: Context) -> None:
         )
         return out
 
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    graph, captured = _capture(step)
     for length in (100, 4000):
         used.fill_(length)
         for tensor in (q, new_k, new_v):
@@ -247,12 +327,13 @@ FAMILY = Family(
     packages=("flash-attn2", "vllm-flash-attn3"),
     ops=("attention_forward", "append_kv", "attention_with_cache"),
     checks=(
-        *(attention, attention_paths, attention_cache, attention_repeats),
-        *(attention_alone, attention_capture, attention_sinks),
+        *(attention_threads, attention, attention_paths, attention_many_works, attention_cache),
+        *(attention_repeats, attention_alone, attention_capture, attention_capture_prefill),
+        attention_sinks,
     ),
     on_any_device=(
-        *(attention, attention_paths, attention_cache, attention_repeats),
-        *(attention_alone, attention_sinks),
+        *(attention_threads, attention, attention_paths, attention_many_works, attention_cache),
+        *(attention_repeats, attention_alone, attention_sinks),
     ),
     sanitized=(attention, attention_paths, attention_cache),
 )

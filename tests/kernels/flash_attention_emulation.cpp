@@ -113,8 +113,9 @@ std::int64_t run(const Params& params, const cuda::Device& device, std::uint32_t
 
 /// The splits that were used.
 extern "C" std::int64_t emulate_forward(const Params* params, int capability,
-                                        std::int64_t processors, std::uint32_t seed) {
-  const cuda::Device device{capability, processors};
+                                        std::int64_t processors, bool encodes_tensor_maps,
+                                        std::uint32_t seed) {
+  const cuda::Device device{capability, processors, encodes_tensor_maps};
   return params->dtype == kernelhub::primitives::DType::kFloat16
              ? run<__half>(*params, device, seed)
              : run<__nv_bfloat16>(*params, device, seed);
@@ -122,8 +123,8 @@ extern "C" std::int64_t emulate_forward(const Params* params, int capability,
 
 /// Null where an sm_90a kernel is chosen.
 extern "C" const char* emulate_why_not_sm90(const Params* params, int capability,
-                                            std::int64_t processors) {
-  return planned<64>(*params, {capability, processors}).why_not_sm90;
+                                            std::int64_t processors, bool encodes_tensor_maps) {
+  return planned<64>(*params, {capability, processors, encodes_tensor_maps}).why_not_sm90;
 }
 
 extern "C" void emulate_append(const kernelhub::flash_attention::AppendParams* params) {

@@ -31,6 +31,7 @@ class Rotary(ctypes.Structure):
     _fields_ = (
         *((name, Pointer) for name in ("cos", "sin")),
         ("dtype", ctypes.c_int32),
+        ("positions", Int),
         ("row_stride", Int),
         ("pairs", Int),
         ("first_positions", Pointer),
@@ -109,6 +110,7 @@ class Options:
     splits: int = 1
     processors: int = 132
     capability: int = 80
+    encodes_tensor_maps: bool = True
     alibi: torch.Tensor | None = None
     sinks: torch.Tensor | None = None
     cu_q: torch.Tensor | None = None
@@ -137,6 +139,7 @@ def rotary(options: Options) -> Rotary:
         return Rotary()
     return Rotary(
         *(address(options.cos), address(options.sin), DTYPES[options.cos.dtype]),
+        *options.cos.shape[:1],
         *(options.cos.stride(0), options.cos.shape[1], address(options.positions)),
         *(options.interleaved, options.advances),
     )
@@ -180,14 +183,44 @@ class Emulator:
         """Output, log-sum-exp, and the splits that were used. Sets why_not_sm90: None where the
         sm_90a kernel took the call.
         """
+        if out is None:
+            out = torch.full((*q.shape[:-1], v.shape[-1]), float("nan"), dtype=q.dtype)
+        shape = q.shape[-2::-1] if options.cu_q is not None else (len(q), *q.shape[-2:-4:-1])
+        lse = torch.full(shape, float("nan"))
+        params = self._params((q, k, v, out, lse), options)
+        self.why_not_sm90 = self._reason(params, options)
+        used = self._library.emulate_forward(
+            ctypes.byref(params), *self._device(options), ctypes.c_uint32(options.seed)
+        )
+        return out, lse, used
+
+    def reason(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: Options
+    ) -> str | None:
+        """What why_not_sm90 is after such a call, without the call."""
+        lse = torch.empty(len(q), *q.shape[-2:-4:-1])
+        return self._reason(self._params((q, k, v, q, lse), options), options)
+
+    def _reason(self, params: Params, options: Options) -> str | None:
+        reason = self._library.emulate_why_not_sm90(ctypes.byref(params), *self._device(options))
+        return None if reason is None else str(reason.decode())
+
+    @staticmethod
+    def _device(options: Options) -> tuple[object, ...]:
+        return (
+            ctypes.c_int(options.capability),
+            Int(options.processors),
+            ctypes.c_bool(options.encodes_tensor_maps),
+        )
+
+    @staticmethod
+    def _params(tensors: tuple[torch.Tensor, ...], options: Options) -> Params:
+        """A call on q, k, v, out and lse."""
+        q, k, v, out, lse = tensors
         is_varlen = options.cu_q is not None
         heads, heads_k = q.shape[-2], k.shape[-2]
         rows = q.shape[-3]
         batch = len(options.cu_q) - 1 if options.cu_q is not None else q.shape[0]
-        if out is None:
-            out = torch.full((*q.shape[:-1], v.shape[-1]), float("nan"), dtype=q.dtype)
-        shape = (heads, rows) if is_varlen else (batch, heads, rows)
-        lse = torch.full(shape, float("nan"))
         table = options.block_table
         is_varlen_k = options.cu_k is not None and table is None
         capacity = 0 if is_varlen_k else k.shape[-3]
@@ -200,7 +233,7 @@ class Emulator:
             *(address(options.cache_batch), address(table)),
             *((0, 0) if table is None else (table.stride(0), k.shape[1])),
         )
-        params = Params(
+        return Params(
             *(DTYPES[q.dtype], address(q), address(k), address(v), address(out), address(lse)),
             *(strides(q), strides(k), strides(v), strides(out)),
             *(0 if is_varlen else lse.stride(0), lse.stride(-2)),
@@ -214,13 +247,6 @@ class Emulator:
             q.shape[-1] ** -0.5 if options.scale is None else options.scale,
             *(options.softcap, *options.sides, options.splits),
         )
-        device = (ctypes.c_int(options.capability), Int(options.processors))
-        reason = self._library.emulate_why_not_sm90(ctypes.byref(params), *device)
-        self.why_not_sm90 = None if reason is None else reason.decode()
-        used = self._library.emulate_forward(
-            ctypes.byref(params), *device, ctypes.c_uint32(options.seed)
-        )
-        return out, lse, used
 
     def append(
         self,

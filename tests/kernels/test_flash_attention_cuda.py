@@ -77,8 +77,10 @@ def paged(
     return pools[0], pools[1], table
 
 
-def run_case(emulator: Emulator, case: Case, seed: int = 0, capability: int = 80) -> None:
-    """Two sequences of different lengths in the asked layout, against the fp64 reference."""
+def run_case(emulator: Emulator, case: Case, **device: int) -> None:
+    """Two sequences of different lengths in the asked layout, against the fp64 reference. `device`:
+    the seed, capability and processors of Options.
+    """
     dim, rows, keys, (heads, heads_k), rule_name, layout, splits, dtype = case
     rule = rule_of(rule_name, heads)
     dim_v = dim if layout != "varlen" else max(8, dim - 24)
@@ -91,7 +93,7 @@ def run_case(emulator: Emulator, case: Case, seed: int = 0, capability: int = 80
     if layout == "varlen":
         cu_q = ints(0, *itertools.accumulate(r for r, _ in lengths))
         cu_k = ints(0, *itertools.accumulate(n for _, n in lengths))
-        options = options_of(rule, splits, cu_q=cu_q, cu_k=cu_k, seed=seed, capability=capability)
+        options = options_of(rule, splits, cu_q=cu_q, cu_k=cu_k, **device)
         packed = (torch.cat(tensors, 1)[0] for tensors in (q, k, v))
         out, lse, _ = emulator.forward(*packed, options)
         results = [
@@ -105,7 +107,7 @@ def run_case(emulator: Emulator, case: Case, seed: int = 0, capability: int = 80
         for b, (_, n) in enumerate(lengths):
             k_all[b, :n], v_all[b, :n] = k[b][0], v[b][0]
         used = ints(*(n for _, n in lengths))
-        more: dict[str, object] = {"used_k": used, "seed": seed, "capability": capability}
+        more: dict[str, object] = {"used_k": used, **device}
         if layout == "cache":
             k_all, v_all = k_all.flip(0).contiguous(), v_all.flip(0).contiguous()
             more["cache_batch"] = ints(1, 0)
@@ -231,6 +233,30 @@ def test_nan_and_infinity_spread_as_in_eager(emulator: Emulator) -> None:
     assert torch.equal(lse.isnan()[0, 0], exact.isnan()[0, :, 0, 0])
 
 
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("rows", [12, 128])
+@pytest.mark.parametrize("capability", [80, 90])
+def test_rows_that_see_no_key_are_zero_beside_an_infinite_value(
+    emulator: Emulator, capability: int, rows: int, splits: int
+) -> None:
+    """0 * inf is NaN: few rows and many, by every kernel, split and whole."""
+    q = randn(1, rows, 1, 64, dtype=BF16)
+    k, v = (randn(1, rows // 2, 1, 64, dtype=BF16) for _ in range(2))
+    v[0, 0] = math.inf
+    more = {"splits": splits, "capability": capability}
+    causal = Options(causal=True, **more)
+    used = Options(used_q=ints(rows * 3 // 4), **more)
+    for options, empty in ((causal, slice(0, rows // 2)), (used, slice(rows * 3 // 4, rows))):
+        out, lse, _ = emulator.forward(q, k, v, options)
+        assert (emulator.why_not_sm90 is None) == (capability == 90 and rows > 16 and splits == 1)
+        is_empty = torch.zeros(rows, dtype=torch.bool)
+        is_empty[empty] = True
+        assert (out[0, is_empty] == 0).all()
+        assert lse[0, 0, is_empty].isneginf().all()
+        assert out[0, ~is_empty].isposinf().all()
+        assert lse[0, 0, ~is_empty].isfinite().all()
+
+
 def rotated(
     x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, first: int, step: int, interleaved: bool
 ) -> torch.Tensor:
@@ -320,6 +346,33 @@ def test_lengths_and_indices_that_lead_out_of_the_cache_write_nothing(
         assert (cache[2, 0] == 1).all()
         assert (cache[3, 15] == 1).all()
         assert cache.count_nonzero() == 2 * 32
+
+
+def test_positions_that_the_rotation_tables_lack_are_not_read(emulator: Emulator) -> None:
+    """The tables have four positions, between NaN: -2 is a caller's bug, and so is 2 with four
+    rows. Such rows are not appended, such queries not rotated.
+    """
+    room = torch.full((2, 12, 16), math.nan)
+    room[:, 4:8] = torch.randn(2, 4, 16)
+    cos, sin = room[:, 4:8]
+    inside = ((slice(2, 4), 0), (slice(0, 4), 0), (slice(0, 2), 2))
+    options = Options(causal=True, cos=cos, sin=sin, positions=ints(-2, 0, 2))
+    k_cache, v_cache = torch.zeros(2, 3, 16, 1, 32, dtype=FP16)
+    q, k, v = (randn(3, 4, 1, 32, dtype=FP16) for _ in range(3))
+    emulator.append((k_cache, v_cache), (k, v), ints(0, 0, 0), options)
+    keys, values = (randn(3, 20, 1, 32, dtype=FP16) for _ in range(2))
+    out, lse, _ = emulator.forward(q, keys, values, options)
+    for b, (rows, first) in enumerate(inside):
+        exact = rotated(k[b, rows], cos, sin, first, 1, False)
+        assert (k_cache[b, rows].double() - exact).norm() <= 1e-3 * exact.norm()
+        assert torch.equal(v_cache[b, rows], v[b, rows])
+        for cache in (k_cache, v_cache):
+            assert cache[b].count_nonzero() == cache[b, rows].count_nonzero()
+        turned = q[b].clone()
+        turned[rows] = rotated(q[b, rows], cos, sin, first, 1, False).to(FP16)
+        one = slice(b, b + 1)
+        rule = reference.Rule(causal=True)
+        reference.check(out[one], lse[one], turned[None], keys[one], values[one], rule)
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,21 @@ def test_the_sm_90a_kernel_multiplies_by_warpgroups_and_copies_boxes(sm90_object
     assert any(text.startswith("MUFU.EX2") for text in loop)
 
 
+def test_the_softmax_of_a_tile_runs_under_the_product_with_values_before_it(
+    sm90_object: Path,
+) -> None:
+    """Between the wait that leaves P V under way and the next, for it: a thread's 64 weights."""
+    [kernel] = sass.kernels(sm90_object, "sm_90a")
+    waits = [one for one in kernel.code if one.opcode.startswith("WARPGROUP.DEPBAR")]
+    [first] = [i for i, one in enumerate(waits) if one.text.split()[-1] == "0x1"]
+    begin, end = waits[first : first + 2]
+    assert end.text.split()[-1] == "0x0"
+    between = [one for one in kernel.code if begin.address < one.address < end.address]
+    # The soft cap, which few calls have, ends with reciprocals; the softmax comes behind it.
+    cap_end = max(one.address for one in between if one.opcode.startswith("MUFU.RCP"))
+    assert sum(one.opcode.startswith("MUFU.EX2") for one in between if one.address > cap_end) >= 64
+
+
 def test_the_sm_90a_kernel_keeps_to_its_registers(sm90_object: Path) -> None:
     """168 a thread at the start; then 40 in the producer and 232 in the consumers."""
     [kernel] = sass.kernels(sm90_object, "sm_90a")

@@ -34,7 +34,9 @@ COVER = grid.pairwise(DIMS, ROWS, KEYS, HEADS, RULES, LAYOUTS, (1,), (BF16, FP16
 
 @pytest.mark.parametrize("case", COVER, ids=str)
 def test_the_attention_grid_holds_the_tolerances(emulator: Emulator, case: Case) -> None:
-    run_case(emulator, case, seed=len(str(case)), capability=90)
+    """On so few processors that a block takes several works in turn."""
+    seed = len(str(case))
+    run_case(emulator, case, seed=seed, capability=90, processors=1 + seed % 3)
     assert emulator.why_not_sm90 is None
 
 
@@ -137,6 +139,40 @@ def test_varlen_sequences_of_few_rows_take_the_narrow_kernel(emulator: Emulator)
         reference.check(out[None, own], lse[None, :, own], *tensors, reference.Rule())
 
 
+def test_one_block_takes_empty_short_and_long_sequences_in_turn(emulator: Emulator) -> None:
+    rows, keys = (0, 90, 3, 200, 17), (0, 130, 5, 0, 300)
+    cu_q, cu_k = (ints(0, *itertools.accumulate(lengths)) for lengths in (rows, keys))
+    q = randn(sum(rows), 2, 64, dtype=BF16)
+    k, v = (randn(sum(keys), 1, 64, dtype=BF16) for _ in range(2))
+    options = Options(causal=True, cu_q=cu_q, cu_k=cu_k, splits=1, processors=1, seed=3, **HOPPER)
+    out, lse, _ = emulator.forward(q, k, v, options)
+    assert emulator.why_not_sm90 is None
+    for b in range(len(rows)):
+        own, seen = (slice(int(cu[b]), int(cu[b + 1])) for cu in (cu_q, cu_k))
+        tensors = (q[None, own], k[None, seen], v[None, seen])
+        reference.check(out[None, own], lse[None, :, own], *tensors, reference.Rule(causal=True))
+
+
+@pytest.mark.parametrize(("heads", "rows", "dim"), [(12, 2048, 64), (8, 1024, 128)])
+def test_splits_that_gain_little_do_not_keep_a_call_from_wgmma(
+    emulator: Emulator, heads: int, rows: int, dim: int
+) -> None:
+    """The sm_80 kernels would split these keys to fill the last blocks of 132 processors."""
+    q, k, v = (torch.zeros(1, rows, heads, dim, dtype=BF16) for _ in range(3))
+    assert emulator.reason(q, k, v, Options(splits=0, **HOPPER)) is None
+
+
+def test_a_call_whose_splits_were_left_to_the_plan_has_one(emulator: Emulator) -> None:
+    q = randn(1, 128, 1, 64, dtype=BF16)
+    k, v = (randn(1, 600, 1, 64, dtype=BF16) for _ in range(2))
+    _, _, splits = emulator.forward(q, k, v, Options(splits=0, processors=8))
+    assert splits > 1
+    out, lse, splits = emulator.forward(q, k, v, Options(splits=0, processors=8, **HOPPER))
+    assert splits == 1
+    assert emulator.why_not_sm90 is None
+    reference.check(out, lse, q, k, v, reference.Rule())
+
+
 @pytest.mark.parametrize("capability", [80, 86, 89, 100, 103, 120])
 def test_other_devices_keep_the_sm_80_kernels(emulator: Emulator, capability: int) -> None:
     q, k, v = (randn(1, 64, 1, 64, dtype=BF16) for _ in range(3))
@@ -160,6 +196,7 @@ def test_calls_that_the_sm_90a_kernel_does_not_cover_say_why(emulator: Emulator)
         return emulator.why_not_sm90
 
     assert reason() is None
+    assert reason(encodes_tensor_maps=False) == "the driver encodes no tensor maps"
     for dim in (32, 136):
         assert reason(dim=dim) == "no kernel of the head dimension"
     assert reason(dim=60) == "rows are not aligned to 16 bytes"

@@ -371,8 +371,8 @@ struct EmulatedSm90Instructions : EmulatedInstructions {
   static void wait_products(float (&)[kCount]) {
     block().wait_products(kPending);
   }
-  template <int kCount>
-  static void hold(float (&)[kCount]) {}
+  template <class Value, int kCount>
+  static void hold(Value (&)[kCount]) {}
 
   template <class T, int kCount>
   static void multiply_shared(float (&sums)[kCount], std::uint64_t a, std::uint64_t b,

@@ -226,8 +226,9 @@ Rotary checked_rotary(const CallCheck& check, const OptionalArg& cos, const Opti
     }
     check.in_range("rotary_seqlens", b, first[b], 0, cos->sizes[0] - count);
   }
-  return {cos->data,      sin->data, check->supported_dtype(*cos), cos->strides[0], pairs, first,
-          is_interleaved, advances};
+  return {cos->data,     sin->data,       check->supported_dtype(*cos),
+          cos->sizes[0], cos->strides[0], pairs,
+          first,         is_interleaved,  advances};
 }
 
 /// The heads and dimensions that k and v must have, given q's.

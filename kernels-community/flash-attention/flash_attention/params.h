@@ -23,6 +23,7 @@ struct Rotary {
   const void* cos;  // [positions, pairs]
   const void* sin;
   primitives::DType dtype;  // of cos and sin
+  std::int64_t positions;   // rows of both
   std::int64_t row_stride;  // elements from one position to the next
   std::int64_t pairs;
   const std::int32_t* first_positions;  // [batch], position of the first row of a sequence

@@ -81,10 +81,16 @@ struct NewRowPlace {
   std::int64_t k_cache;
   std::int64_t v_cache;
   std::int64_t position;  // of the rotation
-  bool is_inside;         // of the cache; nobody but the device sees where device tensors lead
+  bool is_inside;         // of cache and tables; nobody but the device sees where its tensors lead
 };
 
-/// New row `row` of sequence `sequence`; only `is_inside` where the cache has no place for it.
+/// Whether the tables of a rotation have a row for `position`.
+KERNELHUB_HOST_DEVICE inline bool has_position(const Rotary& rotary, std::int64_t position) {
+  return position >= 0 && position < rotary.positions;
+}
+
+/// New row `row` of sequence `sequence`; only `is_inside` where the cache has no place for it, or
+/// its rotation no angles.
 KERNELHUB_HOST_DEVICE inline NewRowPlace new_row_place(const AppendParams& params,
                                                        std::int64_t sequence, std::int64_t row) {
   NewRowPlace place{};
@@ -110,7 +116,10 @@ KERNELHUB_HOST_DEVICE inline NewRowPlace new_row_place(const AppendParams& param
   place.v = in_new_rows(params.v_strides);
   place.k_cache = in_cache(params.k_cache_strides);
   place.v_cache = in_cache(params.v_cache_strides);
-  if (params.rotary.pairs > 0) place.position = params.rotary.first_positions[sequence] + row;
+  if (params.rotary.pairs > 0) {
+    place.position = params.rotary.first_positions[sequence] + row;
+    if (!has_position(params.rotary, place.position)) return place;
+  }
   place.is_inside = true;
   return place;
 }

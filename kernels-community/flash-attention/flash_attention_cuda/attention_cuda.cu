@@ -13,6 +13,7 @@
 #include "flash_attention_cuda/launch_grid.cuh"
 #include "flash_attention_cuda/sm80_instructions.cuh"
 #include "flash_attention_cuda/sm90_plan.h"
+#include "flash_attention_cuda/tensor_map.h"
 #include "primitives/dtype_switch.cuh"
 
 namespace kernelhub::flash_attention::cuda {
@@ -111,7 +112,8 @@ cudaError_t describe_current_device(Device& described) {
                                          {cudaDevAttrMultiProcessorCount, &processors}}) {
     if (status == cudaSuccess) status = cudaDeviceGetAttribute(value, attribute, device);
   }
-  described = {major * 10 + minor, processors};
+  const int capability = major * 10 + minor;
+  described = {capability, processors, capability == 90 && tensor_map_encoder() != nullptr};
   return status;
 }
 

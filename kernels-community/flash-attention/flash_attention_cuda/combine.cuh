@@ -51,7 +51,7 @@ __device__ __forceinline__ void combine_columns(const ForwardCall& call, std::in
            query * params.out_strides.row + head * params.out_strides.head + column;
 #pragma unroll
   for (int i = 0; i < kCombineColumns; ++i) {
-    if (column + i < params.head_dim_v) out[i] = static_cast<T>(sums[i] * result.factor);
+    if (column + i < params.head_dim_v) out[i] = static_cast<T>(result.of(sums[i]));
   }
   if (column == 0) {
     params.lse[sequence * params.lse_batch_stride + head * params.lse_head_stride + query] =

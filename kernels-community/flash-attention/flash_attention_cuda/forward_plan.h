@@ -66,15 +66,29 @@ inline std::int64_t expected_keys(const Params& params) {
   return std::max<std::int64_t>(keys, 1);
 }
 
-/// The number of splits with the least time in a model where every block takes as long as it has
-/// tiles, plus the overhead, and `slots` blocks run at once; the smallest among equals.
+/// Blocks of a call before any splits, as well as the host knows them.
+inline std::int64_t expected_blocks(const Params& params, std::int64_t tile_rows) {
+  const std::int64_t group = params.heads_q / params.heads_k;
+  return is_varlen(params)
+             ? params.heads_k * ceil_div(params.total_q * group, tile_rows)
+             : params.batch * params.heads_k * ceil_div(params.lengths.q * group, tile_rows);
+}
+
+/// Time in a model where every block takes as long as it has tiles, plus the overhead of splits,
+/// and `slots` blocks run at once.
+inline std::int64_t split_time(std::int64_t blocks, std::int64_t tiles, std::int64_t slots,
+                               std::int64_t splits) {
+  const std::int64_t overhead = splits > 1 ? kSplitOverheadTiles : 0;
+  return ceil_div(blocks * splits, slots) * (ceil_div(tiles, splits) + overhead);
+}
+
+/// The number of splits with the least split_time, the smallest among equals.
 inline std::int64_t best_splits(std::int64_t blocks, std::int64_t tiles, std::int64_t slots) {
   std::int64_t best = 1;
-  std::int64_t least = ceil_div(blocks, slots) * tiles;
+  std::int64_t least = split_time(blocks, tiles, slots, 1);
   const std::int64_t most = std::min(kMaxSplits, tiles);
   for (std::int64_t splits = 2; splits <= most; ++splits) {
-    const std::int64_t time =
-        ceil_div(blocks * splits, slots) * (ceil_div(tiles, splits) + kSplitOverheadTiles);
+    const std::int64_t time = split_time(blocks, tiles, slots, splits);
     if (time < least) {
       least = time;
       best = splits;
@@ -114,9 +128,7 @@ inline ForwardCall forward_call(const Params& params, TileShape tile, std::int64
       is_varlen(params) ? varlen_row_blocks(call) : ceil_div(params.lengths.q * group, tile.rows);
   const std::int64_t keys = expected_keys(params);
   const std::int64_t pairs = params.batch * params.heads_k;
-  const std::int64_t blocks = is_varlen(params)
-                                  ? params.heads_k * ceil_div(params.total_q * group, tile.rows)
-                                  : pairs * call.row_blocks;
+  const std::int64_t blocks = expected_blocks(params, tile.rows);
   call.splits = params.num_splits > 0 ? std::min(params.num_splits, kMaxSplits)
                                       : best_splits(blocks, ceil_div(keys, tile.keys),
                                                     processors * tile.blocks_per_sm);

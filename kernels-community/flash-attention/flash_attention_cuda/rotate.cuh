@@ -23,6 +23,7 @@ __device__ __forceinline__ float angle_at(primitives::DType dtype, const void* t
   }
 }
 
+/// `position` is one that the tables have.
 template <class T>
 __device__ __forceinline__ void rotate_pair(const Rotary& rotary, std::int64_t position, int pair,
                                             T& x, T& y) {

@@ -211,7 +211,8 @@ class ForwardBlock {
     }
   }
 
-  /// Rotates pairs of columns of the query rows in place, once they are here.
+  /// Rotates pairs of columns of the query rows in place, once they are here; not those of a
+  /// position that the tables lack.
   __device__ __forceinline__ void rotate_q() const {
     Hw::template wait_copies<0>();
     Hw::sync_block();
@@ -222,10 +223,11 @@ class ForwardBlock {
     for (int index = Hw::thread(); index < Tile::kRows * pairs; index += Tile::kThreads) {
       const int row = index / pairs;
       const int pair = index % pairs;
-      if (token(row) >= facts_->sequence.q_rows) continue;
+      const std::int64_t position = rotary.advances ? first + token(row) : first;
+      if (token(row) >= facts_->sequence.q_rows || !has_position(rotary, position)) continue;
       T& x = q_element(row, rotary.is_interleaved ? 2 * pair : pair);
       T& y = q_element(row, rotary.is_interleaved ? 2 * pair + 1 : pair + pairs);
-      rotate_pair(rotary, rotary.advances ? first + token(row) : first, pair, x, y);
+      rotate_pair(rotary, position, pair, x, y);
     }
     Hw::sync_block();
   }
@@ -496,8 +498,8 @@ class ForwardBlock {
         if (lane_id() % 4 == 0) store_lse(row, result.lse);
 #pragma unroll
         for (int d = 0; d < Tile::kDimTiles; ++d) {
-          o[m][d][2 * half] *= result.factor;
-          o[m][d][2 * half + 1] *= result.factor;
+          o[m][d][2 * half] = result.of(o[m][d][2 * half]);
+          o[m][d][2 * half + 1] = result.of(o[m][d][2 * half + 1]);
         }
       }
     }
@@ -621,21 +623,21 @@ class ForwardBlock {
       }
       const RowResult result = finish_row<Hw>(top, total, sink2(row));
       if (column == 0) store_lse(row, result.lse);
-      store_quad(row, column, quad, result.factor);
+      for (float& sum : quad) sum = result.of(sum);
+      store_quad(row, column, quad);
     }
   }
 
-  __device__ __forceinline__ void store_quad(int row, int column, const float (&quad)[4],
-                                             float factor) const {
+  __device__ __forceinline__ void store_quad(int row, int column, const float (&quad)[4]) const {
     if (call_.splits > 1) {
       float* to = call_.partial_out + partial_row(row) * call_.partial_pitch + column;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) to[i] = quad[i] * factor;
+      for (int i = 0; i < 4; ++i) to[i] = quad[i];
       return;
     }
     T* to = out_row(row) + column;
-    const std::uint32_t low = Hw::template pack<T>(quad[0] * factor, quad[1] * factor);
-    const std::uint32_t high = Hw::template pack<T>(quad[2] * factor, quad[3] * factor);
+    const std::uint32_t low = Hw::template pack<T>(quad[0], quad[1]);
+    const std::uint32_t high = Hw::template pack<T>(quad[2], quad[3]);
     if (call_.is_vectorized) {
       *reinterpret_cast<std::uint64_t*>(to) = low | std::uint64_t{high} << 32;
       return;

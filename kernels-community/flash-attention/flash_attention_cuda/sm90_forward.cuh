@@ -13,14 +13,15 @@
 // - A warp of the producer copies Q, K and V ahead, as far as there are stages; barriers in shared
 //   memory say what has landed (full) and what may be overwritten (empty).
 // - Each consumer warpgroup has 64 of the rows. It hands both products of a turn to the tensor
-// cores
-//   and passes the turn on, so that the softmax of one runs under the products of the other.
+//   cores and passes the turn on: the softmax of one runs under the products of the other.
 // - Within a warpgroup the next S is begun before this O += P V: while the softmax of the next tile
 //   is computed, P V may still run. P stays in registers, as the first operand.
-// - Blocks are persistent. The works come longest first (forward_plan.h); every other round is
-// dealt
-//   out backwards, so that no block has the longest of every round.
-// - Q of the next work is copied as soon as the last S of this one is there, under its end.
+// - Blocks are persistent. The works come in the order of forward_plan.h: the last rows of a
+//   section first, which have the most keys under a causal mask, and varlen sequences from the
+//   last one stored to the first. Every other round is dealt out backwards, so that no block has
+//   the longest of every round.
+// - Q of the next work is copied once the last softmax of this one is computed, under its last
+//   O += P V and its end.
 // Bytes per query row: q and out once; K and V once per 128 rows, mostly from L2.
 // Archs: sm_90a only.
 // Sources: T. Dao et al., "FlashAttention", arXiv:2205.14135; T. Dao, "FlashAttention-2",
@@ -332,7 +333,11 @@ class WarpgroupForward {
       release(mail_->k_empty[k.stage]);
       k.advance();
       weigh(facts, tile, scores, softmax, factors);
+      // Over long since, and no new phase can end before this warp's own release. A loop ends the
+      // basic block: without one the compiler moves most of the softmax below the wait for P V.
+      Hw::wait_phase(barrier(mail_->v_full[v.stage]), v.parity);
       Hw::template wait_products<0>(o);
+      Hw::hold(weights);
       release(mail_->v_empty[v.stage]);
       v.advance();
       rescale(o, factors);
@@ -343,6 +348,7 @@ class WarpgroupForward {
     Hw::wait_phase(barrier(mail_->v_full[v.stage]), v.parity);
     start_p_v(weights, o, v_tile(v.stage));
     Hw::template wait_products<0>(o);
+    Hw::hold(weights);
     release(mail_->v_empty[v.stage]);
     v.advance();
     finish(facts, softmax, o);
@@ -372,9 +378,10 @@ class WarpgroupForward {
   }
 
   /// O += P V, 16 keys at a time.
-  __device__ __forceinline__ void start_p_v(const Weights& weights, Output& o,
+  __device__ __forceinline__ void start_p_v(Weights& weights, Output& o,
                                             const unsigned char* v_rows) const {
     const std::uint64_t v = matrix_descriptor(Hw::shared_address(v_rows), Tile::kKeyPanelBytes);
+    Hw::hold(weights);
     Hw::hold(o);
     Hw::begin_products();
 #pragma unroll
@@ -539,13 +546,14 @@ class WarpgroupForward {
       }
       T* to = static_cast<T*>(params_.out) + sequence.q_batch * params_.out_strides.batch +
               token * params_.out_strides.row + head(facts, row) * params_.out_strides.head;
-      store_row(o, half, result.factor, has_row ? to : nullptr);
+      store_row(o, half, result, has_row ? to : nullptr);
     }
   }
 
   /// Four tiles of 8 columns at a time: the lanes of a row swap their pairs, so that each of them
   /// has one tile's 16 bytes to store.
-  __device__ __forceinline__ void store_row(const Output& o, int half, float factor, T* to) const {
+  __device__ __forceinline__ void store_row(const Output& o, int half, const RowResult& result,
+                                            T* to) const {
     const int own = lane_id() % 4;
 #pragma unroll
     for (int first = 0; first < Tile::kDim / 8; first += 4) {
@@ -553,7 +561,7 @@ class WarpgroupForward {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int at = 4 * (first + i) + 2 * half;
-        bits.word[i] = Hw::template pack<T>(o[at] * factor, o[at + 1] * factor);
+        bits.word[i] = Hw::template pack<T>(result.of(o[at]), result.of(o[at + 1]));
       }
       transpose_pairs<1>(bits);
       transpose_pairs<2>(bits);

@@ -127,6 +127,11 @@ struct Sm90Instructions : Sm80Instructions {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(values[i])::"memory");
   }
+  template <int kCount>
+  static __device__ __forceinline__ void hold(std::uint32_t (&values)[kCount]) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(values[i])::"memory");
+  }
 
   /// sums [64, n] (+)= a [64, 16] * b [n, 16] transposed, both in shared memory, n = 2 kCount.
   template <class T, int kCount>

@@ -35,13 +35,15 @@ cudaError_t launch_sm90_forward(const ForwardCall& call, cudaStream_t stream) {
   if (status != cudaSuccess) return status;
   status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   if (status != cudaSuccess) return status;
+  // Before the maps: the first call of the runtime about a kernel binds the device's context to a
+  // thread that has none, and the driver encodes in a context only.
+  status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  if (status != cudaSuccess) return status;
   status = encode(boxed_q(call), kIsHalf, one.q);
   if (status != cudaSuccess) return status;
   status = encode(boxed_k(call, Tile::kKeys), kIsHalf, one.k);
   if (status != cudaSuccess) return status;
   status = encode(boxed_v(call, Tile::kKeys), kIsHalf, one.v);
-  if (status != cudaSuccess) return status;
-  status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (status != cudaSuccess) return status;
   const std::int64_t blocks = std::min<std::int64_t>(block_works(call), processors);
   return launch_grid(kernel, static_cast<unsigned>(blocks), Tile::kThreads, kSharedBytes, stream,

@@ -13,6 +13,7 @@ namespace kernelhub::flash_attention::cuda {
 struct Device {
   int capability;  // 90 for 9.0
   std::int64_t processors;
+  bool encodes_tensor_maps;  // its driver, which the sm_90a kernel needs
 };
 
 /// The tile width that holds the head dimensions of a call; 0 where no sm_90a kernel does. Copies
@@ -84,8 +85,27 @@ inline const char* why_not_sm90(const ForwardCall& call) {
   return nullptr;
 }
 
+/// Tiles of keys that wgmma takes in the time in which mma.sync takes one.
+constexpr std::int64_t kSm90Speedup = 2;
+
+/// Whether `standing`, whose keys are split, is left sooner than the sm_90a kernel of `tile`, which
+/// takes all keys of a row in one block. Few rows are bound by memory: there all of the device must
+/// read.
+inline bool is_split_sooner(const ForwardKernels& kernels, const Forward& standing,
+                            const Params& params, TileShape tile, std::int64_t processors) {
+  if (standing.launches[0].call.splits == 1) return false;
+  if (packed_rows(params) <= kernels.narrow.tile.rows) return true;
+  const std::int64_t blocks = expected_blocks(params, tile.rows);
+  const std::int64_t tiles = ceil_div(expected_keys(params), tile.keys);
+  const std::int64_t best = best_splits(blocks, tiles, processors);
+  return split_time(blocks, tiles, processors, 1) >
+         kSm90Speedup * split_time(blocks, tiles, processors, best);
+}
+
 /// As planned_launches, with `sm90` (null where there is none) in place of the wide kernel wherever
-/// device and call allow it. The narrow kernel stays: few rows are bound by memory.
+/// device and call allow it. The narrow kernel stays: few rows are bound by memory. Where the
+/// number of splits is the plan's to choose, the sm_90a kernel has one, unless splits are sooner
+/// done.
 inline Forward planned_launches(const ForwardKernels& kernels, const ForwardKernel* sm90,
                                 const Params& params, const Device& device) {
   Forward standing = planned_launches(kernels, params, device.processors);
@@ -95,12 +115,20 @@ inline Forward planned_launches(const ForwardKernels& kernels, const ForwardKern
   };
   if (standing.count == 0) return keep("there are no queries");
   if (device.capability != 90) return keep("the device is not of compute capability 9.0");
+  if (!device.encodes_tensor_maps) return keep("the driver encodes no tensor maps");
   if (sm90 == nullptr) return keep("no kernel of the head dimension");
   if (sm90_tile_rows(params) == 0) return keep("more than 64 query heads share a key head");
   ForwardKernels fast = kernels;
   fast.wide = *sm90;
   fast.wide.tile.rows = sm90_tile_rows(params);
-  Forward forward = planned_launches(fast, params, device.processors);
+  Params whole = params;
+  if (params.num_splits == 0) {
+    if (is_split_sooner(kernels, standing, params, fast.wide.tile, device.processors)) {
+      return keep("the keys are split");
+    }
+    whole.num_splits = 1;
+  }
+  Forward forward = planned_launches(fast, whole, device.processors);
   const ForwardLaunch& first = forward.launches[0];
   if (first.kernel.tile.rows == kernels.narrow.tile.rows) return keep("all rows are few");
   forward.why_not_sm90 = why_not_sm90(first.call);

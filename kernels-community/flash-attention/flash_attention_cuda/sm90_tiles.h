@@ -32,7 +32,10 @@ struct WarpgroupTile {
 
   static_assert(kDim % kPanelCols == 0 && kKeys % 16 == 0 && kKeys <= 256);
   static_assert(kQPanelBytes % kSwizzleBytes == 0 && kKeyPanelBytes % kSwizzleBytes == 0);
-  static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 65536 / kWarpgroup,
+  // What the warpgroups share is what a block gets at its start: as many registers for every
+  // thread, a multiple of 8.
+  static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <=
+                    65536 / kThreads / 8 * 8 * (1 + kConsumers),
                 "registers of a multiprocessor");
 };
 
@@ -73,7 +76,7 @@ constexpr int kWarpgroupSharedBytes = kSwizzleBytes + Tile::kTileBytes +
                                       static_cast<int>(sizeof(Mailbox<Tile>));
 
 // Registers of a consumer thread: fp32 scores kKeys / 2 and output dim / 2, P kKeys / 4; the rest
-// is row sums and addresses. Producer + 2 consumers <= 512 in units of a warpgroup's 128 threads.
+// is row sums and addresses. Producer + 2 consumers <= 3 * 168, what a block has at its start.
 //
 //   dim | rows x keys, stages, KiB | scores + output + P | registers: producer, consumer
 //    64 |  128 x 128      3   112  |   64 + 32 + 32      |   40  232

@@ -18,10 +18,14 @@ struct RowSoftmax {
   float sum;
 };
 
-/// What a finished row multiplies its sums with, and its log-sum-exp.
+/// What a finished row multiplies its sums with, and its log-sum-exp. A row that has seen no key is
+/// zero, whatever its sums: a weight of zero times an infinity of its tile is NaN.
 struct RowResult {
   float factor;
   float lse;
+  bool is_empty;
+
+  __device__ __forceinline__ float of(float sum) const { return is_empty ? 0.0f : sum * factor; }
 };
 
 /// c tanh(x / c), tanh x = 1 - 2 / (1 + e^2x).
@@ -35,11 +39,11 @@ __device__ __forceinline__ float soft_capped(float x, float cap) {
 /// nothing where no key is visible.
 template <class Hw>
 __device__ __forceinline__ RowResult finish_row(float largest2, float sum, float sink2) {
-  if (sum == 0.0f) return {0.0f, kMinusInf};
+  if (sum == 0.0f) return {0.0f, kMinusInf, true};
   const float top = fmaxf(largest2, sink2);
   const float share = Hw::exp2(largest2 - top);
   const float total = sum * share + Hw::exp2(sink2 - top);
-  return {share * Hw::reciprocal(total), (top + Hw::log2(total)) * kLn2};
+  return {share * Hw::reciprocal(total), (top + Hw::log2(total)) * kLn2, false};
 }
 
 }  // namespace kernelhub::flash_attention::cuda

@@ -238,7 +238,7 @@ def flash_attn_with_kvcache(
     `[positions, rotary_dim / 2]`; q is rotated alike where causal or windowed, else all of it by
     row cache_seqlens. `cache_batch_idx` int32 `[B]` names entries of the cache, `cache_leftpad`
     int32 `[B]` rows to skip at its start. Keys are split into `num_splits` parts that are summed
-    apart, 0: as many as suit the device. A call that raises has written nothing.
+    apart, 0: as many as suit the device. A call that is refused has written nothing.
     """
     out, lse = attend_with_cache(
         "flash_attn2.flash_attn_with_kvcache",

@@ -139,7 +139,7 @@ def flash_attn_with_kvcache(
     cache_seqlens; q is rotated alike where causal or windowed, else all of it by row p. q is
     `[total, Hq, D]` with `cu_seqlens_q`. `cache_batch_idx` int32 `[B]` names entries of the cache,
     `cache_leftpad` int32 `[B]` rows to skip at its start. `num_splits` 0: as many parts as
-    suit the device. A call that raises has written nothing.
+    suit the device. A call that is refused has written nothing.
     """
     return attend3_with_cache(
         "flash_attn_with_kvcache",
