@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks the index arithmetic of the CUDA forward against brute force. Prints one line
+// Checks the index arithmetic of the forward, of CUDA and CPU, against brute force. Prints one line
 // "<check> <wrong> <tried>" per check.
 #include <cstdio>
 #include <random>
@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "flash_attention/schedule.h"
 #include "flash_attention_cuda/forward_kernels.h"
 #include "flash_attention_cuda/forward_tiles.h"
 #include "flash_attention_cuda/key_tiles.h"
@@ -129,6 +130,39 @@ void check_works(Tally& dense, Tally& varlen, Tally& kernel_of_its_own) {
   }
 }
 
+/// CPU: pieces cover every row of every key head and split once, and are small where a call is.
+void check_pieces(Tally& cover, Tally& small) {
+  Generator random(4);
+  for (int i = 0; i < 200; ++i) {
+    attention::Params params{};
+    params.heads_k = between(random, 1, 20);
+    params.heads_q = params.heads_k * between(random, 1, 3);
+    params.batch = between(random, 1, 4);
+    params.head_dim = params.head_dim_v = 8;
+    params.lengths.q = between(random, 0, 1000);
+    params.lengths.k = between(random, 0, 3000);
+    params.num_splits = between(random, 0, 2);
+    const std::int64_t rows = params.lengths.q * (params.heads_q / params.heads_k);
+    const std::int64_t pairs = params.batch * params.heads_k;
+    const attention::Schedule schedule(params);
+    std::set<std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t>> begins;
+    std::int64_t covered = 0;
+    std::int64_t largest = 0;
+    std::int64_t splits = 1;
+    for (std::int64_t number = 0; number < schedule.pieces(); ++number) {
+      const attention::Piece piece = schedule.piece(number);
+      begins.emplace(piece.sequence.index, piece.head_k, piece.row_begin, piece.split);
+      covered += piece.rows;
+      largest = std::max(largest, piece.rows);
+      splits = piece.splits;
+    }
+    cover.expect(covered == pairs * rows * splits &&
+                 static_cast<std::int64_t>(begins.size()) == schedule.pieces());
+    const bool is_small = pairs * attention::ceil_div(rows, 64) < 256;
+    small.expect(largest == std::min<std::int64_t>(rows, is_small ? 64 : 256));
+  }
+}
+
 /// A tile holds every chunk once, and eight rows of a chunk column lie in eight bank groups.
 template <int kCols>
 void check_layout(Tally& places, Tally& banks) {
@@ -198,6 +232,9 @@ int main() {
   check_layout<128>(places, banks);
   check_layout<192>(places, banks);
   check_layout<256>(places, banks);
+  Tally cover("pieces");
+  Tally small("small_pieces");
+  check_pieces(cover, small);
   Tally splits("best_splits");
   Tally workspace("workspace");
   check_splits(splits, workspace);

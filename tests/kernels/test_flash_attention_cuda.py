@@ -382,8 +382,11 @@ def tallies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, in
         pytest.skip("the CUDA headers are absent")
     program = tmp_path_factory.mktemp("plan") / "plan"
     include = ["-I", PACKAGES / "flash-attention", "-I", PACKAGES, "-isystem", CUDA_INCLUDE]
-    source = Path(__file__).with_name("flash_attention_plan.cpp")
-    subprocess.run(["c++", "-std=c++17", "-O1", *include, source, "-o", program], check=True)
+    sources = (
+        Path(__file__).with_name("flash_attention_plan.cpp"),
+        PACKAGES / "flash-attention" / "flash_attention" / "schedule.cpp",
+    )
+    subprocess.run(["c++", "-std=c++17", "-O1", *include, *sources, "-o", program], check=True)
     done = subprocess.run([program], check=True, capture_output=True, text=True)
     rows = [line.split() for line in done.stdout.splitlines()]
     return {name: (int(wrong), int(tried)) for name, wrong, tried in rows}
@@ -394,6 +397,7 @@ def tallies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, in
     [
         *("visible_tiles", "whole_tiles", "split_tiles", "dense_works", "varlen_works"),
         *("kernel_of_its_own", "tile_places", "tile_banks", "best_splits", "workspace"),
+        *("pieces", "small_pieces"),
     ],
 )
 def test_the_plan_agrees_with_brute_force(tallies: dict[str, tuple[int, int]], check: str) -> None:

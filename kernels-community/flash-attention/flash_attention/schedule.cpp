@@ -10,10 +10,22 @@ std::int64_t sequence_before(const std::vector<std::int64_t>& before, std::int64
   return std::upper_bound(before.begin(), before.end(), number) - before.begin() - 1;
 }
 
+std::int64_t rows_of_a_piece(const Params& params) {
+  const std::int64_t group = params.heads_q / params.heads_k;
+  std::int64_t blocks = 0;
+  for (std::int64_t b = 0; b < params.batch; ++b) {
+    const std::int64_t rows = sequence_of(params, b).q_allocated * group;
+    blocks += params.heads_k * ceil_div(rows, kBlockRows);
+  }
+  return blocks >= kManyBlocks ? kPieceRows : kBlockRows;
+}
+
 }  // namespace
 
 Schedule::Schedule(const Params& params)
-    : params_(params), group_(params.heads_q / params.heads_k) {
+    : params_(params),
+      group_(params.heads_q / params.heads_k),
+      piece_rows_(rows_of_a_piece(params)) {
   pieces_before_.reserve(static_cast<std::size_t>(params.batch) + 1);
   split_blocks_before_.reserve(static_cast<std::size_t>(params.batch) + 1);
   workspace_before_.reserve(static_cast<std::size_t>(params.batch) + 1);
@@ -24,7 +36,7 @@ Schedule::Schedule(const Params& params)
     const Sequence sequence = sequence_of(params, b);
     const std::int64_t splits = splits_of(sequence);
     const std::int64_t rows = sequence.q_allocated * group_;
-    const std::int64_t blocks = params.heads_k * ceil_div(rows, kPieceRows);
+    const std::int64_t blocks = params.heads_k * ceil_div(rows, piece_rows_);
     const bool is_split = splits > 1;
     pieces_before_.push_back(pieces_before_.back() + blocks * splits);
     split_blocks_before_.push_back(split_blocks_before_.back() + (is_split ? blocks : 0));
@@ -45,12 +57,12 @@ Piece Schedule::piece_of(std::int64_t index, std::int64_t number) const {
   const Sequence sequence = sequence_of(params_, index);
   const std::int64_t splits = splits_of(sequence);
   const std::int64_t rows = sequence.q_allocated * group_;
-  const std::int64_t blocks = ceil_div(rows, kPieceRows);
+  const std::int64_t blocks = ceil_div(rows, piece_rows_);
   const std::int64_t block = number / splits;
   const std::int64_t split = number % splits;
   // The last rows of a causal sequence see most keys: they come first.
-  const std::int64_t row_begin = (blocks - 1 - block % blocks) * kPieceRows;
-  const std::int64_t block_rows = std::min(kPieceRows, rows - row_begin);
+  const std::int64_t row_begin = (blocks - 1 - block % blocks) * piece_rows_;
+  const std::int64_t block_rows = std::min(piece_rows_, rows - row_begin);
   const std::int64_t split_keys =
       ceil_div(ceil_div(sequence.k_rows, splits), kTileKeys) * kTileKeys;
   const std::int64_t workspace = workspace_before_[static_cast<std::size_t>(index)] +

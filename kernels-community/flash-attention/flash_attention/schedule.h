@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the work of one call is cut into pieces. Pure arithmetic over lengths; nothing here depends
-// on the batch around a sequence or on the number of threads, so neither does any result.
+// on the number of threads, and nothing but the rows of a piece on the batch around a sequence. A
+// block of rows gives the same bits in any piece, so that no result depends on either.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,11 @@ namespace kernelhub::flash_attention {
 /// Rows that are computed together: the query heads that share a key-value head lie beside one
 /// another, row `query * group + head`, so that each key is read once for all of them.
 constexpr std::int64_t kBlockRows = 64;
-/// Rows of a piece: the blocks of one share the tiles of keys that were read for it.
+/// Most rows of a piece: the blocks of one share the tiles of keys that were read for it.
 constexpr std::int64_t kPieceRows = 4 * kBlockRows;
+/// Blocks of a call from which on pieces have that many rows. Fewer keep too few threads busy:
+/// there each block is a piece.
+constexpr std::int64_t kManyBlocks = 256;
 /// Keys that are scored together.
 constexpr std::int64_t kTileKeys = 128;
 /// Keys of a split where num_splits is 0; only sequences of one row block are split.
@@ -54,6 +58,7 @@ class Schedule {
 
   const Params& params_;
   std::int64_t group_;
+  std::int64_t piece_rows_;
   std::vector<std::int64_t> pieces_before_;  // of each sequence
   std::vector<std::int64_t> split_blocks_before_;
   std::vector<std::int64_t> workspace_before_;
