@@ -55,9 +55,11 @@ def ratio(candidates: Rows, first: str, second: str) -> float | None:
 def turn_shares(candidates: Rows) -> list[float]:
     """Our bandwidth over that of the copy, turn by turn; empty where neither is known."""
     ours, copy = candidates[OURS], candidates.get(COPY)
+    if ours.pct_copy is None:
+        return []
     if copy is not None and copy.bytes:
         return [ours.bytes / copy.bytes * time for time in turn_ratios(copy, ours)]
-    return [] if ours.pct_copy is None else [ours.pct_copy / 100]
+    return [ours.pct_copy / 100]
 
 
 def judged(what: str, values: Sequence[float], bound: float, at_most: bool = False) -> list[Floor]:

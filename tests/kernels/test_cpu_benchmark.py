@@ -124,7 +124,8 @@ def test_another_instruction_set_stands_beside_torch_in_units_of_the_copy() -> N
     ]
     floors = driver.floors(Result({}, {}, rows), cores=2)
     beside_torch = [floor for floor in floors if "torch fused" in floor.what]
-    assert [floor.measured for floor in beside_torch] == pytest.approx([1.3, 1.3])
+    # 1.3 times torch's speed, of the 1.2 that are asked for.
+    assert [floor.measured for floor in beside_torch] == pytest.approx([1.3 / 1.2] * 2)
     assert all(floor.verdict == "ok" for floor in floors)
 
 
@@ -147,11 +148,23 @@ def test_two_threads_must_be_worth_their_number_where_arithmetic_is_the_limit() 
 
 
 def test_a_run_that_would_measure_nothing_fails_with_the_names(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["driver.py", "--isa", "scalar", "--op", "silu_backward"])
+    monkeypatch.setattr(sys, "argv", ["driver.py", "--op", "gelu_slow"])
+    with pytest.raises(SystemExit, match="expected one of activation.*got gelu_slow"):
+        driver.main()
+
+
+def test_the_best_of_the_chosen_instruction_sets_is_timed_beside_torch() -> None:
+    (part,) = driver.parts(["scalar"], [2], is_quick=False)
+    assert part.scope.best and part.scope.references
+
+
+@pytest.mark.parametrize("flags", [["--op", "relu"], ["--isa", "scalar"], ["--threads", "1"]])
+def test_only_a_whole_run_is_recorded(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["driver.py", "--record", "name", *flags])
     with pytest.raises(SystemExit, match="2"):
         driver.main()
-    said = capsys.readouterr().err
-    assert "expected one of activation" in said
-    assert "got silu_backward" in said
+    assert "--record: expected a whole run" in capsys.readouterr().err
