@@ -151,7 +151,7 @@ def test_a_run_that_would_measure_nothing_fails_with_the_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["driver.py", "--op", "gelu_slow"])
-    with pytest.raises(SystemExit, match="expected one of activation.*got gelu_slow"):
+    with pytest.raises(SystemExit, match=r"expected one of activation.*got gelu_slow"):
         driver.main()
 
 
