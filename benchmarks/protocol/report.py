@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from protocol import compare, gate
-from protocol.rows import ABSENT, FAILED, OURS, Result, Row, read_result, turn_ratios
+from protocol.rows import ABSENT, COPY, FAILED, OURS, Result, Row, read_result, turn_ratios
 
 
 def flags(description: str) -> argparse.ArgumentParser:
@@ -110,7 +111,9 @@ def _words(value: Any) -> str:
 
 
 def draw(result: Result, path: Path) -> str:
-    """Bandwidth of the largest shapes in percent of the copy; a line that says what was drawn."""
+    """Bandwidth of the largest shapes in percent of the copy, in the setting with the most rows; a
+    line that says what was drawn.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -119,9 +122,16 @@ def draw(result: Result, path: Path) -> str:
     matplotlib.rcParams["svg.hashsalt"] = "results"
     from matplotlib import pyplot
 
-    rows = [row for row in result.rows if row.pct_copy is not None and row.candidate != "copy"]
+    rows = [
+        row
+        for row in result.rows
+        if row.pct_copy is not None and row.candidate != COPY and not row.flops
+    ]
     if not rows:
         return "no picture: no row has a bandwidth"
+    counts = Counter(tuple(row.setting.items()) for row in rows)
+    ((setting, _),) = counts.most_common(1)
+    rows = [row for row in rows if tuple(row.setting.items()) == setting]
     most = max(row.bytes for row in rows)
     rows = [row for row in rows if row.bytes * 4 >= most]
     labels = list(dict.fromkeys(_label(row) for row in rows))
@@ -141,6 +151,7 @@ def draw(result: Result, path: Path) -> str:
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("bandwidth, % of a copy in the same run")
+    axes.set_title(", ".join(f"{name} {value}" for name, value in setting), fontsize=8)
     axes.legend(fontsize=7)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
@@ -148,4 +159,4 @@ def draw(result: Result, path: Path) -> str:
 
 
 def _label(row: Row) -> str:
-    return " ".join([row.op, row.dtype, *(str(value) for value in row.setting.values())])
+    return f"{row.op} {row.dtype}"
