@@ -13,7 +13,7 @@ from families.attention import Attention
 from families.family import Family
 from families.layer_norm import LayerNorm, LayerNormBackward
 from families.relu import Relu
-from families.rmsnorm import RMSNorm
+from families.rmsnorm import FusedAddRMSNorm, RMSNorm, RMSNormBackward
 from families.rotary import Rotary
 
 ALL: tuple[Family, ...] = (
@@ -22,6 +22,8 @@ ALL: tuple[Family, ...] = (
     LayerNorm(),
     LayerNormBackward(),
     RMSNorm(),
+    RMSNormBackward(),
+    FusedAddRMSNorm(),
     Rotary(),
     Attention(),
 )

@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from families import floors
 from families.elementwise import ElementWise
-from families.family import Buffers, Call, Candidate, Problem, Tensors, installed
+from families.family import Buffers, Call, Candidate, Problem, Tensors
+from families.peers import FLASHINFER, LIGER, Binding, backward, peers
 
 Formula = Callable[[torch.Tensor], torch.Tensor]
 
@@ -106,20 +107,7 @@ class Activation(ElementWise):
             return super().composed(problem)
         formula = _FORMULAS[_forward(problem.op)]
 
-        def bind(buffers: Buffers) -> Call:
-            # What training runs: the graph is there, its backward is timed.
-            with torch.inference_mode(False), torch.enable_grad():
-                grad, x = (one.clone() for one in buffers.inputs)
-                x.requires_grad_()
-                result = formula(x)
-
-            def backward() -> Tensors:
-                with torch.inference_mode(False):
-                    return torch.autograd.grad(result, x, grad, retain_graph=True)
-
-            return backward
-
-        return bind
+        return lambda buffers: backward(formula, *buffers.inputs)
 
     def fused(self, problem: Problem) -> Callable[[Buffers], Call] | None:
         call = _FUSED.get(problem.op)
@@ -130,10 +118,7 @@ class Activation(ElementWise):
     def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
         if self.is_backward(problem.op):
             return []
-        found = [_scalar(problem.op, build_dir)]
-        if problem.op in GATED:
-            found += [_flashinfer(problem.op), _liger(problem.op), _quack(problem.op)]
-        return found
+        return [_scalar(problem.op, build_dir), *peers(_PEERS.get(problem.op, {}))]
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
         ours = candidates["ours"]
@@ -205,32 +190,26 @@ def _scalar(op: str, build_dir: Path) -> Candidate:
     return Candidate("scalar kernel", bind)
 
 
-def _flashinfer(op: str) -> Candidate:
-    if op not in {"silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul"}:
-        return Candidate("flashinfer", None, "it has no such op")
-    return installed(
-        "flashinfer",
-        f"flashinfer.activation:{op}",
-        lambda function: lambda buffers: partial(function, *buffers.inputs, *buffers.outputs),
-    )
+def _whole(function: Callable[..., object], buffers: Buffers) -> Call:
+    return partial(function, *buffers.inputs, *buffers.outputs)
 
 
-def _liger(op: str) -> Candidate:
-    if op != "silu_and_mul":
-        return Candidate("liger_kernel", None, "it has no such op")
-    return installed(
-        "liger_kernel", "liger_kernel.ops.swiglu:LigerSiLUMulFunction.apply", _on_halves
-    )
+def _on_halves(function: Callable[..., object], buffers: Buffers) -> Call:
+    return lambda: function(*buffers.inputs[0].chunk(2, -1))
 
 
-def _quack(op: str) -> Candidate:
-    if op != "silu_and_mul":
-        return Candidate("quack", None, "it has no such op")
-    return installed("quack", "quack.activation:swiglu", _on_halves)
-
-
-def _on_halves(function: Callable[..., object]) -> Callable[[Buffers], Call]:
-    return lambda buffers: lambda: function(*buffers.inputs[0].chunk(2, -1))
+# Gated ops; quack computes them behind a matrix product only.
+_PEERS: dict[str, dict[str, tuple[str, Binding]]] = {
+    "silu_and_mul": {
+        LIGER: ("liger_kernel.ops.swiglu:LigerSiLUMulFunction.apply", _on_halves),
+        FLASHINFER: ("flashinfer.activation:silu_and_mul", _whole),
+    },
+    "gelu_and_mul": {FLASHINFER: ("flashinfer.activation:gelu_and_mul", _whole)},
+    "gelu_tanh_and_mul": {
+        LIGER: ("liger_kernel.ops.geglu:LigerGELUMulFunction.apply", _on_halves),
+        FLASHINFER: ("flashinfer.activation:gelu_tanh_and_mul", _whole),
+    },
+}
 
 
 def _halves(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Formula:

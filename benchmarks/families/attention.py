@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention forward: prompts, and single queries against a cache, dense or in pages, beside torch's
-fused form, each of its backends, and the libraries that are installed."""
+"""Attention forward: prompts of one length or of several packed behind each other, and single
+queries against a cache, dense or in pages, beside torch's fused form, each of its backends, and the
+libraries that are installed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import torch
 from protocol.gate import Floor
@@ -19,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from families.family import Buffers, Call, Candidate, Family, Problem, Scope, Tensors, installed
 from families.floors import Rows, against, gpu_share_of_copy, judged, label, ratio
+from families.peers import FLASHINFER
 
 DTYPES = (torch.float32, torch.bfloat16)
 PREFILL, CAUSAL, DECODE = "attention_prefill", "attention_prefill_causal", "attention_decode"
@@ -52,8 +56,14 @@ BESIDE_BEST = 0.92
 DECODE_PERCENT, DECODE_TOKENS = 80.0, 256 << 10
 PAGES = (16, 64, 256)
 PAGED_BESIDE_DENSE = 1.05
-# Largest length whose scores are compared in fp64 on a GPU; a whole number of pages.
-CHECKED_LENGTH, CHECKED_BATCH = 1024, 3
+# Packed sequences, as a problem's "lengths" call them, and the least rate beside a dense batch.
+# Mixed ones are this many times the batch, from one token to the length of the batch.
+BALANCED, MIXED = "balanced", "mixed"
+PACKED_BESIDE_DENSE = {BALANCED: 0.95, MIXED: 0.8}
+MIXED_SEQUENCES = 4
+# FlashInfer reads a dense cache as pages of this size.
+DENSE_PAGE = 64
+FLASHINFER_WORKSPACE = 128 << 20
 
 
 def sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> Call:
@@ -89,7 +99,9 @@ class Attention(Family):
     """`shape` is (batch, queries, keys, heads, heads of keys, dimension).
 
     A problem with a "page" in its setting has its keys in pages of so many, too: `shared` holds the
-    pages of keys and of values, their table and the lengths.
+    pages of keys and of values, their table and the lengths. One with "lengths" is a batch of
+    prompts packed behind each other, `shape` the dense batch that it stands beside: `shared` holds
+    the offsets of the sequences.
     """
 
     name = "attention"
@@ -143,24 +155,41 @@ class Attention(Family):
                 for dtype in (half, torch.float16) if (dim, length) == (128, 4096) else (half,):
                     shape = (TOKENS // length, length, length, heads, heads, dim)
                     yield replace(self.problem(op, dtype, shape), setting=aligned)
+        if is_quick:
+            return
+        for lengths in PACKED_BESIDE_DENSE:
+            yield self.packed(op, half, (TOKENS // 4096, 4096, 4096, 16, 16, 128), lengths)
+
+    def packed(self, op: str, dtype: torch.dtype, shape: tuple[int, ...], lengths: str) -> Problem:
+        """Prompts behind each other beside the dense batch of `shape`."""
+        dense = self.problem(op, dtype, shape)
+        setting = {"launch": "stream", "layout": "packed", "lengths": lengths}
+        tokens = sequence_lengths(replace(dense, setting=setting))
+        pairs = sum(one * one for one in tokens)
+        batch, length = shape[:2]
+        return replace(
+            dense,
+            bytes=dense.bytes * sum(tokens) // (batch * length),
+            flops=dense.flops * pairs // (batch * length * length),
+            setting=setting,
+        )
 
     def checked_as(self, problem: Problem) -> Problem:
+        if "launch" in problem.setting:  # a GPU compares all of it
+            return problem
         batch, queries, keys, *rest = problem.shape
-        if (
-            "launch" in problem.setting
-        ):  # as many queries as keys: torch's backends know no other mask
-            most = CHECKED_LENGTH
-            shape = (min(batch, CHECKED_BATCH), min(queries, most), min(keys, most), *rest)
-        else:
-            shape = (batch, min(queries, 128), min(keys, 300), *rest)
-        return replace(problem, shape=shape)
+        return replace(problem, shape=(batch, min(queries, 128), min(keys, 300), *rest))
 
     def buffers(self, problem: Problem, device: str) -> Buffers:
         batch, queries, keys, heads, kv_heads, dim = problem.shape
         new = partial(torch.randn, dtype=problem.dtype, device=device)
+        if "lengths" in problem.setting:
+            ends = torch.tensor([0, *sequence_lengths(problem)]).cumsum(0)
+            q, k, v = (new(int(ends[-1]), count, dim) for count in (heads, kv_heads, kv_heads))
+            return Buffers((q, k, v), (_poisoned(q),), (ends.int().to(device),))
         q = new(batch, queries, heads, dim)
         k, v = (new(batch, keys, kv_heads, dim) for _ in range(2))
-        out = torch.full_like(q, float("nan"))
+        out = _poisoned(q)
         page = int(problem.setting.get("page", 0))
         if not page:
             return Buffers((q, k, v), (out,))
@@ -174,13 +203,14 @@ class Attention(Family):
         return Buffers((q, k, v), (out,), (*pools, table, lengths))
 
     def exact(self, problem: Problem, buffers: Buffers) -> Tensors:
-        q, k, v = (one.double().transpose(1, 2) for one in buffers.inputs)
-        k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
-        scores = q @ k.mT * q.shape[-1] ** -0.5
-        if problem.op == CAUSAL:
-            later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device)
-            scores.masked_fill_(later.triu(scores.shape[-1] - scores.shape[-2] + 1), -torch.inf)
-        return ((scores.softmax(-1) @ v).transpose(1, 2),)
+        q, k, v = buffers.inputs
+        is_causal = problem.op == CAUSAL
+        if "lengths" not in problem.setting:
+            return (_exact(q, k, v, is_causal),)
+        lengths = sequence_lengths(problem)
+        sequences = zip(*(one.split(lengths) for one in (q, k, v)), strict=True)
+        whole = [_exact(*(one[None] for one in each), is_causal)[0] for each in sequences]
+        return (torch.cat(whole),)
 
     def bound(self, problem: Problem) -> float:
         return ATTENTION[problem.dtype]
@@ -190,35 +220,37 @@ class Attention(Family):
 
     def arguments(self, problem: Problem, buffers: Buffers) -> tuple[object, ...]:
         (q, k, v), (out,) = buffers.inputs, buffers.outputs
-        lse = torch.empty(q.shape[0], q.shape[2], q.shape[1], device=q.device)
-        table = lengths = None
-        if buffers.shared:
+        table = lengths = offsets = None
+        if "lengths" in problem.setting:
+            (offsets,) = buffers.shared
+            lse = torch.empty(q.shape[1], q.shape[0], device=q.device)
+        else:
+            lse = torch.empty(q.shape[0], q.shape[2], q.shape[1], device=q.device)
+        if "page" in problem.setting:
             k, v, table, lengths = buffers.shared
-        optional = (None, None, None, lengths, None, table, *(None,) * 6)
+        optional = (offsets, offsets, None, lengths, None, table, *(None,) * 6)
         rule = (q.shape[-1] ** -0.5, problem.op == CAUSAL, -1, -1, 0.0, True, 0)
         return (out, lse, q, k, v, *optional, *rule)
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
-        if problem.op != DECODE:
-            return partial(module.flash_attn_func, *buffers.inputs, causal=problem.op == CAUSAL)
-        if not buffers.shared:
-            return partial(module.flash_attn_with_kvcache, *buffers.inputs)
-        return _paged(module.flash_attn_with_kvcache, "block_table", buffers)
+        return _bound(module, problem, buffers, "block_table")
 
     def fused(self, problem: Problem) -> Callable[[Buffers], Call] | None:
-        if "page" in problem.setting:
+        if not {"page", "lengths"}.isdisjoint(problem.setting):
             return None
         return lambda buffers: sdpa(*buffers.inputs, problem.op == CAUSAL)
 
     def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
-        return [self._backend(problem, name) for name in BACKENDS] + [
-            self._wheel(problem, name) for name in WHEELS
+        return [
+            *(self._backend(problem, name) for name in BACKENDS),
+            *(self._wheel(problem, name) for name in WHEELS),
+            self._flashinfer(problem),
         ]
 
     def _backend(self, problem: Problem, name: str) -> Candidate:
         attend = self.fused(problem)
         if attend is None:
-            return Candidate(name, None, "torch knows no pages")
+            return Candidate(name, None, "torch knows no pages and no packed sequences")
         return Candidate(
             name, lambda buffers: partial(with_backend, BACKENDS[name], attend(buffers))
         )
@@ -226,23 +258,19 @@ class Attention(Family):
     def _wheel(self, problem: Problem, name: str) -> Candidate:
         module, table = WHEELS[name]
 
-        def prefill(function: Callable[..., object]) -> Callable[[Buffers], Call]:
-            is_causal = problem.op == CAUSAL
-            return lambda buffers: partial(
-                first_of, partial(function, *buffers.inputs, causal=is_causal)
-            )
+        def bind(function: Callable[..., object]) -> Callable[[Buffers], Call]:
+            functions = SimpleNamespace(**{_function(problem): function})
+            return lambda buffers: partial(first_of, _bound(functions, problem, buffers, table))
 
-        def decode(function: Callable[..., object]) -> Callable[[Buffers], Call]:
-            return lambda buffers: partial(
-                first_of,
-                _paged(function, table, buffers)
-                if buffers.shared
-                else partial(function, *buffers.inputs),
-            )
+        return installed(name, f"{module}:{_function(problem)}", bind)
 
-        if problem.op == DECODE:
-            return installed(name, f"{module}:flash_attn_with_kvcache", decode)
-        return installed(name, f"{module}:flash_attn_func", prefill)
+    def _flashinfer(self, problem: Problem) -> Candidate:
+        if problem.op != DECODE:
+            return Candidate(FLASHINFER, None, "timed for single queries")
+        wrapper = "flashinfer.decode:BatchDecodeWithPagedKVCacheWrapper"
+        return installed(
+            FLASHINFER, wrapper, lambda planned: partial(_flashinfer_decode, planned, problem)
+        )
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
         return against(candidates, FUSED, FLOORS[candidates[OURS].op])
@@ -256,20 +284,108 @@ class Attention(Family):
         ours = candidates[OURS]
         batch, length, keys, *_, dim = ours.shape
         if ours.op == DECODE:
-            found = _beside_dense(ours, aligned) + against(candidates, FA3, 1.0)
+            found = _beside_dense(ours, aligned)
+            for other in (FA3, FLASHINFER):
+                found += against(candidates, other, 1.0)
             if batch * keys >= DECODE_TOKENS:
                 found += gpu_share_of_copy(candidates, DECODE_PERCENT)
             return found
+        if "lengths" in ours.setting:
+            return _packed_beside_dense(ours, aligned)
         if length < FROM_LENGTH:
             return []
         found = against(candidates, FLASH, 1.0) + _published(ours)
         return found + (_beside_best(candidates) if dim <= 128 else [])
 
 
-def _paged(function: Callable[..., object], table_name: str, buffers: Buffers) -> Call:
-    keys, values, table, lengths = buffers.shared
-    cache = {"cache_seqlens": lengths, table_name: table}
-    return partial(function, buffers.inputs[0], keys, values, **cache)
+def sequence_lengths(problem: Problem) -> list[int]:
+    """Tokens of every prompt of a packed problem: as many in each as in the dense batch, or from
+    one token to that many in steps as even as they come, long ones and short ones in turn.
+    """
+    batch, length = problem.shape[:2]
+    if problem.setting["lengths"] == BALANCED:
+        return [length] * batch
+    count = MIXED_SEQUENCES * batch
+    steps = [1 + (length - 1) * i // max(1, count - 1) for i in range(count)]
+    return [steps[i // 2 if i % 2 == 0 else -1 - i // 2] for i in range(count)]
+
+
+def _poisoned(like: torch.Tensor) -> torch.Tensor:
+    return torch.full_like(like, float("nan"))
+
+
+def _exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> torch.Tensor:
+    """Attention in fp64 over `[batch, rows, heads, dim]`, a head at a time: memory for the scores
+    of one.
+    """
+    out = torch.empty(q.shape, dtype=torch.float64, device=q.device)
+    group = q.shape[2] // k.shape[2]
+    for b in range(q.shape[0]):
+        for head in range(k.shape[2]):
+            keys, values = k[b, :, head].double(), v[b, :, head].double()
+            for i in range(head * group, (head + 1) * group):
+                scores = q[b, :, i].double() @ keys.mT * q.shape[-1] ** -0.5
+                if is_causal:
+                    later = torch.ones(scores.shape, dtype=torch.bool, device=q.device)
+                    scores.masked_fill_(later.triu(k.shape[1] - q.shape[1] + 1), -torch.inf)
+                out[b, :, i] = scores.softmax(-1) @ values
+    return out
+
+
+def _function(problem: Problem) -> str:
+    """What libraries call the function for a problem."""
+    if problem.op == DECODE:
+        return "flash_attn_with_kvcache"
+    return "flash_attn_varlen_func" if "lengths" in problem.setting else "flash_attn_func"
+
+
+def _bound(
+    module: ModuleType | SimpleNamespace, problem: Problem, buffers: Buffers, table_name: str
+) -> Call:
+    """The function of a library for a problem; it calls the table of pages `table_name`."""
+    function, (q, k, v) = getattr(module, _function(problem)), buffers.inputs
+    if "page" in problem.setting:
+        keys, values, table, lengths = buffers.shared
+        cache = {"cache_seqlens": lengths, table_name: table}
+        return partial(function, q, keys, values, **cache)
+    if problem.op == DECODE:
+        return partial(function, q, k, v)
+    is_causal = problem.op == CAUSAL
+    if "lengths" not in problem.setting:
+        return partial(function, q, k, v, causal=is_causal)
+    (offsets,), longest = buffers.shared, problem.shape[1]
+    return partial(function, q, k, v, offsets, offsets, longest, longest, causal=is_causal)
+
+
+def _flashinfer_decode(wrapper: Callable[..., Any], problem: Problem, buffers: Buffers) -> Call:
+    """A planned call over pages; a dense cache is pages in their order. Planning is not timed: it
+    is done once for all layers of a model.
+    """
+    batch, _, keys, heads, kv_heads, dim = problem.shape
+    q, k, v = buffers.inputs
+    page = int(problem.setting.get("page", DENSE_PAGE))
+    if buffers.shared:
+        k, v, table, _ = buffers.shared
+    else:
+        k, v = (one.view(-1, page, kv_heads, dim) for one in (k, v))
+        table = torch.arange(batch * keys // page, dtype=torch.int32, device=q.device)
+    pages = torch.arange(batch + 1, dtype=torch.int32, device=q.device) * (keys // page)
+    last = torch.full((batch,), page, dtype=torch.int32, device=q.device)
+    workspace = torch.zeros(FLASHINFER_WORKSPACE, dtype=torch.uint8, device=q.device)
+    planned = wrapper(workspace, "NHD", use_tensor_cores=heads > kv_heads)
+    planned.plan(
+        pages,
+        table.flatten(),
+        last,
+        heads,
+        kv_heads,
+        dim,
+        page,
+        q_data_type=q.dtype,
+        kv_data_type=k.dtype,
+    )
+    queries = q[:, 0]
+    return lambda: planned.run(queries, (k, v)).unsqueeze(1)
 
 
 def _published(ours: Row) -> list[Floor]:
@@ -287,7 +403,18 @@ def _beside_dense(ours: Row, dense: Row | None) -> list[Floor]:
     if "page" not in ours.setting or dense is None or not dense.us_median or not ours.us_median:
         return []
     what = f"{label(ours)} in pages of {ours.setting['page']}: time over the dense cache's"
-    return [Floor(what, ours.us_median / dense.us_median, PAGED_BESIDE_DENSE, at_most=True)]
+    times = [time / dense.us_median for time in ours.turns or (ours.us_median,)]
+    return judged(what, times, PAGED_BESIDE_DENSE, at_most=True)
+
+
+def _packed_beside_dense(ours: Row, dense: Row | None) -> list[Floor]:
+    """The rate of prompts behind each other beside that of a batch of one length."""
+    if dense is None or not dense.tflops or not ours.us_median:
+        return []
+    lengths = str(ours.setting["lengths"])
+    what = f"{label(ours)}, {lengths} lengths: TFLOP/s over the dense batch's"
+    rates = [ours.flops / time / 1e6 for time in ours.turns or (ours.us_median,)]
+    return judged(what, [rate / dense.tflops for rate in rates], PACKED_BESIDE_DENSE[lengths])
 
 
 def _beside_best(candidates: Rows) -> list[Floor]:

@@ -7,16 +7,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 import torch
 from protocol.gate import Floor
 from protocol.precision import LAYER_NORM, NORM_GRADIENT
-from protocol.rows import FUSED, Row
+from protocol.rows import Row
 from torch.nn import functional
 
 from families import floors
-from families.family import DTYPES, Buffers, Call, Family, Problem, Scope, Tensors, normal
+from families.family import (
+    DTYPES,
+    Buffers,
+    Call,
+    Candidate,
+    Family,
+    Problem,
+    Scope,
+    Tensors,
+    normal,
+)
+from families.peers import FLASHINFER, LIGER, QUACK, Binding, backward, peers
 
 EPSILON = 1e-12
 
@@ -71,6 +83,9 @@ class LayerNorm(Family):
 
         return bind
 
+    def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
+        return peers(_PEERS[problem.op])
+
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
         ours = candidates["ours"]
         if ours.bytes <= floors.CPU_SMALL:
@@ -78,7 +93,7 @@ class LayerNorm(Family):
         if ours.bytes < floors.CPU_LARGE:
             return []
         found = floors.cpu_share_of_copy(candidates, cores)
-        return found + floors.against(candidates, FUSED, floors.CPU_TIMES_SINGLE_OP)
+        return found + floors.cpu_beside_torch(candidates, has_single_op=True)
 
     def gpu_floors(
         self,
@@ -141,3 +156,41 @@ class LayerNormBackward(LayerNorm):
             return partial(call, grad, x, weight.shape, *statistics, weight, bias, [True] * 3)
 
         return bind
+
+
+def _liger(function: Callable[..., object], buffers: Buffers) -> Call:
+    return partial(function, *buffers.inputs, *buffers.shared, EPSILON)
+
+
+def _in_fp32(function: Callable[..., object], buffers: Buffers) -> Call:
+    # Both take parameters of fp32 only.
+    parameters = (one.float() for one in buffers.shared)
+    return partial(function, *buffers.inputs, *parameters, EPSILON)
+
+
+def _liger_backward(function: Callable[..., torch.Tensor], buffers: Buffers) -> Call:
+    (grad, x), (weight,) = buffers.inputs, buffers.shared
+    return backward(
+        lambda *tensors: function(*tensors, EPSILON), grad, x, weight, torch.zeros_like(weight)
+    )
+
+
+def _quack_backward(function: Callable[..., object], buffers: Buffers) -> Call:
+    (grad, x), (weight,) = buffers.inputs, buffers.shared
+    wide = x.float()
+    mean, variance = wide.mean(-1), wide.var(-1, correction=0)
+    statistics = (torch.rsqrt(variance + EPSILON), mean)
+    return partial(function, x, weight.float(), grad, *statistics)
+
+
+_PEERS: dict[str, dict[str, tuple[str, Binding]]] = {
+    "layer_norm": {
+        LIGER: ("liger_kernel.ops.layer_norm:LigerLayerNormFunction.apply", _liger),
+        QUACK: ("quack.rmsnorm:layernorm_fwd", _in_fp32),
+        FLASHINFER: ("flashinfer.norm:layernorm", _in_fp32),
+    },
+    "layer_norm_backward": {
+        LIGER: ("liger_kernel.ops.layer_norm:LigerLayerNormFunction.apply", _liger_backward),
+        QUACK: ("quack.rmsnorm:layernorm_bwd", _quack_backward),
+    },
+}

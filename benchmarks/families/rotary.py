@@ -12,7 +12,7 @@ from types import ModuleType
 import torch
 from protocol.gate import Floor
 from protocol.precision import ROTARY
-from protocol.rows import COMPOSED, Row
+from protocol.rows import Row
 
 from families import floors
 from families.family import (
@@ -24,9 +24,9 @@ from families.family import (
     Problem,
     Scope,
     Tensors,
-    installed,
     normal,
 )
+from families.peers import LIGER, peers
 
 # Query and key heads, and columns of each: of a Llama layer, and what moves less than 4 KiB.
 HEADS, WIDTH = (32, 8), 128
@@ -115,19 +115,7 @@ class Rotary(Family):
         return _formula
 
     def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
-        def bind(function: Callable[..., Tensors]) -> Callable[[Buffers], Call]:
-            def call(buffers: Buffers) -> Call:
-                # Takes [B, H, S, D] with tables [B, S, D], and rotates its arguments in place.
-                q, k, cos, sin = buffers.inputs
-                heads_first = [x.clone().transpose(0, 1)[None] for x in (q, k)]
-                tables = cos[None], sin[None]
-                return lambda: tuple(
-                    out[0].transpose(0, 1) for out in function(*heads_first, *tables)
-                )
-
-            return call
-
-        return [installed("Liger", "liger_kernel.ops.rope:LigerRopeFunction.apply", bind)]
+        return peers({LIGER: ("liger_kernel.ops.rope:LigerRopeFunction.apply", _liger)})
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
         ours = candidates["ours"]
@@ -136,7 +124,7 @@ class Rotary(Family):
         if ours.bytes < floors.CPU_LARGE:
             return []
         found = floors.cpu_share_of_copy(candidates, cores)
-        return found + floors.against(candidates, COMPOSED, floors.CPU_TIMES_COMPOSED)
+        return found + floors.cpu_beside_torch(candidates, has_single_op=False)
 
     def gpu_floors(
         self,
@@ -155,3 +143,11 @@ class Rotary(Family):
         if ours.bytes <= floors.GPU_SMALL and ours.setting.get("launch") == "graph":
             return floors.gpu_latency(candidates, ceilings)
         return []
+
+
+def _liger(function: Callable[..., Tensors], buffers: Buffers) -> Call:
+    # Takes [B, H, S, D] with tables [B, S, D], and rotates its arguments in place.
+    q, k, cos, sin = buffers.inputs
+    heads_first = [x.clone().transpose(0, 1)[None] for x in (q, k)]
+    tables = cos[None], sin[None]
+    return lambda: tuple(out[0].transpose(0, 1) for out in function(*heads_first, *tables))

@@ -13,14 +13,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import device_build
 import families
 import torch
 from candidates import candidates
 from device_timing import buffer_sets, event_turn, graph_turn, host_turn
-from families.family import Call, Candidate, Family, Problem, results
+from families.family import Buffers, Call, Candidate, Family, Problem, Tensors, results
 from families.floors import GPU_LARGE
 from floors import floors
 from protocol import machine, report, timing
@@ -45,22 +45,36 @@ def problems(names: list[str] | None, is_quick: bool) -> list[tuple[Family, Prob
     ]
 
 
-def checked(candidate: Candidate, family: Family, problem: Problem) -> Row:
+class Sample(NamedTuple):
+    """Tensors of a problem, in the size at which values are compared, and the exact results."""
+
+    buffers: Buffers
+    expected: Tensors
+
+
+def sample(family: Family, problem: Problem) -> Sample:
+    """What every candidate for the problem is checked on."""
+    problem = family.checked_as(problem)
+    buffers = family.buffers(problem, DEVICE)
+    return Sample(buffers, family.exact(problem, buffers))
+
+
+def checked(candidate: Candidate, family: Family, problem: Problem, given: Sample) -> Row:
     """A row with the candidate's error, or marked as absent or wrong."""
     row = problem.row(candidate.name)
     if candidate.bind is None:
         return replace(row, status=ABSENT, reason=candidate.reason)
-    problem = family.checked_as(problem)
-    buffers = family.buffers(problem, DEVICE)
-    expected = family.exact(problem, buffers)
     is_ours = candidate.name.startswith(OURS)
+    for out in given.buffers.outputs:
+        out.fill_(float("nan"))
     try:
-        found = results(candidate.bind(buffers)(), buffers)
+        found = results(candidate.bind(given.buffers)(), given.buffers)
     except Exception as error:  # a reference of another project may fail in its own way
         if is_ours:
             return replace(row, status=FAILED, reason=str(error).splitlines()[0])
         return replace(row, status=ABSENT, reason=f"{type(error).__name__}: {error}"[:120])
-    error = max(relative_error(one, exact) for one, exact in zip(found, expected, strict=True))
+    pairs = zip(found, given.expected, strict=True)
+    error = max(relative_error(one, exact) for one, exact in pairs)
     bound = family.bound(problem) * (1 if is_ours else LENIENCE)
     if not error <= bound:
         return replace(row, err=error, status=FAILED, reason=f"error {error:.1e} > {bound:.1e}")
@@ -69,7 +83,9 @@ def checked(candidate: Candidate, family: Family, problem: Problem) -> Row:
 
 def measure(family: Family, problem: Problem, everyone: list[Candidate]) -> list[Row]:
     """The rows of one problem: correctness first, then times in turn."""
-    rows = {one.name: checked(one, family, problem) for one in everyone}
+    given = sample(family, problem)
+    rows = {one.name: checked(one, family, problem, given) for one in everyone}
+    del given
     launch = str(problem.setting["launch"])
     sets = 1 if launch == "host" else min(buffer_sets(problem.bytes), MOST_SETS)
     buffers = [family.buffers(problem, DEVICE) for _ in range(sets)]

@@ -135,10 +135,9 @@ def test_a_small_call_on_the_cpu_may_cost_half_as_much_again_as_neg(op: str) -> 
     assert missed(ours, cpu_row("ours, C ABI", 1.4, **small), *yardsticks) == []
     (slow,) = missed(ours, cpu_row("ours, C ABI", 1.6, **small), *yardsticks)
     assert "ours, C ABI over torch.neg: 1.60" in slow
-    (slow,) = missed(replace(ours, us_median=1.6), *yardsticks)
-    assert "ours over torch.neg: 1.60" in slow
-    slow = missed(replace(ours, us_median=3.1), *yardsticks)
-    assert "ours over torch.ops.aten.neg.out: 1.55" in slow[1]
+    assert missed(replace(ours, us_median=2.9), *yardsticks) == []
+    (slow,) = missed(replace(ours, us_median=3.1), *yardsticks)
+    assert "ours over torch.ops.aten.neg.out: 1.55" in slow
 
 
 @pytest.mark.parametrize("op", MEMORY_BOUND)
@@ -150,12 +149,21 @@ def test_every_memory_bound_op_on_the_cpu_has_a_share_of_the_copy_to_reach(op: s
         assert "share of copy" in missed(slow)[0]
 
 
-@pytest.mark.parametrize("op", ["silu_and_mul", "gelu_quick", "gelu_new", "silu_and_mul_backward"])
-def test_what_torch_has_to_compose_takes_it_five_times_as_long(op: str) -> None:
+COMPOSED_BY_TORCH = (
+    *("silu_and_mul", "gelu_quick", "gelu_new", "silu_and_mul_backward"),
+    *("rms_norm", "fused_add_rms_norm_fwd", "apply_rotary_transformers"),
+)
+
+
+@pytest.mark.parametrize("op", COMPOSED_BY_TORCH)
+def test_what_torch_has_to_compose_takes_it_five_times_as_long_or_ours_is_a_copy(op: str) -> None:
     ours = cpu_row("ours", 1000.0, op=op)
-    at_copy = replace(ours, copy_gbps=1.1 * ours.gbps)
-    assert missed(at_copy, cpu_row("torch composed", 5010.0, op=op)) == []
-    assert missed(at_copy, cpu_row("torch composed", 4990.0, op=op)) != []
+    slow = replace(ours, copy_gbps=ours.gbps / 0.85)
+    assert missed(slow, cpu_row("torch composed", 5010.0, op=op)) == []
+    (verdict,) = missed(slow, cpu_row("torch composed", 4700.0, op=op))
+    assert "torch composed" in verdict
+    at_copy = replace(ours, copy_gbps=ours.gbps / 0.91)
+    assert missed(at_copy, cpu_row("torch composed", 1500.0, op=op)) == []
 
 
 def test_a_floor_of_the_families_knows_how_much_its_figure_varies() -> None:
@@ -179,8 +187,9 @@ def test_a_share_of_the_copy_is_judged_turn_by_turn() -> None:
     assert floor.verdict == UNSURE
 
 
-def test_gelu_fast_on_the_cpu_must_be_five_times_composed() -> None:
+def test_gelu_fast_on_the_cpu_must_be_five_times_composed_at_any_speed() -> None:
     ours = cpu_row("ours", 1000.0, op="gelu_fast")
+    ours = replace(ours, copy_gbps=ours.gbps)
     assert missed(ours, cpu_row("torch composed", 5100.0, op="gelu_fast")) == []
     assert missed(ours, cpu_row("torch composed", 4900.0, op="gelu_fast")) != []
 

@@ -21,7 +21,8 @@ import families  # noqa: E402
 from families import attention  # noqa: E402
 from families.attention import CAUSAL, DECODE, PREFILL  # noqa: E402
 from families.family import Candidate, Problem  # noqa: E402
-from protocol.rows import ABSENT, MEASURED, Row  # noqa: E402
+from floors import floors as gpu_floors  # noqa: E402
+from protocol.rows import ABSENT, MEASURED, Result, Row  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location(
     "gpu_benchmark_of_attention", ROOT / "benchmarks" / "gpu" / "driver.py"
@@ -31,16 +32,25 @@ benchmark = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(benchmark)
 
 FAMILY = families.of(PREFILL)
-KINDS = ((PREFILL, 0), (CAUSAL, 0), (DECODE, 0), (DECODE, 64))
+KINDS = (
+    *((PREFILL, "aligned"), (PREFILL, "balanced"), (PREFILL, "mixed")),
+    *((CAUSAL, "aligned"), (CAUSAL, "balanced"), (CAUSAL, "mixed")),
+    *((DECODE, "aligned"), (DECODE, "paged")),
+)
 
 
-def small(op: str, page: int) -> Problem:
-    """A problem of a GPU run, cut to what a CPU computes at once."""
-    problem = next(
+def of_kind(op: str, kind: str) -> Problem:
+    """The first problem of a GPU run with such keys."""
+    return next(
         problem
         for problem in FAMILY.gpu_problems(op, is_quick=False)
-        if problem.setting.get("page", 0) == page
+        if kind in (problem.setting.get("lengths"), problem.setting["layout"])
     )
+
+
+def small(op: str, kind: str) -> Problem:
+    """A problem of a GPU run, cut to what a CPU computes at once."""
+    problem = of_kind(op, kind)
     shape = (2, 1, 256, 8, 2, 64) if op == DECODE else (2, 96, 96, 4, 2, 64)
     return replace(FAMILY.problem(op, problem.dtype, shape), setting=problem.setting)
 
@@ -49,17 +59,23 @@ def small(op: str, page: int) -> Problem:
 def outcome(monkeypatch: pytest.MonkeyPatch) -> Callable[[Candidate, Problem], Row]:
     """What the driver finds when it checks a candidate."""
     monkeypatch.setattr(benchmark, "DEVICE", "cpu")
-    return lambda candidate, problem: benchmark.checked(candidate, FAMILY, problem)
+
+    def found(candidate: Candidate, problem: Problem) -> Row:
+        given = benchmark.sample(FAMILY, problem)
+        row: Row = benchmark.checked(candidate, FAMILY, problem, given)
+        return row
+
+    return found
 
 
-@pytest.mark.parametrize(("op", "page"), KINDS)
+@pytest.mark.parametrize(("op", "kind"), KINDS)
 def test_ours_and_torch_compute_what_the_family_calls_exact(
     op: str,
-    page: int,
+    kind: str,
     outcome: Callable[[Candidate, Problem], Row],
     load_package: Callable[[str], ModuleType],
 ) -> None:
-    problem = small(op, page)
+    problem = small(op, kind)
     module = load_package("flash-attn2")
     build = Path(os.environ["KERNELHUB_PACKAGES_DIR"]) / "flash-attn2" / "build"
     (library,) = build.glob("tvm-ffi*-cpu-*/*.so")
@@ -69,7 +85,7 @@ def test_ours_and_torch_compute_what_the_family_calls_exact(
     assert outcome(ours, problem).status == MEASURED
     assert outcome(over_c, problem).status == MEASURED
     fused = FAMILY.fused(problem)
-    assert (fused is None) == bool(page)
+    assert (fused is None) == (kind != "aligned")
     if fused:
         assert outcome(Candidate("torch fused", fused), problem).status == MEASURED
         of_others = {"causal": op != CAUSAL} if op != DECODE else {"softmax_scale": 0.2}
@@ -78,10 +94,40 @@ def test_ours_and_torch_compute_what_the_family_calls_exact(
         assert outcome(wrong, problem).status == "FAIL"
 
 
-@pytest.mark.parametrize(("op", "page"), KINDS)
+class PlannedDecode:
+    """FlashInfer's wrapper by what its documentation says of the arguments, computed by ours."""
+
+    def __init__(
+        self, module: ModuleType, workspace: torch.Tensor, layout: str, use_tensor_cores: bool
+    ) -> None:
+        assert (layout, use_tensor_cores, workspace.nbytes) == ("NHD", True, 128 << 20)
+        self.module = module
+
+    def plan(
+        self,
+        first_pages: torch.Tensor,
+        pages: torch.Tensor,
+        in_last_page: torch.Tensor,
+        *sizes: int,
+        **dtypes: torch.dtype,
+    ) -> None:
+        self.sizes, self.dtypes = sizes, dtypes
+        counts = first_pages.diff()
+        self.table = torch.stack(pages.split(counts.tolist()))
+        self.lengths = ((counts - 1) * sizes[-1] + in_last_page).int()
+
+    def run(self, q: torch.Tensor, cache: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        assert self.sizes == (q.shape[1], *cache[0].shape[2:], cache[0].shape[1])
+        assert set(self.dtypes.values()) == {q.dtype}
+        flags = {"cache_seqlens": self.lengths, "block_table": self.table}
+        out: torch.Tensor = self.module.flash_attn_with_kvcache(q.unsqueeze(1), *cache, **flags)
+        return out.squeeze(1)
+
+
+@pytest.mark.parametrize(("op", "kind"), KINDS)
 def test_backends_of_torch_and_installed_libraries_stand_beside_ours(
     op: str,
-    page: int,
+    kind: str,
     outcome: Callable[[Candidate, Problem], Row],
     load_package: Callable[[str], ModuleType],
     monkeypatch: pytest.MonkeyPatch,
@@ -97,24 +143,33 @@ def test_backends_of_torch_and_installed_libraries_stand_beside_ours(
             module.flash_attn_func(*tensors, causal=causal),
             "log-sum-exp",
         ),
+        flash_attn_varlen_func=module.flash_attn_varlen_func,
         flash_attn_with_kvcache=with_cache,
     )
     monkeypatch.setitem(sys.modules, "flash_attn_interface", installed)
     monkeypatch.setitem(sys.modules, "flash_attn", None)
-    problem = small(op, page)
+    wrapper = partial(PlannedDecode, module)
+    decode = SimpleNamespace(BatchDecodeWithPagedKVCacheWrapper=wrapper)
+    monkeypatch.setitem(sys.modules, "flashinfer.decode", decode)
+    problem = small(op, kind)
     rows = {
         one.name: outcome(one, problem) for one in FAMILY.others(problem, Path("nothing is built"))
     }
-    assert list(rows) == [*attention.BACKENDS, *attention.WHEELS]
+    assert list(rows) == [*attention.BACKENDS, *attention.WHEELS, "flashinfer"]
     assert rows["flash_attn 3"].status == MEASURED
+    assert rows["flashinfer"].status == (MEASURED if op == DECODE else ABSENT)
     assert rows["flash_attn 2"].status == ABSENT
     assert rows["sdpa cudnn"].status == ABSENT  # none for the CPU
-    assert rows["sdpa flash"].status == (ABSENT if page else MEASURED)
+    assert rows["sdpa flash"].status == (MEASURED if kind == "aligned" else ABSENT)
     assert all(row.reason for row in rows.values() if row.status == ABSENT)
 
 
 def test_a_full_run_holds_the_published_setting_and_caches_dense_and_in_pages() -> None:
-    prompts = list(FAMILY.gpu_problems(PREFILL, is_quick=False))
+    prompts = [
+        problem
+        for problem in FAMILY.gpu_problems(PREFILL, is_quick=False)
+        if "lengths" not in problem.setting
+    ]
     assert {problem.shape[-1] for problem in prompts} == {64, 128, 256}
     for problem in prompts:
         batch, queries, keys, heads, kv_heads, dim = problem.shape
@@ -198,3 +253,38 @@ def test_large_caches_must_be_read_at_four_fifths_of_the_copy_in_pages_too() -> 
     assert "in pages of 16" in slow
     few = next(one for one in caches if one.shape[0] == 1)
     assert missed(timed(few, "ours", 1e6, copy_gbps=4300.0)) == []
+    assert "against flashinfer" in missed(ours, timed(dense, "flashinfer", 0.9 * us))[0]
+
+
+def test_packed_prompts_are_as_many_tokens_as_the_dense_batch_or_of_all_lengths() -> None:
+    dense = prompt(PREFILL, 4096, 128)
+    balanced, mixed = of_kind(PREFILL, "balanced"), of_kind(PREFILL, "mixed")
+    assert attention.sequence_lengths(balanced) == [4096] * 4
+    assert (balanced.flops, balanced.bytes) == (dense.flops, dense.bytes)
+    lengths = attention.sequence_lengths(mixed)
+    assert (min(lengths), max(lengths), len(set(lengths))) == (1, 4096, 16)
+    assert lengths[:2] == [1, 4096]  # neighbours differ
+    assert mixed.flops == 4 * 2048 * sum(one * one for one in lengths)
+    assert mixed.bytes == dense.bytes * sum(lengths) // 16384
+
+
+@pytest.mark.parametrize(("kind", "least"), [("balanced", 0.95), ("mixed", 0.8)])
+def test_packed_prompts_must_keep_the_rate_of_the_dense_batch(kind: str, least: float) -> None:
+    dense = timed(prompt(CAUSAL, 4096, 128), "ours", 1000.0)
+    packed = of_kind(CAUSAL, kind)
+    us = 1000.0 * packed.flops / dense.flops / least
+    assert missed(timed(packed, "ours", 0.99 * us), dense=dense) == []
+    (slow,) = missed(timed(packed, "ours", 1.01 * us), dense=dense)
+    assert f"{kind} lengths" in slow
+
+
+def test_the_driver_finds_the_dense_row_of_packed_and_of_paged_problems() -> None:
+    rows = []
+    for op, kind in KINDS:
+        if kind != "aligned":
+            other = of_kind(op, kind)
+            same = next(one for one in FAMILY.gpu_problems(op, False) if one.shape == other.shape)
+            rows += [timed(same, "ours", 1.0), timed(other, "ours", 1e6)]
+    found = [floor.what for floor in gpu_floors(Result({}, {}, rows)) if not floor.holds]
+    assert sum("lengths: TFLOP/s over the dense" in what for what in found) == 4
+    assert sum("time over the dense cache's" in what for what in found) == 1

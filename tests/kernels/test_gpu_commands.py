@@ -298,13 +298,14 @@ def test_a_wrong_candidate_is_not_timed_and_an_absent_one_says_why(
     monkeypatch.setattr(benchmark, "DEVICE", "cpu")
     family = families.of("silu")
     problem = next(family.gpu_problems("silu", is_quick=True))
+    given = benchmark.sample(family, problem)
 
     def outcome(compute: Callable[[torch.Tensor, torch.Tensor], object] | None) -> Row:
         def bind(buffers: Buffers) -> Call:
             return lambda: compute(*buffers.outputs, *buffers.inputs)
 
         candidate = Candidate("ours", bind if compute else None, "not installed")
-        return benchmark.checked(candidate, family, problem)
+        return benchmark.checked(candidate, family, problem, given)
 
     silu = torch.nn.functional.silu
     assert outcome(lambda out, x: silu(x)).status == "measured"
