@@ -24,9 +24,7 @@ def peers(known: dict[str, tuple[str, Binding]]) -> list[Candidate]:
 
 
 def _peer(name: str, attribute: str, binding: Binding) -> Candidate:
-    return installed(
-        name, attribute, lambda function: lambda buffers: binding(function, buffers)
-    )
+    return installed(name, attribute, lambda function: lambda buffers: binding(function, buffers))
 
 
 def _lacking(name: str) -> Candidate:
@@ -39,8 +37,7 @@ def backward(function: Callable[..., torch.Tensor], grad: torch.Tensor, *inputs:
     """
     with torch.inference_mode(False), torch.enable_grad():
         arguments = [
-            one.clone().requires_grad_() if isinstance(one, torch.Tensor) else one
-            for one in inputs
+            one.clone().requires_grad_() if isinstance(one, torch.Tensor) else one for one in inputs
         ]
         leaves = [one for one in arguments if isinstance(one, torch.Tensor)]
         grad = grad.clone()
