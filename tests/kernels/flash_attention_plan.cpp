@@ -130,36 +130,55 @@ void check_works(Tally& dense, Tally& varlen, Tally& kernel_of_its_own) {
   }
 }
 
-/// CPU: pieces cover every row of every key head and split once, and are small where a call is.
-void check_pieces(Tally& cover, Tally& small) {
+/// CPU: pieces cover every row of every key head and split once, with all keys, and their partial
+/// results lie apart. They are small where a call is, and heads are dealt out where rows are few
+/// and so are pieces.
+void check_pieces(Tally& cover, Tally& small, Tally& dealt) {
   Generator random(4);
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 400; ++i) {
     attention::Params params{};
-    params.heads_k = between(random, 1, 20);
+    params.heads_k = between(random, 1, 80);
     params.heads_q = params.heads_k * between(random, 1, 3);
     params.batch = between(random, 1, 4);
-    params.head_dim = params.head_dim_v = 8;
-    params.lengths.q = between(random, 0, 1000);
+    params.head_dim = params.head_dim_v = 8 * between(random, 1, 16);
+    params.lengths.q = i % 2 == 0 ? between(random, 0, 3) : between(random, 0, 1000);
     params.lengths.k = between(random, 0, 3000);
     params.num_splits = between(random, 0, 2);
     const std::int64_t rows = params.lengths.q * (params.heads_q / params.heads_k);
     const std::int64_t pairs = params.batch * params.heads_k;
     const attention::Schedule schedule(params);
-    std::set<std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t>> begins;
-    std::int64_t covered = 0;
+    std::vector<std::int64_t> keys(static_cast<std::size_t>(pairs * rows), 0);
+    std::vector<int> partials(static_cast<std::size_t>(schedule.workspace_rows()), 0);
+    bool is_inside = true;
     std::int64_t largest = 0;
-    std::int64_t splits = 1;
+    std::int64_t most_heads = 0;
     for (std::int64_t number = 0; number < schedule.pieces(); ++number) {
       const attention::Piece piece = schedule.piece(number);
-      begins.emplace(piece.sequence.index, piece.head_k, piece.row_begin, piece.split);
-      covered += piece.rows;
+      const std::int64_t head_rows = piece.rows / piece.heads;
+      for (std::int64_t row = 0; row < piece.rows; ++row) {
+        const std::int64_t head = piece.head_k + row / head_rows;
+        const std::int64_t at = (piece.sequence.index * params.heads_k + head) * rows +
+                                piece.row_begin + row % head_rows;
+        std::int64_t& next = keys[static_cast<std::size_t>(at)];
+        is_inside = is_inside && head < params.heads_k && next == piece.keys.begin;
+        next = piece.keys.end;
+        if (piece.splits > 1) ++partials[static_cast<std::size_t>(piece.workspace + row)];
+      }
       largest = std::max(largest, piece.rows);
-      splits = piece.splits;
+      most_heads = std::max(most_heads, piece.heads);
     }
-    cover.expect(covered == pairs * rows * splits &&
-                 static_cast<std::int64_t>(begins.size()) == schedule.pieces());
-    const bool is_small = pairs * attention::ceil_div(rows, 64) < 256;
-    small.expect(largest == std::min<std::int64_t>(rows, is_small ? 64 : 256));
+    for (const std::int64_t end : keys) is_inside = is_inside && end == params.lengths.k;
+    for (const int count : partials) is_inside = is_inside && count == 1;
+    cover.expect(is_inside && largest == (pairs * rows == 0 ? 0 : schedule.most_rows()));
+    if (rows > attention::kFewRows) {
+      const bool is_small = pairs * attention::ceil_div(rows, 64) < 256;
+      small.expect(largest == std::min<std::int64_t>(rows, is_small ? 64 : 256));
+    } else if (rows > 0) {
+      const std::int64_t elements = 2 * params.head_dim * params.lengths.k * pairs;
+      dealt.expect(2 * schedule.pieces() >= attention::kFewPieces || most_heads == 1 ||
+                   elements <= 2 * attention::kFewElements * schedule.pieces());
+      small.expect(largest <= attention::kPieceRows);
+    }
   }
 }
 
@@ -234,7 +253,8 @@ int main() {
   check_layout<256>(places, banks);
   Tally cover("pieces");
   Tally small("small_pieces");
-  check_pieces(cover, small);
+  Tally dealt("heads_dealt_out");
+  check_pieces(cover, small, dealt);
   Tally splits("best_splits");
   Tally workspace("workspace");
   check_splits(splits, workspace);

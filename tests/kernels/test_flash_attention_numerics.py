@@ -156,7 +156,7 @@ def test_each_instruction_set_keeps_the_bounds(level: str) -> None:
     if not LEVELS[level] <= flags:
         pytest.skip(f"this CPU has no {level}")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    chosen = "small_shapes or another_dimension or large_scores or come_out_as_nan or comes_out"
+    chosen = "small_shapes or many_key_heads or another_dimension or large_scores or come"
     command += ["-k", chosen]
     child = subprocess.run(
         command, env=os.environ | {"KERNELHUB_CPU_ISA": level}, capture_output=True, text=True
@@ -188,6 +188,14 @@ def test_values_may_have_another_dimension(
 @pytest.mark.parametrize("mask", MASKS)
 def test_fp64_is_exact(attend: Callable[..., Any], mask: str) -> None:
     compare(attend, (70, 150), 40, "dense", mask, (4, 2), 0, FP64)
+
+
+@pytest.mark.parametrize("mask", ["none", "local", "alibi"])
+@pytest.mark.parametrize("heads", [(70, 70), (120, 40)], ids=str)
+def test_many_key_heads_keep_the_bounds(
+    attend: Callable[..., Any], heads: tuple[int, int], mask: str
+) -> None:
+    compare(attend, (2, 300), 40, "paged", mask, heads, 0, FP32)
 
 
 @pytest.mark.parametrize("rows", [1, 40])
@@ -253,12 +261,15 @@ def test_nan_comes_out_where_it_is_seen_and_nowhere_else(
 
 
 @pytest.mark.parametrize("splits", SPLITS)
-@pytest.mark.parametrize(("rows", "keys"), [(1, 3000), (100, 700)])
+@pytest.mark.parametrize(
+    ("rows", "keys", "heads", "dim"), [(1, 3000, 4, 32), (1, 2000, 12, 64), (100, 700, 4, 32)]
+)
 def test_a_sequence_has_the_same_bits_alone_and_in_a_batch(
-    attend: Callable[..., Any], rows: int, keys: int, splits: int
+    attend: Callable[..., Any], rows: int, keys: int, heads: int, dim: int, splits: int
 ) -> None:
-    q = torch.randn(64, rows, 4, 32).bfloat16()
-    k, v = torch.randn(2, 64, keys, 2, 32).bfloat16()
+    """Alone its heads may be dealt out over pieces of their own."""
+    q = torch.randn(64, rows, heads, dim).bfloat16()
+    k, v = torch.randn(2, 64, keys, heads // 2, dim).bfloat16()
     out, lse = attend(q, k, v, causal=True, num_splits=splits)
     for b in (0, 17, 63):
         one = slice(b, b + 1)

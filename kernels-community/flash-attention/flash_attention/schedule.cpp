@@ -20,12 +20,15 @@ std::int64_t rows_of_a_piece(const Params& params) {
   return blocks >= kManyBlocks ? kPieceRows : kBlockRows;
 }
 
+std::int64_t whole_tiles(std::int64_t keys) { return ceil_div(keys, kTileKeys) * kTileKeys; }
+
 }  // namespace
 
 Schedule::Schedule(const Params& params)
     : params_(params),
       group_(params.heads_q / params.heads_k),
-      piece_rows_(rows_of_a_piece(params)) {
+      piece_rows_(rows_of_a_piece(params)),
+      piece_heads_(heads_of_a_piece()) {
   pieces_before_.reserve(static_cast<std::size_t>(params.batch) + 1);
   split_blocks_before_.reserve(static_cast<std::size_t>(params.batch) + 1);
   workspace_before_.reserve(static_cast<std::size_t>(params.batch) + 1);
@@ -35,13 +38,20 @@ Schedule::Schedule(const Params& params)
   for (std::int64_t b = 0; b < params.batch; ++b) {
     const Sequence sequence = sequence_of(params, b);
     const std::int64_t splits = splits_of(sequence);
-    const std::int64_t rows = sequence.q_allocated * group_;
-    const std::int64_t blocks = params.heads_k * ceil_div(rows, piece_rows_);
+    const std::int64_t rows = rows_of(sequence);
+    const std::int64_t blocks = blocks_of(sequence);
     const bool is_split = splits > 1;
     pieces_before_.push_back(pieces_before_.back() + blocks * splits);
     split_blocks_before_.push_back(split_blocks_before_.back() + (is_split ? blocks : 0));
     workspace_before_.push_back(workspace_before_.back() +
                                 (is_split ? params.heads_k * rows * splits : 0));
+    if (rows <= kFewRows) {
+      most_rows_ = std::max(most_rows_, piece_heads_ * rows);
+      most_few_rows_ = std::max(most_few_rows_, piece_heads_ * padded_few(rows));
+    } else {
+      most_rows_ = std::max(most_rows_, std::min(piece_rows_, rows));
+      has_many_rows_ = true;
+    }
   }
 }
 
@@ -49,33 +59,67 @@ std::int64_t Schedule::splits_of(const Sequence& sequence) const {
   if (params_.num_splits > 0) {
     return std::clamp<std::int64_t>(ceil_div(sequence.k_rows, kTileKeys), 1, params_.num_splits);
   }
-  if (sequence.q_allocated * group_ > kBlockRows) return 1;
-  return std::max<std::int64_t>(1, ceil_div(sequence.k_rows, kSplitKeys));
+  if (rows_of(sequence) > kBlockRows) return 1;
+  std::int64_t keys = kSplitKeys;
+  if (rows_of(sequence) <= kFewRows) {
+    const std::int64_t key_elements = params_.heads_k * (params_.head_dim + params_.head_dim_v);
+    keys = std::min(keys, whole_tiles(ceil_div(kSplitElements, key_elements)));
+  }
+  return std::max<std::int64_t>(1, ceil_div(sequence.k_rows, keys));
+}
+
+std::int64_t Schedule::heads_of_a_piece() const {
+  const std::int64_t blocks = ceil_div(params_.heads_k, kPieceHeads);
+  std::int64_t pieces = 0;
+  std::int64_t keys = 0;  // of all sequences of few rows
+  for (std::int64_t b = 0; b < params_.batch; ++b) {
+    const Sequence sequence = sequence_of(params_, b);
+    if (rows_of(sequence) > kFewRows) continue;
+    pieces += blocks * splits_of(sequence);
+    keys += sequence.k_rows;
+  }
+  std::int64_t heads = ceil_div(params_.heads_k, blocks);
+  if (pieces == 0 || pieces >= kFewPieces) return heads;
+  const std::int64_t head_elements =
+      keys * blocks * (params_.head_dim + params_.head_dim_v) / pieces;
+  const std::int64_t least = ceil_div(kFewElements, std::max<std::int64_t>(1, head_elements));
+  return std::min(heads, std::max(least, ceil_div(heads * pieces, kFewPieces)));
+}
+
+std::int64_t Schedule::blocks_of(const Sequence& sequence) const {
+  const std::int64_t rows = rows_of(sequence);
+  if (rows == 0) return 0;
+  if (rows <= kFewRows) return ceil_div(params_.heads_k, piece_heads_);
+  return params_.heads_k * ceil_div(rows, piece_rows_);
 }
 
 Piece Schedule::piece_of(std::int64_t index, std::int64_t number) const {
-  const Sequence sequence = sequence_of(params_, index);
-  const std::int64_t splits = splits_of(sequence);
-  const std::int64_t rows = sequence.q_allocated * group_;
-  const std::int64_t blocks = ceil_div(rows, piece_rows_);
-  const std::int64_t block = number / splits;
-  const std::int64_t split = number % splits;
-  // The last rows of a causal sequence see most keys: they come first.
-  const std::int64_t row_begin = (blocks - 1 - block % blocks) * piece_rows_;
-  const std::int64_t block_rows = std::min(piece_rows_, rows - row_begin);
-  const std::int64_t split_keys =
-      ceil_div(ceil_div(sequence.k_rows, splits), kTileKeys) * kTileKeys;
-  const std::int64_t workspace = workspace_before_[static_cast<std::size_t>(index)] +
-                                 (block / blocks * rows + row_begin) * splits + split * block_rows;
-  return {sequence,
-          block / blocks,
-          row_begin,
-          block_rows,
-          split,
-          splits,
-          {std::min(split * split_keys, sequence.k_rows),
-           std::min((split + 1) * split_keys, sequence.k_rows)},
-          workspace};
+  Piece piece{};
+  piece.sequence = sequence_of(params_, index);
+  piece.splits = splits_of(piece.sequence);
+  piece.split = number % piece.splits;
+  const std::int64_t block = number / piece.splits;
+  const std::int64_t rows = rows_of(piece.sequence);
+  if (rows <= kFewRows) {
+    piece.head_k = block * piece_heads_;
+    piece.heads = std::min(piece_heads_, params_.heads_k - piece.head_k);
+    piece.rows = piece.heads * rows;
+  } else {
+    const std::int64_t blocks = ceil_div(rows, piece_rows_);
+    piece.head_k = block / blocks;
+    piece.heads = 1;
+    // The last rows of a causal sequence see most keys: they come first.
+    piece.row_begin = (blocks - 1 - block % blocks) * piece_rows_;
+    piece.rows = std::min(piece_rows_, rows - piece.row_begin);
+  }
+  const std::int64_t keys = piece.sequence.k_rows;
+  const std::int64_t split_keys = whole_tiles(ceil_div(keys, piece.splits));
+  piece.keys = {std::min(piece.split * split_keys, keys),
+                std::min((piece.split + 1) * split_keys, keys)};
+  piece.workspace = workspace_before_[static_cast<std::size_t>(index)] +
+                    (piece.head_k * rows + piece.row_begin) * piece.splits +
+                    piece.split * piece.rows;
+  return piece;
 }
 
 Piece Schedule::piece(std::int64_t number) const {

@@ -21,15 +21,34 @@ constexpr std::int64_t kPieceRows = 4 * kBlockRows;
 constexpr std::int64_t kManyBlocks = 256;
 /// Keys that are scored together.
 constexpr std::int64_t kTileKeys = 128;
-/// Keys of a split where num_splits is 0; only sequences of one row block are split.
+/// Most keys of a split where num_splits is 0; only sequences of one row block are split.
 constexpr std::int64_t kSplitKeys = 1024;
 
-/// Up to kPieceRows rows against one range of keys.
+/// Most rows of a sequence, per key head, that are bound by reading its keys and values (decoding).
+/// Memory is read fastest in its own order, which is all heads of a key, then the next key: pieces
+/// of such a sequence hold many key heads.
+constexpr std::int64_t kFewRows = 8;
+/// As many as the kernels of few rows compute for `rows`.
+constexpr std::int64_t padded_few(std::int64_t rows) {
+  return rows <= 2 ? rows : rows <= 4 ? 4 : kFewRows;
+}
+/// Most key heads of a piece of few rows.
+constexpr std::int64_t kPieceHeads = kPieceRows / kFewRows;
+/// Elements of keys and values from which on a split of few rows outweighs what it costs to merge.
+constexpr std::int64_t kSplitElements = 512 * 1024;
+/// Pieces of few rows below which a call's heads are dealt out too, and the elements that a piece
+/// keeps then.
+constexpr std::int64_t kFewPieces = 8;
+constexpr std::int64_t kFewElements = 64 * 1024;
+
+/// Up to kPieceRows rows against one range of keys: those of one key head, or where they are few,
+/// the same of adjacent key heads, one head after the other.
 struct Piece {
   Sequence sequence;
-  std::int64_t head_k;
-  std::int64_t row_begin;
-  std::int64_t rows;
+  std::int64_t head_k;  // the first
+  std::int64_t heads;
+  std::int64_t row_begin;  // of each head
+  std::int64_t rows;       // of all heads together
   std::int64_t split;
   std::int64_t splits;  // of this block of rows
   KeyRange keys;
@@ -49,16 +68,30 @@ class Schedule {
   Piece piece(std::int64_t number) const;
   /// The first piece of a block that is split.
   Piece split_block(std::int64_t number) const;
+  /// Most rows of a piece.
+  std::int64_t most_rows() const { return most_rows_; }
+  /// Whether a sequence has more than few rows.
+  bool has_many_rows() const { return has_many_rows_; }
+  /// Most padded rows of a piece of few rows, 0 where no sequence has few.
+  std::int64_t most_few_rows() const { return most_few_rows_; }
   /// Multiplications of an average piece, to judge whether threads pay.
   std::int64_t work_per_piece() const;
 
  private:
+  std::int64_t rows_of(const Sequence& sequence) const { return sequence.q_allocated * group_; }
   std::int64_t splits_of(const Sequence& sequence) const;
+  std::int64_t heads_of_a_piece() const;
+  /// Blocks of rows of a sequence: pieces, but for its splits.
+  std::int64_t blocks_of(const Sequence& sequence) const;
   Piece piece_of(std::int64_t sequence, std::int64_t number) const;
 
   const Params& params_;
   std::int64_t group_;
   std::int64_t piece_rows_;
+  std::int64_t piece_heads_;  // where rows are few
+  std::int64_t most_rows_ = 0;
+  std::int64_t most_few_rows_ = 0;
+  bool has_many_rows_ = false;
   std::vector<std::int64_t> pieces_before_;  // of each sequence
   std::vector<std::int64_t> split_blocks_before_;
   std::vector<std::int64_t> workspace_before_;

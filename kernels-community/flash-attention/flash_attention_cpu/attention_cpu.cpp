@@ -120,9 +120,9 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for) {
   const std::int64_t workspace_size = partial_floats(params, schedule.workspace_rows());
   const Floats workspace = workspace_size > 0 ? allocate(workspace_size) : Floats();
   if (workspace_size > 0 && workspace == nullptr) throw std::bad_alloc();
-  const std::int64_t tiles = scratch_floats(params);
-  share(schedule.pieces(), grain, tiles + partial_floats(params, kPieceRows), parallel_for,
-        [&](std::int64_t number, float* scratch) {
+  const std::int64_t tiles = scratch_floats(params, schedule);
+  share(schedule.pieces(), grain, tiles + partial_floats(params, schedule.most_rows()),
+        parallel_for, [&](std::int64_t number, float* scratch) {
           const Piece piece = schedule.piece(number);
           if (piece.splits > 1) {
             float* const to = workspace.get() + partial_floats(params, piece.workspace);

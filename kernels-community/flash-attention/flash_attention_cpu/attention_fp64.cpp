@@ -95,7 +95,10 @@ void rotate_fp64(const Rotary& rotary, std::int64_t position, double* row) {
 }
 
 void attend_fp64(const Params& params, const Piece& piece) {
-  for (std::int64_t r = 0; r < piece.rows; ++r) attend_row(params, piece, row_of(params, piece, r));
+  for (std::int64_t head = 0; head < piece.heads; ++head) {
+    const Piece one = head_of(piece, head);
+    for (std::int64_t r = 0; r < one.rows; ++r) attend_row(params, one, row_of(params, one, r));
+  }
 }
 
 }  // namespace kernelhub::flash_attention::cpu

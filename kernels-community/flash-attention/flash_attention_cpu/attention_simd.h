@@ -347,11 +347,16 @@ inline void attend_format(const Params& params, const Piece& piece, float* scrat
   // By the rows of the sequence, not of the piece: a row's result depends on its sequence only.
   const std::int64_t rows = piece.sequence.q_allocated * (params.heads_q / params.heads_k);
   if (rows > kFewRows) return attend_blocks<Format>(params, piece, scratch, result);
-  const Scratch s = scratch_of(params, scratch, 0);
-  if (rows == 1) return attend_few<Format, 1>(params, piece, s, result);
-  if (rows == 2) return attend_few<Format, 2>(params, piece, s, result);
-  if (rows <= 4) return attend_few<Format, 4>(params, piece, s, result);
-  return attend_few<Format, 8>(params, piece, s, result);
+  switch (padded_few(rows)) {
+    case 1:
+      return attend_few<Format, 1>(params, piece, scratch, result);
+    case 2:
+      return attend_few<Format, 2>(params, piece, scratch, result);
+    case 4:
+      return attend_few<Format, 4>(params, piece, scratch, result);
+    default:
+      return attend_few<Format, kFewRows>(params, piece, scratch, result);
+  }
 }
 
 inline void attend(const Params& params, const Piece& piece, float* scratch,

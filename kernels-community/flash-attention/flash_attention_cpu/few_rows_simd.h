@@ -12,17 +12,34 @@ namespace kernelhub::flash_attention::cpu::HWY_NAMESPACE {
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
 namespace {
 
-/// Rows of a sequence, heads that share keys counted, that attend_few takes.
-constexpr std::int64_t kFewRows = 8;
+/// Bytes of keys, and of values, that are fetched ahead of those in use: pages are read in their
+/// order, so that it takes more than one for the next to be found in time.
+constexpr std::int64_t kAheadBytes = 16 * 1024;
+/// Keys whose values are added to the sums in memory at once.
+constexpr std::int64_t kValueKeys = 8;
 
+/// The rows of k or v that a tile of keys has, one for each key, at the piece's first head.
 template <class T>
-HWY_INLINE void prefetch_row(const T* row, std::int64_t count) {
-  const char* const bytes = reinterpret_cast<const char*>(row);
-  const std::int64_t size = count * static_cast<std::int64_t>(sizeof(T));
-  for (std::int64_t at = 0; at < size; at += 64) __builtin_prefetch(bytes + at);
-}
+struct RowStream {
+  const T* const* rows;
+  std::int64_t keys;   // of the tile
+  std::int64_t known;  // rows from the tile's first one on that may be fetched
+  std::int64_t ahead;  // how far
+  std::int64_t heads;
+  std::int64_t head_stride;
+  std::int64_t dim;
+};
 
-constexpr std::int64_t kPrefetchRows = 12;
+/// Fetches into the second-level cache, where whole pages have room.
+template <class T>
+HWY_INLINE void fetch_ahead(const RowStream<T>& stream, std::int64_t key, std::int64_t head) {
+  key += stream.ahead;
+  if (key >= stream.known) return;
+  const T* const row = stream.rows[key] + head * stream.head_stride;
+  const char* const bytes = reinterpret_cast<const char*>(row);
+  const std::int64_t size = stream.dim * static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t at = 0; at < size; at += 64) __builtin_prefetch(bytes + at, 0, 2);
+}
 
 /// Sums over the lanes of four vectors, in the order of lanes 0, 1, 2, 3 of each 128-bit block.
 HWY_INLINE void sum_four(V a, V b, V c, V e, float* sums) {
@@ -56,29 +73,21 @@ constexpr int dot_keys() {
   return kDotSums / kRows > 8 ? 8 : kDotSums / kRows;
 }
 
-/// Pointers to the rows of k and v of a tile. `k` goes on into the next tile, to prefetch it, and
-/// repeats its last row up to a multiple of dot_keys.
-template <class T>
-struct RowPointers {
-  const T* k[2 * kTileKeys];
-  const T* v[kTileKeys];
-  std::int64_t k_count;
-};
-
-/// scores[r][j] = q[r] . k[j] for kRows rows; `q` is padded with zeros. Fetches v for later.
+/// scores[row][j] = q[row] . k[j] for the kRows rows of each head; `q` is padded with zeros. Rows
+/// of k are known up to a multiple of dot_keys.
 template <class Format, int kRows>
-HWY_NOINLINE void score_few(const RowPointers<typename Format::Storage>& rows, std::int64_t count,
-                            std::int64_t dim, std::int64_t dim_v, const float* q, float* scores) {
+HWY_NOINLINE void score_few(const RowStream<typename Format::Storage>& k, const float* all_q,
+                            float* all_scores) {
   const F32 d;
   constexpr int kKeys = dot_keys<kRows>();
   const std::int64_t lanes = lane_count();
+  const std::int64_t dim = k.dim;
   const std::int64_t pitch = padded(dim);
-  for (std::int64_t j = 0; j < count; j += kKeys) {
-    for (int w = 0; w < kKeys; ++w) {
-      const std::int64_t ahead = j + w + kPrefetchRows;
-      if (ahead < rows.k_count) prefetch_row(rows.k[ahead], dim);
-      if (j + w < count) prefetch_row(rows.v[j + w], dim_v);
-    }
+  const auto head_scores = [&](std::int64_t j, std::int64_t head) {
+    const std::int64_t offset = head * k.head_stride;
+    const float* const q = all_q + head * kRows * pitch;
+    float* const scores = all_scores + head * kRows * kTileKeys;
+    for (int w = 0; w < kKeys; ++w) fetch_ahead(k, j + w, head);
     V sums[kKeys * kRows];
 #pragma GCC unroll 16
     for (int n = 0; n < kKeys * kRows; ++n) sums[n] = hn::Zero(d);
@@ -88,7 +97,7 @@ HWY_NOINLINE void score_few(const RowPointers<typename Format::Storage>& rows, s
       for (int r = 0; r < kRows; ++r) row[r] = hn::Load(d, q + r * pitch + i);
 #pragma GCC unroll 8
       for (int w = 0; w < kKeys; ++w) {
-        const V key = load(rows.k[j + w] + i);
+        const V key = load(k.rows[j + w] + offset + i);
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
           sums[w * kRows + r] = hn::MulAdd(row[r], key, sums[w * kRows + r]);
@@ -113,72 +122,85 @@ HWY_NOINLINE void score_few(const RowPointers<typename Format::Storage>& rows, s
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) scores[r * kTileKeys + j + w] = dots[w * kRows + r];
     }
+  };
+  for (std::int64_t j = 0; j < k.keys; j += kKeys) {
+    for (std::int64_t head = 0; head < k.heads; ++head) head_scores(j, head);
   }
 }
 
-/// values[r] = values[r] * correction[r] + sum_j weights[r][j] * v[j].
+/// sums[row] = sum_j weights[row][j] * v[j] for the kRows rows of each head.
 template <class Format, int kRows>
-HWY_NOINLINE void add_values_few(const typename Format::Storage* const* rows, std::int64_t count,
-                                 std::int64_t dim, const float* weights, const float* correction,
-                                 float* values) {
+HWY_NOINLINE void add_values_few(const RowStream<typename Format::Storage>& v,
+                                 const float* all_weights, float* all_sums) {
   const F32 d;
   const std::int64_t lanes = lane_count();
+  const std::int64_t dim = v.dim;
   const std::int64_t pitch = padded(dim);
   constexpr int kWide = kDotSums / kRows > 4 ? 4 : kDotSums / kRows;
-  const auto strip = [&](std::int64_t i, auto width, const auto& load) {
-    constexpr int kWidth = decltype(width)::value;
-    V sums[kRows][kWidth];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-      for (int w = 0; w < kWidth; ++w) sums[r][w] = hn::Zero(d);
-    }
-    for (std::int64_t j = 0; j < count; ++j) {
-      V v[kWidth];
-#pragma GCC unroll 8
-      for (int w = 0; w < kWidth; ++w) v[w] = load(rows[j] + i + w * lanes);
+  const auto add_head = [&](std::int64_t first, std::int64_t end, std::int64_t head) {
+    const std::int64_t offset = head * v.head_stride;
+    const float* const weights = all_weights + head * kRows * kTileKeys;
+    for (std::int64_t j = first; j < end; ++j) fetch_ahead(v, j, head);
+    const auto strip = [&](std::int64_t i, auto width, const auto& load) {
+      constexpr int kWidth = decltype(width)::value;
+      float* const to = all_sums + head * kRows * pitch + i;
+      V sums[kRows][kWidth];
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
-        const V weight = set(weights[r * kTileKeys + j]);
 #pragma GCC unroll 8
-        for (int w = 0; w < kWidth; ++w) sums[r][w] = hn::MulAdd(weight, v[w], sums[r][w]);
+        for (int w = 0; w < kWidth; ++w) {
+          sums[r][w] = first == 0 ? hn::Zero(d) : hn::Load(d, to + r * pitch + w * lanes);
+        }
       }
-    }
+      for (std::int64_t j = first; j < end; ++j) {
+        V value[kWidth];
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
+        for (int w = 0; w < kWidth; ++w) value[w] = load(v.rows[j] + offset + i + w * lanes);
 #pragma GCC unroll 8
-      for (int w = 0; w < kWidth; ++w) {
-        float* const to = values + r * pitch + i + w * lanes;
-        hn::Store(hn::MulAdd(hn::Load(d, to), set(correction[r]), sums[r][w]), d, to);
+        for (int r = 0; r < kRows; ++r) {
+          const V weight = set(weights[r * kTileKeys + j]);
+#pragma GCC unroll 8
+          for (int w = 0; w < kWidth; ++w) sums[r][w] = hn::MulAdd(weight, value[w], sums[r][w]);
+        }
       }
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int w = 0; w < kWidth; ++w) hn::Store(sums[r][w], d, to + r * pitch + w * lanes);
+      }
+    };
+    const auto whole = [](const auto* from) { return Format::load(from); };
+    std::int64_t i = 0;
+    for (; i + kWide * lanes <= dim; i += kWide * lanes) {
+      strip(i, std::integral_constant<int, kWide>(), whole);
     }
+    for (; i + lanes <= dim; i += lanes) strip(i, std::integral_constant<int, 1>(), whole);
+    if (i == dim) return;
+    const auto rest = static_cast<std::size_t>(dim - i);
+    strip(i, std::integral_constant<int, 1>(),
+          [rest](const auto* from) { return simd::load_first<Format>(from, rest); });
   };
-  const auto whole = [](const auto* from) { return Format::load(from); };
-  std::int64_t i = 0;
-  for (; i + kWide * lanes <= dim; i += kWide * lanes) {
-    strip(i, std::integral_constant<int, kWide>(), whole);
+  for (std::int64_t j = 0; j < v.keys; j += kValueKeys) {
+    const std::int64_t end = j + kValueKeys < v.keys ? j + kValueKeys : v.keys;
+    for (std::int64_t head = 0; head < v.heads; ++head) add_head(j, end, head);
   }
-  for (; i + lanes <= dim; i += lanes) strip(i, std::integral_constant<int, 1>(), whole);
-  if (i == dim) return;
-  const auto rest = static_cast<std::size_t>(dim - i);
-  strip(i, std::integral_constant<int, 1>(),
-        [rest](const auto* from) { return simd::load_first<Format>(from, rest); });
 }
 
-/// Row r of the scores becomes weights; kTileKeys is a multiple of every lane count.
+/// Row `row` of the scores, the r-th of its head, becomes weights; kTileKeys is a multiple of every
+/// lane count.
 HWY_NOINLINE void weigh_few(const ScoreRule& rule, bool is_masked, std::int64_t first_key,
-                            std::int64_t keys, const Scratch& s, std::int64_t r) {
+                            std::int64_t keys, const Scratch& s, std::int64_t row, std::int64_t r) {
   const F32 d;
   const std::int64_t lanes = lane_count();
-  float* const scores = s.scores + r * kTileKeys;
+  float* const scores = s.scores + row * kTileKeys;
   for (std::int64_t j = keys; j % lanes != 0; ++j) scores[j] = kMinusInfinity;
-  V largest = set(s.largest[r]);
+  V largest = set(s.largest[row]);
   for (std::int64_t j = 0; j < keys; j += lanes) {
     V score = hn::Load(d, scores + j);
     const V key = hn::Iota(d, static_cast<float>(first_key + j));
     if (rule.has_softcap) score = hn::Mul(simd::tanh(score), set(rule.softcap));
     if (rule.has_alibi) {
-      score = hn::MulAdd(set(s.slope[r]), hn::Abs(hn::Sub(set(s.diagonal[r]), key)), score);
+      score = hn::MulAdd(set(s.slope[row]), hn::Abs(hn::Sub(set(s.diagonal[r]), key)), score);
     }
     const auto is_seen = hn::And(hn::Ge(key, set(s.begin[r])), hn::Lt(key, set(s.end[r])));
     if (is_masked || j + lanes > keys) {
@@ -187,7 +209,7 @@ HWY_NOINLINE void weigh_few(const ScoreRule& rule, bool is_masked, std::int64_t 
     hn::Store(score, d, scores + j);
     largest = max_of(largest, score);
   }
-  const float before = s.largest[r];
+  const float before = s.largest[row];
   const float now = hn::GetLane(hn::MaxOfLanes(d, largest));
   const float offset = now == kMinusInfinity ? 0.0f : now;
   V sum = hn::Zero(d);
@@ -196,91 +218,165 @@ HWY_NOINLINE void weigh_few(const ScoreRule& rule, bool is_masked, std::int64_t 
     hn::Store(weight, d, scores + j);
     sum = hn::Add(sum, weight);
   }
-  s.largest[r] = now;
-  s.correction[r] = exp2_of_negative(before - offset);
-  s.sum[r] = s.sum[r] * s.correction[r] + hn::GetLane(hn::SumOfLanes(d, sum));
+  s.largest[row] = now;
+  s.correction[row] = exp2_of_negative(before - offset);
+  s.sum[row] = s.sum[row] * s.correction[row] + hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
-/// Fills the pointers for the tile at key `tile`, of which `left` keys and more are left.
+/// Where the rows of a tile of keys lie, and those of the next, which are fetched ahead.
 template <class T>
-inline void point_at_rows(const Params& params, const Piece& piece, std::int64_t tile,
-                          std::int64_t left, RowPointers<T>& rows) {
-  const T* const k = static_cast<const T*>(params.k);
-  const T* const v = static_cast<const T*>(params.v);
-  const std::int64_t keys = left < kTileKeys ? left : kTileKeys;
-  rows.k_count = left < 2 * kTileKeys ? left : 2 * kTileKeys;
-  for (std::int64_t j = 0; j < rows.k_count; ++j) {
-    rows.k[j] = k + key_element(params, piece, params.k_strides, tile + j);
+struct TileRows {
+  const T* k[2 * kTileKeys];
+  const T* v[2 * kTileKeys];
+  std::int64_t known = 0;
+
+  /// Rows of keys [first, end) join those that are known.
+  void add(const Params& params, const Piece& piece, std::int64_t first, std::int64_t end) {
+    const T* const all_k = static_cast<const T*>(params.k);
+    const T* const all_v = static_cast<const T*>(params.v);
+    for (std::int64_t key = first; key < end; ++key, ++known) {
+      k[known] = all_k + key_element(params, piece, params.k_strides, key);
+      v[known] = all_v + key_element(params, piece, params.v_strides, key);
+    }
   }
-  for (std::int64_t j = 0; j < keys; ++j) {
-    rows.v[j] = v + key_element(params, piece, params.v_strides, tile + j);
+
+  /// Forgets a tile.
+  void drop_tile() {
+    for (std::int64_t j = kTileKeys; j < known; ++j) {
+      k[j - kTileKeys] = k[j];
+      v[j - kTileKeys] = v[j];
+    }
+    known -= kTileKeys;
   }
-  for (std::int64_t j = rows.k_count; j < kTileKeys; ++j) rows.k[j] = rows.k[j - 1];
-}
+
+  /// Repeats the last row up to a whole tile.
+  void fill() {
+    for (std::int64_t j = known; j < kTileKeys; ++j) k[j] = k[j - 1];
+  }
+};
 
 /// add_values_few for a tile that some rows do not see all of: values that are not finite reach the
 /// rows that see them alone.
 template <class Format, int kRows>
-HWY_NOINLINE void add_masked_values_few(RowPointers<typename Format::Storage>& rows,
-                                        std::int64_t tile, std::int64_t keys, std::int64_t dim,
-                                        const Scratch& s) {
-  static constexpr typename Format::Storage kZeros[kMaxHeadDim]{};
-  const typename Format::Storage* odd[kTileKeys];
-  KeyList list;
-  list.count = 0;
-  for (std::int64_t j = 0; j < keys; ++j) {
-    if (is_finite<Format>(rows.v[j], dim)) continue;
-    odd[list.count] = rows.v[j];
-    list.key[list.count++] = j;
-    rows.v[j] = kZeros;
-  }
-  add_values_few<Format, kRows>(rows.v, keys, dim, s.scores, s.correction, s.values);
+HWY_NOINLINE void add_masked_values_few(const RowStream<typename Format::Storage>& v,
+                                        std::int64_t tile, const Scratch& s) {
+  using T = typename Format::Storage;
+  static constexpr T kZeros[kMaxHeadDim]{};
+  const std::int64_t pitch = padded(v.dim);
+  const T* rows[kTileKeys];
+  const T* odd[kTileKeys];
   alignas(64) float value[kMaxHeadDim];
-  for (std::int64_t n = 0; n < list.count; ++n) {
-    const auto key = static_cast<float>(tile + list.key[n]);
-    widen<Format>(odd[n], dim, value);
-    for (std::int64_t r = 0; r < kRows; ++r) {
-      if (key < s.begin[r] || key >= s.end[r]) continue;
-      const float weight = s.scores[r * kTileKeys + list.key[n]];
-      for (std::int64_t i = 0; i < dim; ++i) s.values[r * padded(dim) + i] += weight * value[i];
+  for (std::int64_t head = 0; head < v.heads; ++head) {
+    const float* const weights = s.scores + head * kRows * kTileKeys;
+    float* const sums = s.v + head * kRows * pitch;
+    KeyList list;
+    list.count = 0;
+    for (std::int64_t j = 0; j < v.keys; ++j) {
+      rows[j] = v.rows[j] + head * v.head_stride;
+      if (is_finite<Format>(rows[j], v.dim)) continue;
+      odd[list.count] = rows[j];
+      list.key[list.count++] = j;
+      rows[j] = kZeros;
+    }
+    add_values_few<Format, kRows>({rows, v.keys, 0, 0, 1, 0, v.dim}, weights, sums);
+    for (std::int64_t n = 0; n < list.count; ++n) {
+      const auto key = static_cast<float>(tile + list.key[n]);
+      widen<Format>(odd[n], v.dim, value);
+      for (std::int64_t r = 0; r < kRows; ++r) {
+        if (key < s.begin[r] || key >= s.end[r]) continue;
+        const float weight = weights[r * kTileKeys + list.key[n]];
+        for (std::int64_t i = 0; i < v.dim; ++i) sums[r * pitch + i] += weight * value[i];
+      }
+    }
+  }
+}
+
+/// Queries, values and row arrays before the first tile; rows of a head are padded up to kRows.
+template <class Format, int kRows>
+inline Visible start_few(const Params& params, const Piece& piece, const Scratch& s) {
+  const std::int64_t pitch = padded(params.head_dim);
+  const std::int64_t all_rows = piece.heads * kRows;
+  const Visible visible = describe_rows(params, head_of(piece, 0), s);
+  for (std::int64_t i = 0; i < all_rows * pitch; ++i) s.q[i] = 0.0f;
+  for (std::int64_t i = 0; i < all_rows * padded(params.head_dim_v); ++i) s.values[i] = 0.0f;
+  for (std::int64_t row = 0; row < all_rows; ++row) {
+    s.largest[row] = kMinusInfinity;
+    s.sum[row] = s.slope[row] = 0.0f;
+  }
+  for (std::int64_t head = 0; head < piece.heads; ++head) {
+    const Piece one = head_of(piece, head);
+    for (std::int64_t r = 0; r < one.rows; ++r) {
+      if (s.end[r] == 0.0f) continue;
+      const std::int64_t row = head * kRows + r;
+      load_query<Format>(params, one, r, s.q + row * pitch);
+      if (params.alibi_slopes == nullptr) continue;
+      s.slope[row] = slope_of(params, one, row_of(params, one, r).head);
+    }
+  }
+  return visible;
+}
+
+/// values[row] = values[row] * correction[row] + what a tile adds.
+inline void add_tile(const Scratch& s, std::int64_t rows, std::int64_t dim_v) {
+  const F32 d;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const V correction = set(s.correction[row]);
+    float* const values = s.values + row * padded(dim_v);
+    const float* const added = s.v + row * padded(dim_v);
+    for (std::int64_t i = 0; i < dim_v; i += lane_count()) {
+      const V sum = hn::MulAdd(hn::Load(d, values + i), correction, hn::Load(d, added + i));
+      hn::Store(sum, d, values + i);
     }
   }
 }
 
 template <class Format, int kRows>
-inline void attend_few(const Params& params, const Piece& piece, const Scratch& s,
+inline void attend_few(const Params& params, const Piece& piece, float* scratch,
                        const Partial& result) {
   using T = typename Format::Storage;
-  const std::int64_t dim = params.head_dim;
   const std::int64_t dim_v = params.head_dim_v;
-  const Visible visible = describe_rows(params, piece, s);
-  for (std::int64_t i = 0; i < kRows * padded(dim); ++i) s.q[i] = 0.0f;
-  for (std::int64_t r = 0; r < piece.rows; ++r) {
-    if (s.end[r] == 0.0f) continue;
-    load_query<Format>(params, piece, r, s.q + r * padded(dim));
-  }
-  for (std::int64_t i = 0; i < kRows * padded(dim_v); ++i) s.values[i] = 0.0f;
+  const std::int64_t all_rows = piece.heads * kRows;
+  const Scratch s = few_rows_scratch(params, scratch, all_rows);
+  const Visible visible = start_few<Format, kRows>(params, piece, s);
   const ScoreRule rule = score_rule(params);
-  RowPointers<T> rows;
-  for (std::int64_t tile = visible.some.begin / kTileKeys * kTileKeys; tile < visible.some.end;
-       tile += kTileKeys) {
-    const std::int64_t left = visible.some.end - tile;
-    const std::int64_t keys = left < kTileKeys ? left : kTileKeys;
-    point_at_rows(params, piece, tile, left, rows);
-    score_few<Format, kRows>(rows, keys, dim, dim_v, s.q, s.scores);
+  TileRows<T> rows;
+  const auto stream = [&](const T* const* from, std::int64_t keys, const Strides& strides,
+                          std::int64_t dim) {
+    const std::int64_t bytes = piece.heads * dim * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t ahead = ceil_div(kAheadBytes, bytes);
+    return RowStream<T>{
+        from,        keys,         rows.known, ahead < kTileKeys ? ahead : kTileKeys,
+        piece.heads, strides.head, dim};
+  };
+  const std::int64_t end = visible.some.end;
+  const auto end_of = [end](std::int64_t key) { return key < end ? key : end; };
+  std::int64_t tile = visible.some.begin / kTileKeys * kTileKeys;
+  rows.add(params, piece, tile, end_of(tile + kTileKeys));
+  for (; tile < end; tile += kTileKeys, rows.drop_tile()) {
+    rows.add(params, piece, end_of(tile + kTileKeys), end_of(tile + 2 * kTileKeys));
+    rows.fill();
+    const std::int64_t keys = end_of(tile + kTileKeys) - tile;
+    const RowStream<T> v = stream(rows.v, keys, params.v_strides, dim_v);
+    score_few<Format, kRows>(stream(rows.k, keys, params.k_strides, params.head_dim), s.q,
+                             s.scores);
     const bool is_masked = tile < visible.all.begin || tile + keys > visible.all.end;
-    for (std::int64_t r = 0; r < kRows; ++r) weigh_few(rule, is_masked, tile, keys, s, r);
-    if (is_masked) {
-      add_masked_values_few<Format, kRows>(rows, tile, keys, dim_v, s);
-    } else {
-      add_values_few<Format, kRows>(rows.v, keys, dim_v, s.scores, s.correction, s.values);
+    for (std::int64_t row = 0; row < all_rows; ++row) {
+      weigh_few(rule, is_masked, tile, keys, s, row, row % kRows);
     }
+    if (is_masked) {
+      add_masked_values_few<Format, kRows>(v, tile, s);
+    } else {
+      add_values_few<Format, kRows>(v, s.scores, s.v);
+    }
+    add_tile(s, all_rows, dim_v);
   }
-  for (std::int64_t r = 0; r < piece.rows; ++r) {
-    result.largest[r] = s.largest[r];
-    result.sum[r] = s.sum[r];
+  const std::int64_t head_rows = piece.rows / piece.heads;
+  for (std::int64_t n = 0; n < piece.rows; ++n) {
+    const std::int64_t row = n / head_rows * kRows + n % head_rows;
+    result.largest[n] = s.largest[row];
+    result.sum[n] = s.sum[row];
     for (std::int64_t i = 0; i < dim_v; ++i) {
-      result.values[r * dim_v + i] = s.values[r * padded(dim_v) + i];
+      result.values[n * dim_v + i] = s.values[row * padded(dim_v) + i];
     }
   }
 }

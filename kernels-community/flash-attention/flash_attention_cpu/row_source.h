@@ -6,7 +6,16 @@
 
 namespace kernelhub::flash_attention::cpu {
 
-/// Row r of a piece is query `(row_begin + r) / group` of head `head_k * group + the rest`.
+/// Key head `head` of a piece alone.
+inline Piece head_of(const Piece& piece, std::int64_t head) {
+  Piece one = piece;
+  one.head_k += head;
+  one.heads = 1;
+  one.rows = piece.rows / piece.heads;
+  return one;
+}
+
+/// Row r of a key head is query `(row_begin + r) / group` of head `head_k * group + the rest`.
 struct RowOf {
   std::int64_t query;
   std::int64_t head;
@@ -14,8 +23,9 @@ struct RowOf {
 
 inline RowOf row_of(const Params& params, const Piece& piece, std::int64_t row) {
   const std::int64_t group = params.heads_q / params.heads_k;
-  const std::int64_t number = piece.row_begin + row;
-  return {number / group, piece.head_k * group + number % group};
+  const std::int64_t rows = piece.rows / piece.heads;
+  const std::int64_t number = piece.row_begin + row % rows;
+  return {number / group, (piece.head_k + row / rows) * group + number % group};
 }
 
 inline std::int64_t element_of(const Strides& strides, const Sequence& sequence, RowOf row) {
@@ -28,7 +38,7 @@ inline float* lse_of(const Params& params, const Sequence& sequence, RowOf row) 
          row.head * params.lse_head_stride + sequence.q_begin + row.query;
 }
 
-/// Start of key row `key` of the piece's head in `base`, a tensor with `strides`.
+/// Start of key row `key` of the piece's first head in a tensor with `strides`.
 inline std::int64_t key_element(const Params& params, const Piece& piece, const Strides& strides,
                                 std::int64_t key) {
   const Sequence& sequence = piece.sequence;
