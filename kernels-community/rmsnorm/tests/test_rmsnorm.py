@@ -22,23 +22,23 @@ def relative_error(result, expected):
 
 @pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize("width", [64, 1023, 4096, 65537])
-def test_rows_and_gradients_agree_with_fp64(rmsnorm, device, width, dtype):
+def test_rows_and_gradients_agree_with_fp64(kernel, device, width, dtype):
     torch.manual_seed(0)
     x, grad = torch.randn(2, 64, width, device=device).to(dtype)
     weight = torch.randn(width, device=device).to(dtype)
-    output, rstd = rmsnorm.apply_rms_norm(x, weight, 1e-6)
+    output, rstd = kernel.apply_rms_norm(x, weight, 1e-6)
     wide, scale = x.double().requires_grad_(), weight.double().requires_grad_()
     expected = exact(wide, scale, 1e-6)
     assert relative_error(output, expected.detach()) <= BOUNDS[dtype][0]
-    gradients = rmsnorm.apply_rms_norm_backward(grad, x, weight, output, rstd, 1e-6)
+    gradients = kernel.apply_rms_norm_backward(grad, x, weight, output, rstd, 1e-6)
     others = torch.autograd.grad(expected, (wide, scale), grad.double())
     for gradient, other in zip(gradients, others, strict=True):
         assert relative_error(gradient, other) <= BOUNDS[dtype][1]
 
 
-def test_the_layer_replaces_a_models(rmsnorm, device):
+def test_the_layer_replaces_a_models(kernel, device):
     torch.manual_seed(0)
-    layer = rmsnorm.layers.RMSNorm()
+    layer = kernel.layers.RMSNorm()
     layer.weight = torch.nn.Parameter(torch.randn(384, device=device))
     layer.variance_epsilon = 1e-6
     x = torch.randn(4, 7, 384, device=device, requires_grad=True)
@@ -48,7 +48,7 @@ def test_the_layer_replaces_a_models(rmsnorm, device):
     assert layer.weight.grad is not None
 
 
-def test_the_op_passes_opcheck(rmsnorm, device):
+def test_the_op_passes_opcheck(kernel, device):
     x = torch.randn(4, 32, device=device, requires_grad=True)
     weight = torch.randn(32, device=device, requires_grad=True)
-    torch.library.opcheck(rmsnorm.ops.apply_rms_norm.default, (x, weight, 1e-6))
+    torch.library.opcheck(kernel.ops.apply_rms_norm.default, (x, weight, 1e-6))
