@@ -88,13 +88,8 @@ class ElementWise(Family):
         return (*buffers.outputs, *buffers.inputs)
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
-        ours = candidates["ours"]
-        if ours.bytes <= floors.CPU_SMALL:
-            return floors.cpu_small_calls(candidates)
-        if ours.bytes < floors.CPU_LARGE:
-            return []
-        found = floors.cpu_share_of_copy(candidates, cores)
-        return found + floors.cpu_beside_torch(candidates, self.has_single_op(ours.op))
+        single = self.has_single_op(candidates["ours"].op)
+        return floors.cpu_memory_bound(candidates, cores, single)
 
     def gpu_share(self, op: str) -> float | None:
         """Percent of the copy that a large problem must reach, None where no floor asks."""

@@ -114,6 +114,18 @@ def cpu_share_of_copy(candidates: Rows, cores: int) -> list[Floor]:
     return share_of_copy(candidates, ": share of copy", 1.0, bound)
 
 
+def cpu_memory_bound(candidates: Rows, cores: int, has_single_op: bool) -> list[Floor]:
+    """What is asked of an op whose limit is memory: small calls cost little, large problems move as
+    much as a copy and leave torch behind. Between the two caches decide, and nothing is asked.
+    """
+    moved = candidates[OURS].bytes
+    if moved <= CPU_SMALL:
+        return cpu_small_calls(candidates)
+    if moved < CPU_LARGE:
+        return []
+    return cpu_share_of_copy(candidates, cores) + cpu_beside_torch(candidates, has_single_op)
+
+
 def cpu_beside_torch(candidates: Rows, has_single_op: bool) -> list[Floor]:
     """Ours beside torch's single op, or where it has none beside the composed formula."""
     if has_single_op:
@@ -146,6 +158,11 @@ def gpu_share_of_copy(candidates: Rows, percent: float) -> list[Floor]:
     """The share of the copy's bandwidth, two points more for fp32."""
     bound = percent + (2.0 if candidates[OURS].dtype == "float32" else 0.0)
     return share_of_copy(candidates, ", % of copy", 100.0, bound)
+
+
+def gpu_large(candidates: Rows, percent: float) -> list[Floor]:
+    """A large problem: its share of the copy, and nobody is faster."""
+    return gpu_share_of_copy(candidates, percent) + gpu_keeps_up(candidates)
 
 
 def gpu_keeps_up(candidates: Rows) -> list[Floor]:

@@ -87,13 +87,7 @@ class LayerNorm(Family):
         return peers(_PEERS[problem.op])
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
-        ours = candidates["ours"]
-        if ours.bytes <= floors.CPU_SMALL:
-            return floors.cpu_small_calls(candidates)
-        if ours.bytes < floors.CPU_LARGE:
-            return []
-        found = floors.cpu_share_of_copy(candidates, cores)
-        return found + floors.cpu_beside_torch(candidates, has_single_op=True)
+        return floors.cpu_memory_bound(candidates, cores, has_single_op=True)
 
     def gpu_floors(
         self,
@@ -104,8 +98,7 @@ class LayerNorm(Family):
         ours = candidates["ours"]
         if ours.bytes < floors.GPU_LARGE:
             return []
-        share = floors.gpu_share_of_copy(candidates, self.gpu_share)
-        return share + floors.gpu_keeps_up(candidates)
+        return floors.gpu_large(candidates, self.gpu_share)
 
 
 class LayerNormBackward(LayerNorm):

@@ -98,15 +98,7 @@ class _Norms(Family):
         return peers(_PEERS[problem.op])
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
-        ours = candidates["ours"]
-        if ours.bytes <= floors.CPU_SMALL:
-            return floors.cpu_small_calls(candidates)
-        if ours.bytes < floors.CPU_LARGE:
-            return []
-        return [
-            *floors.cpu_share_of_copy(candidates, cores),
-            *floors.cpu_beside_torch(candidates, has_single_op=False),
-        ]
+        return floors.cpu_memory_bound(candidates, cores, has_single_op=False)
 
     def gpu_floors(
         self,
@@ -119,8 +111,7 @@ class _Norms(Family):
             return floors.gpu_misaligned(ours, aligned)
         if ours.setting.get("launch") == "host" or ours.bytes < floors.GPU_LARGE:
             return []
-        share = floors.gpu_share_of_copy(candidates, self.gpu_share)
-        return share + floors.gpu_keeps_up(candidates)
+        return floors.gpu_large(candidates, self.gpu_share)
 
 
 class RMSNorm(_Norms):
@@ -176,8 +167,7 @@ class RMSNorm(_Norms):
         if is_aligned and ours.bytes <= floors.GPU_SMALL:
             return floors.gpu_latency(candidates, ceilings)
         if is_aligned and ours.bytes >= floors.GPU_LARGE and ours.shape[1] < 4096:
-            share = floors.gpu_share_of_copy(candidates, GPU_SHARE_BELOW_4096)
-            return share + floors.gpu_keeps_up(candidates)
+            return floors.gpu_large(candidates, GPU_SHARE_BELOW_4096)
         return super().gpu_floors(candidates, ceilings, aligned)
 
 

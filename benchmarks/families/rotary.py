@@ -118,13 +118,7 @@ class Rotary(Family):
         return peers({LIGER: ("liger_kernel.ops.rope:LigerRopeFunction.apply", _liger)})
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
-        ours = candidates["ours"]
-        if ours.bytes <= floors.CPU_SMALL:
-            return floors.cpu_small_calls(candidates)
-        if ours.bytes < floors.CPU_LARGE:
-            return []
-        found = floors.cpu_share_of_copy(candidates, cores)
-        return found + floors.cpu_beside_torch(candidates, has_single_op=False)
+        return floors.cpu_memory_bound(candidates, cores, has_single_op=False)
 
     def gpu_floors(
         self,
@@ -138,8 +132,7 @@ class Rotary(Family):
         if ours.setting.get("layout") == "misaligned":
             return floors.gpu_misaligned(ours, aligned)
         if ours.bytes >= floors.GPU_LARGE:
-            share = floors.gpu_share_of_copy(candidates, GPU_SHARE)
-            return share + floors.gpu_keeps_up(candidates)
+            return floors.gpu_large(candidates, GPU_SHARE)
         if ours.bytes <= floors.GPU_SMALL and ours.setting.get("launch") == "graph":
             return floors.gpu_latency(candidates, ceilings)
         return []
