@@ -45,16 +45,17 @@ HWY_INLINE V max_of(V a, V b) { return hn::IfThenElse(hn::Gt(a, b), a, b); }
 
 HWY_INLINE float exp2_of_negative(float x) { return hn::GetLane(exp2_of_negative(set(x))); }
 
-/// What turns a product into a score in base 2, apart from the factor that q already holds.
+/// What turns a product into a score in base 2.
 struct ScoreRule {
   bool has_softcap;
   bool has_alibi;
   float softcap;  // times log2(e)
+  float factor;   // 1 where q already holds query_factor
 };
 
 HWY_INLINE ScoreRule score_rule(const Params& params) {
   return {params.softcap > 0.0, params.alibi_slopes != nullptr,
-          static_cast<float>(params.softcap * kLog2E)};
+          static_cast<float>(params.softcap * kLog2E), 1.0f};
 }
 
 HWY_INLINE double query_factor(const Params& params) {
