@@ -145,29 +145,69 @@ def rotary(options: Options) -> Rotary:
     )
 
 
-def compiled(folder: Path) -> Path:
-    """The emulation in `folder`, compiled by whoever of several processes comes first."""
-    library = folder / "flash_attention_emulation.so"
-    with (folder / "flash_attention_emulation.lock").open("w") as lock:
+def results(
+    q: torch.Tensor, v: torch.Tensor, options: Options
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output and log-sum-exp of a call, not written yet."""
+    out = torch.full((*q.shape[:-1], v.shape[-1]), float("nan"), dtype=q.dtype)
+    shape = q.shape[-2::-1] if options.cu_q is not None else (len(q), *q.shape[-2:-4:-1])
+    return out, torch.full(shape, float("nan"))
+
+
+def call_params(tensors: tuple[torch.Tensor, ...], options: Options) -> Params:
+    """A call on q, k, v, out and lse."""
+    q, k, v, out, lse = tensors
+    is_varlen = options.cu_q is not None
+    heads, heads_k = q.shape[-2], k.shape[-2]
+    rows = q.shape[-3]
+    batch = len(options.cu_q) - 1 if options.cu_q is not None else q.shape[0]
+    table = options.block_table
+    is_varlen_k = options.cu_k is not None and table is None
+    capacity = 0 if is_varlen_k else k.shape[-3]
+    if table is not None:
+        capacity = table.shape[1] * k.shape[1]
+    lengths = Lengths(
+        *(0 if is_varlen else rows, capacity),
+        *(address(options.cu_q), address(options.cu_k)),
+        *(address(options.used_q), address(options.used_k), address(options.leftpad)),
+        *(address(options.cache_batch), address(table)),
+        *((0, 0) if table is None else (table.stride(0), k.shape[1])),
+    )
+    return Params(
+        *(DTYPES[q.dtype], address(q), address(k), address(v), address(out), address(lse)),
+        *(strides(q), strides(k), strides(v), strides(out)),
+        *(0 if is_varlen else lse.stride(0), lse.stride(-2)),
+        *(batch, heads, heads_k, q.shape[-1], v.shape[-1]),
+        *(rows if is_varlen else 0, k.shape[0] if is_varlen_k else 0),
+        *(lengths, rotary(options), address(options.alibi)),
+        options.alibi.stride(0) if options.alibi is not None and options.alibi.dim() == 2 else 0,
+        address(options.sinks),
+        q.shape[-1] ** -0.5 if options.scale is None else options.scale,
+        *(options.softcap, *options.sides, options.splits),
+    )
+
+
+def compiled(folder: Path, name: str, command: list[str | Path]) -> ctypes.CDLL:
+    """The library `name` in `folder`, compiled by whoever of several processes comes first."""
+    library = folder / f"{name}.so"
+    with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.is_file():
-            command = ["c++", "-std=c++17", "-O1", "-fno-strict-aliasing", "-fPIC", "-shared"]
-            include = ["-I", PACKAGES / "flash-attention", "-I", PACKAGES]
-            source = Path(__file__).with_name("flash_attention_emulation.cpp")
             target = library.with_suffix(".new")
-            subprocess.run(
-                [*command, *include, "-isystem", CUDA_INCLUDE, source, "-o", target], check=True
-            )
+            include = ["-I", PACKAGES / "flash-attention", "-I", PACKAGES]
+            flags = ["-std=c++17", "-fPIC", "-shared", *include]
+            subprocess.run(["c++", *flags, *command, "-o", target], check=True)
             target.rename(library)
-    return library
+    return ctypes.CDLL(str(library))
 
 
 class Emulator:
     """The compiled emulation."""
 
     def __init__(self, folder: Path) -> None:
-        library = compiled(folder)
-        self._library = ctypes.CDLL(str(library))
+        source = Path(__file__).with_name("flash_attention_emulation.cpp")
+        flags = ["-O1", "-fno-strict-aliasing", "-isystem", CUDA_INCLUDE]
+        self._library = compiled(folder, "flash_attention_emulation", [*flags, source])
         self._library.emulate_forward.restype = Int
         self._library.emulate_why_not_sm90.restype = ctypes.c_char_p
         self.why_not_sm90: str | None = None
@@ -183,14 +223,12 @@ class Emulator:
         """Output, log-sum-exp, and the splits that were used. Sets why_not_sm90: None where the
         sm_90a kernel took the call.
         """
-        if out is None:
-            out = torch.full((*q.shape[:-1], v.shape[-1]), float("nan"), dtype=q.dtype)
-        shape = q.shape[-2::-1] if options.cu_q is not None else (len(q), *q.shape[-2:-4:-1])
-        lse = torch.full(shape, float("nan"))
-        params = self._params((q, k, v, out, lse), options)
-        self.why_not_sm90 = self._reason(params, options)
+        fresh, lse = results(q, v, options)
+        out = fresh if out is None else out
+        call = call_params((q, k, v, out, lse), options)
+        self.why_not_sm90 = self._reason(call, options)
         used = self._library.emulate_forward(
-            ctypes.byref(params), *self._device(options), ctypes.c_uint32(options.seed)
+            ctypes.byref(call), *self._device(options), ctypes.c_uint32(options.seed)
         )
         return out, lse, used
 
@@ -199,10 +237,10 @@ class Emulator:
     ) -> str | None:
         """What why_not_sm90 is after such a call, without the call."""
         lse = torch.empty(len(q), *q.shape[-2:-4:-1])
-        return self._reason(self._params((q, k, v, q, lse), options), options)
+        return self._reason(call_params((q, k, v, q, lse), options), options)
 
-    def _reason(self, params: Params, options: Options) -> str | None:
-        reason = self._library.emulate_why_not_sm90(ctypes.byref(params), *self._device(options))
+    def _reason(self, call: Params, options: Options) -> str | None:
+        reason = self._library.emulate_why_not_sm90(ctypes.byref(call), *self._device(options))
         return None if reason is None else str(reason.decode())
 
     @staticmethod
@@ -211,41 +249,6 @@ class Emulator:
             ctypes.c_int(options.capability),
             Int(options.processors),
             ctypes.c_bool(options.encodes_tensor_maps),
-        )
-
-    @staticmethod
-    def _params(tensors: tuple[torch.Tensor, ...], options: Options) -> Params:
-        """A call on q, k, v, out and lse."""
-        q, k, v, out, lse = tensors
-        is_varlen = options.cu_q is not None
-        heads, heads_k = q.shape[-2], k.shape[-2]
-        rows = q.shape[-3]
-        batch = len(options.cu_q) - 1 if options.cu_q is not None else q.shape[0]
-        table = options.block_table
-        is_varlen_k = options.cu_k is not None and table is None
-        capacity = 0 if is_varlen_k else k.shape[-3]
-        if table is not None:
-            capacity = table.shape[1] * k.shape[1]
-        lengths = Lengths(
-            *(0 if is_varlen else rows, capacity),
-            *(address(options.cu_q), address(options.cu_k)),
-            *(address(options.used_q), address(options.used_k), address(options.leftpad)),
-            *(address(options.cache_batch), address(table)),
-            *((0, 0) if table is None else (table.stride(0), k.shape[1])),
-        )
-        return Params(
-            *(DTYPES[q.dtype], address(q), address(k), address(v), address(out), address(lse)),
-            *(strides(q), strides(k), strides(v), strides(out)),
-            *(0 if is_varlen else lse.stride(0), lse.stride(-2)),
-            *(batch, heads, heads_k, q.shape[-1], v.shape[-1]),
-            *(rows if is_varlen else 0, k.shape[0] if is_varlen_k else 0),
-            *(lengths, rotary(options), address(options.alibi)),
-            options.alibi.stride(0)
-            if options.alibi is not None and options.alibi.dim() == 2
-            else 0,
-            address(options.sinks),
-            q.shape[-1] ** -0.5 if options.scale is None else options.scale,
-            *(options.softcap, *options.sides, options.splits),
         )
 
     def append(
