@@ -9,7 +9,6 @@
 #include <new>
 
 #include "flash_attention_cpu/scratch.h"
-#include "primitives/cpu_dispatch.h"
 
 namespace kernelhub::flash_attention::cpu {
 namespace {
@@ -32,18 +31,6 @@ std::int64_t partial_floats(const Params& params, std::int64_t rows) {
 
 Partial partial_at(float* memory, std::int64_t rows) {
   return {memory, memory + rows, memory + 2 * rows};
-}
-
-const Kernels& best_kernels() {
-  switch (primitives::select_cpu_isa("flash_attention")) {
-    case primitives::CpuIsa::kAvx512:
-      return kAvx512Kernels;
-    case primitives::CpuIsa::kAvx2:
-      return kAvx2Kernels;
-    case primitives::CpuIsa::kScalar:
-      break;
-  }
-  return kScalarKernels;
 }
 
 /// Adds the later splits of a block to the first, in order.
@@ -102,8 +89,8 @@ void clear_rest(const Params& params) {
 
 }  // namespace
 
-void run(const Params& params, const primitives::ParallelFor& parallel_for) {
-  static const Kernels& kernels = best_kernels();
+void run(const Params& params, const Kernels& kernels,
+         const primitives::ParallelFor& parallel_for) {
   clear_rest(params);
   const Schedule schedule(params);
   if (schedule.pieces() == 0) return;

@@ -13,6 +13,10 @@ namespace kernelhub::flash_attention::cpu {
 /// std::bad_alloc.
 void run(const Params& params, const primitives::ParallelFor& parallel_for);
 
+struct Kernels;
+/// The same with the given kernels.
+void run(const Params& params, const Kernels& kernels, const primitives::ParallelFor& parallel_for);
+
 /// Writes the new rows, k rotated, behind those that the cache has.
 void append(const AppendParams& params, const primitives::ParallelFor& parallel_for);
 
@@ -35,6 +39,10 @@ struct Kernels {
 extern const Kernels kScalarKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+/// bf16 prefill by dot products of pairs, the rest by kAvx512Kernels.
+extern const Kernels kAvx512Bf16Kernels;
+/// The same by tiles; the process must have been allowed to use them.
+extern const Kernels kAmxKernels;
 
 /// fp64 throughout, one row after the other: the piece covers all keys.
 void attend_fp64(const Params& params, const Piece& piece);
