@@ -26,7 +26,13 @@ from protocol.rows import FAILED, FUSED, OURS, Result, Row, row_from_json
 
 HERE = Path(__file__).parent
 # What each level of primitives/cpu_dispatch.h needs first of all.
-LEVELS = {"avx512": "avx512bw", "avx2": "avx2", "scalar": ""}
+LEVELS = {
+    "amx": "amx_bf16",
+    "avx512_bf16": "avx512_bf16",
+    "avx512": "avx512bw",
+    "avx2": "avx2",
+    "scalar": "",
+}
 METHOD = """\
 Large problems and the copies beside them go round sets of buffers that together exceed the
 last-level cache twice: memory is measured. The allocator keeps blocks of any size
@@ -54,10 +60,19 @@ class Part:
         return sum(len(list(family.cpu_problems(op, self.scope))) for family, op in chosen)
 
 
-def levels() -> list[str]:
+def levels(cpuinfo: str | None = None) -> list[str]:
     """The instruction sets of this CPU, best first."""
-    flags = Path("/proc/cpuinfo").read_text().split()
-    return [name for name, flag in LEVELS.items() if not flag or flag in flags]
+    flags = (cpuinfo or Path("/proc/cpuinfo").read_text()).split()
+    found = [name for name, flag in LEVELS.items() if not flag or flag in flags]
+    if "avx512_bf16" in found and "AuthenticAMD" not in flags:  # slower than fp32 there
+        found.remove("avx512_bf16")
+        found.insert(found.index("avx512") + 1, "avx512_bf16")
+    return found
+
+
+def different_levels(found: list[str]) -> list[str]:
+    """The best one and those below AVX-512: the other packages have one code for all from there."""
+    return found[:1] + [name for name in found[1:] if name in ("avx2", "scalar")]
 
 
 def environment(isa: str, threads: int, cores: list[int]) -> dict[str, str]:
@@ -142,7 +157,12 @@ def main() -> int:
     """Measure, write, judge."""
     parser = report.flags("The CPU packages against torch.")
     parser.add_argument("--threads", type=int, nargs="+", help="default: 1, 2, 4, ... all cores")
-    parser.add_argument("--isa", nargs="+", choices=levels(), help="default: all of this CPU")
+    parser.add_argument(
+        "--isa",
+        nargs="+",
+        choices=levels(),
+        help="default: the best one of this CPU, avx2 and scalar",
+    )
     parser.add_argument(
         "--record", metavar="NAME", help="keep as benchmarks/results/NAME.*, fill the cards from it"
     )
@@ -157,7 +177,7 @@ def main() -> int:
     ]
     if max(threads) > len(cores):
         parser.error(f"--threads: expected at most {len(cores)} cores, got {max(threads)}")
-    chosen = arguments.isa or (levels()[:1] if arguments.quick else levels())
+    chosen = arguments.isa or (levels()[:1] if arguments.quick else different_levels(levels()))
     isas = sorted(chosen, key=levels().index)
     options = ["--quick"] * arguments.quick
     for op in arguments.op or ():

@@ -97,6 +97,25 @@ def test_turns_go_round_the_buffers_and_keep_as_many_results() -> None:
     assert len(alive) == 3
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected", "measured"),
+    [
+        ("AuthenticAMD avx2 avx512bw avx512_bf16",
+         ["avx512_bf16", "avx512", "avx2", "scalar"], ["avx512_bf16", "avx2", "scalar"]),
+        ("GenuineIntel avx2 avx512bw avx512_bf16 amx_bf16",
+         ["amx", "avx512", "avx512_bf16", "avx2", "scalar"], ["amx", "avx2", "scalar"]),
+        ("GenuineIntel avx2 avx512bw avx512_bf16",
+         ["avx512", "avx512_bf16", "avx2", "scalar"], ["avx512", "avx2", "scalar"]),
+        ("AuthenticAMD avx2", ["avx2", "scalar"], ["avx2", "scalar"]),
+    ],
+)  # fmt: skip
+def test_levels_come_best_first_and_those_that_differ_are_measured(
+    cpuinfo: str, expected: list[str], measured: list[str]
+) -> None:
+    assert driver.levels(cpuinfo) == expected
+    assert driver.different_levels(expected) == measured
+
+
 def test_torch_is_timed_with_the_best_instruction_set_alone() -> None:
     best, *others = driver.levels()
     parts = list(driver.parts([best, *others], [1, 2], is_quick=False))
