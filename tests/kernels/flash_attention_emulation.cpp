@@ -32,13 +32,35 @@ void run_tiles(const cuda::ForwardCall& call, std::uint32_t seed) {
   }
 }
 
-template <class T, int kDim>
+/// Calls `visit(tile)` with the sm_90a tile of a call; false where there is none.
+template <class Visit>
+bool with_sm90_tile(const Params& params, const Visit& visit) {
+  using cuda::Sm90Tile;
+  using cuda::WarpgroupTileFor;
+  switch (cuda::sm90_tile(params.head_dim, params.head_dim_v)) {
+    case Sm90Tile::kDim64:
+      return visit(WarpgroupTileFor<Sm90Tile::kDim64>::Tile{}), true;
+    case Sm90Tile::kDim96:
+      return visit(WarpgroupTileFor<Sm90Tile::kDim96>::Tile{}), true;
+    case Sm90Tile::kDim128:
+      return visit(WarpgroupTileFor<Sm90Tile::kDim128>::Tile{}), true;
+    case Sm90Tile::kDim192V128:
+      return visit(WarpgroupTileFor<Sm90Tile::kDim192V128>::Tile{}), true;
+    case Sm90Tile::kDim192:
+      return visit(WarpgroupTileFor<Sm90Tile::kDim192>::Tile{}), true;
+    case Sm90Tile::kDim256:
+      return visit(WarpgroupTileFor<Sm90Tile::kDim256>::Tile{}), true;
+    case Sm90Tile::kNone:
+      break;
+  }
+  return false;
+}
+
+template <class T, class Tile>
 void run_warpgroups(const cuda::ForwardCall& call, std::int64_t processors, std::uint32_t seed) {
-  using Tile = typename cuda::WarpgroupTileFor<kDim>::Tile;
   using Kernel = cuda::WarpgroupForward<T, Tile, emulation::EmulatedSm90Instructions>;
-  const cuda::Sm90Call<cuda::BoxedTensor> one{call, cuda::boxed_q(call),
-                                              cuda::boxed_k(call, Tile::kKeys),
-                                              cuda::boxed_v(call, Tile::kKeys)};
+  const cuda::BoxedCall boxed = cuda::boxed_call(call, Tile::kPanelCols, Tile::kKeys);
+  const cuda::Sm90Call<cuda::BoxedTensor> one{call, boxed.q, boxed.k, boxed.v};
   emulation::WarpgroupBlock block(Tile::kThreads, cuda::kWarpgroupSharedBytes<Tile>, seed);
   const std::int64_t blocks = std::min(cuda::block_works(call), processors);
   for (std::int64_t b = 0; b < blocks; ++b) {
@@ -46,22 +68,12 @@ void run_warpgroups(const cuda::ForwardCall& call, std::int64_t processors, std:
   }
 }
 
-template <class T>
-void run_sm90(const cuda::ForwardCall& call, std::int64_t processors, std::uint32_t seed) {
-  if (cuda::sm90_dim(call.params.head_dim, call.params.head_dim_v) == 64) {
-    run_warpgroups<T, 64>(call, processors, seed);
-  } else {
-    run_warpgroups<T, 128>(call, processors, seed);
-  }
-}
-
 template <int kDim>
 cuda::Forward planned(const Params& params, const cuda::Device& device) {
   using Wide = typename cuda::TilesFor<kDim>::Wide;
   using Narrow = typename cuda::TilesFor<kDim>::Narrow;
-  // Both tiles of the sm_90a kernel look alike from here.
-  const cuda::ForwardKernel sm90{{0, cuda::WarpgroupTileFor<64>::Tile::kKeys, 1}, nullptr};
-  const bool has_sm90 = cuda::sm90_dim(params.head_dim, params.head_dim_v) != 0;
+  cuda::ForwardKernel sm90{{0, 0, 1}, nullptr};
+  const bool has_sm90 = with_sm90_tile(params, [&](auto tile) { sm90.tile.keys = tile.kKeys; });
   const cuda::ForwardKernels kernels{{cuda::tile_shape<Wide>(), nullptr},
                                      {cuda::tile_shape<Narrow>(), nullptr}};
   return cuda::planned_launches(kernels, has_sm90 ? &sm90 : nullptr, params, device);
@@ -78,7 +90,9 @@ std::int64_t run_dim(const Params& params, const cuda::Device& device, std::uint
     if (forward.launches[i].kernel.tile.rows == Narrow::kRows) {
       run_tiles<T, Narrow>(call, seed);
     } else if (forward.why_not_sm90 == nullptr) {
-      run_sm90<T>(call, device.processors, seed);
+      with_sm90_tile(params, [&](auto tile) {
+        run_warpgroups<T, decltype(tile)>(call, device.processors, seed);
+      });
     } else {
       run_tiles<T, Wide>(call, seed);
     }
@@ -91,22 +105,28 @@ std::int64_t run_dim(const Params& params, const cuda::Device& device, std::uint
   return call.splits;
 }
 
-template <class T>
-std::int64_t run(const Params& params, const cuda::Device& device, std::uint32_t seed) {
+/// Calls `visit` with the padded head dimension of a call as a constant.
+template <class Visit>
+auto with_padded_dim(const Params& params, const Visit& visit) {
   switch (cuda::padded_dim(static_cast<int>(std::max(params.head_dim, params.head_dim_v)))) {
     case 32:
-      return run_dim<T, 32>(params, device, seed);
+      return visit(std::integral_constant<int, 32>{});
     case 64:
-      return run_dim<T, 64>(params, device, seed);
+      return visit(std::integral_constant<int, 64>{});
     case 96:
-      return run_dim<T, 96>(params, device, seed);
+      return visit(std::integral_constant<int, 96>{});
     case 128:
-      return run_dim<T, 128>(params, device, seed);
+      return visit(std::integral_constant<int, 128>{});
     case 192:
-      return run_dim<T, 192>(params, device, seed);
+      return visit(std::integral_constant<int, 192>{});
     default:
-      return run_dim<T, 256>(params, device, seed);
+      return visit(std::integral_constant<int, 256>{});
   }
+}
+
+template <class T>
+std::int64_t run(const Params& params, const cuda::Device& device, std::uint32_t seed) {
+  return with_padded_dim(params, [&](auto dim) { return run_dim<T, dim>(params, device, seed); });
 }
 
 }  // namespace
@@ -124,7 +144,9 @@ extern "C" std::int64_t emulate_forward(const Params* params, int capability,
 /// Null where an sm_90a kernel is chosen.
 extern "C" const char* emulate_why_not_sm90(const Params* params, int capability,
                                             std::int64_t processors, bool encodes_tensor_maps) {
-  return planned<64>(*params, {capability, processors, encodes_tensor_maps}).why_not_sm90;
+  const cuda::Device device{capability, processors, encodes_tensor_maps};
+  return with_padded_dim(*params, [&](auto dim) { return planned<dim>(*params, device); })
+      .why_not_sm90;
 }
 
 extern "C" void emulate_append(const kernelhub::flash_attention::AppendParams* params) {

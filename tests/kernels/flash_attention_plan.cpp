@@ -11,6 +11,7 @@
 #include "flash_attention_cuda/forward_kernels.h"
 #include "flash_attention_cuda/forward_tiles.h"
 #include "flash_attention_cuda/key_tiles.h"
+#include "flash_attention_cuda/sm90_plan.h"
 
 namespace attention = kernelhub::flash_attention;
 namespace cuda = kernelhub::flash_attention::cuda;
@@ -232,6 +233,37 @@ void check_splits(Tally& splits, Tally& workspace) {
   }
 }
 
+struct Width {
+  cuda::Sm90Tile tile;
+  int dim;
+  int dim_v;
+};
+
+template <cuda::Sm90Tile kTile>
+constexpr Width width() {
+  using Tile = typename cuda::WarpgroupTileFor<kTile>::Tile;
+  return {kTile, Tile::kDim, Tile::kDimV};
+}
+
+/// Of the sm_90a tiles that hold the head dimensions of a call, the one with the least arithmetic.
+void check_sm90_tiles(Tally& tiles) {
+  using cuda::Sm90Tile;
+  const Width widths[] = {width<Sm90Tile::kDim64>(),  width<Sm90Tile::kDim96>(),
+                          width<Sm90Tile::kDim128>(), width<Sm90Tile::kDim192V128>(),
+                          width<Sm90Tile::kDim192>(), width<Sm90Tile::kDim256>()};
+  for (int dim = 8; dim <= attention::kMaxHeadDim; dim += 8) {
+    for (int dim_v = 8; dim_v <= attention::kMaxHeadDim; dim_v += 8) {
+      Width best{Sm90Tile::kNone, 1 << 10, 1 << 10};
+      for (const Width& one : widths) {
+        const bool holds = one.dim >= dim && one.dim_v >= dim_v;
+        if (holds && one.dim + one.dim_v < best.dim + best.dim_v) best = one;
+      }
+      const bool is_narrow = dim <= 32 && dim_v <= 32;  // left to sm_80's tile of 32
+      tiles.expect(cuda::sm90_tile(dim, dim_v) == (is_narrow ? Sm90Tile::kNone : best.tile));
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -251,6 +283,8 @@ int main() {
   check_layout<128>(places, banks);
   check_layout<192>(places, banks);
   check_layout<256>(places, banks);
+  Tally sm90_tiles("sm90_tiles");
+  check_sm90_tiles(sm90_tiles);
   Tally cover("pieces");
   Tally small("small_pieces");
   Tally dealt("heads_dealt_out");

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machine code of the attention kernels, compiled here for two head dimensions."""
+"""Machine code of the attention kernels, compiled here: of sm_80 for two head dimensions, of sm_90a
+for all.
+"""
 
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,13 @@ PACKAGES = Path(__file__).resolve().parents[2] / "kernels-community"
 SOURCES = PACKAGES / "flash-attention" / "flash_attention_cuda"
 UNITS = ("sm80_forward_d128_bf16", "sm80_forward_d64_fp16")
 ARCHS = ("80", "90")
-SM90_UNIT = "sm90_forward_d128_bf16"
+# The sm_90a tiles of every unit: head dimension of q and k, of v, keys.
+SM90_UNITS = {
+    "sm90_forward_d64_d96": {(64, 64, 128), (96, 96, 128)},
+    "sm90_forward_d128": {(128, 128, 128)},
+    "sm90_forward_d192": {(192, 128, 128), (192, 192, 112)},
+    "sm90_forward_d256": {(256, 256, 80)},
+}
 PROJECTS = ("flash-attn2", "flash-attn3", "vllm-flash-attn3")
 
 
@@ -53,10 +63,42 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> list[sass.Kernel]:
     return found
 
 
-@pytest.fixture(scope="module")
-def sm90_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SM90_UNIT, compiled."""
-    return compiled(SM90_UNIT, tmp_path_factory.mktemp("sm90"), ("90a",))
+@dataclass(frozen=True)
+class Warpgroups:
+    """A kernel of sm_90a, and what its name says of it."""
+
+    kernel: sass.Kernel
+    usage: tuple[int, int]  # registers at the start, bytes of stack
+
+    @property
+    def dtype(self) -> str:
+        return "bf16" if "bfloat16" in self.kernel.name else "fp16"
+
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        """Head dimension of q and k, of v, keys."""
+        found = re.search(r"WarpgroupTileILi(\d+)ELi(\d+)ELi(\d+)E", self.kernel.name)
+        assert found is not None
+        dim, dim_v, keys = (int(one) for one in found.groups())
+        return dim, dim_v, keys
+
+
+@pytest.fixture(scope="module", params=SM90_UNITS)
+def warpgroups(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[Warpgroups]:
+    """The kernels of one sm_90a unit: every tile for both dtypes."""
+    target = compiled(request.param, tmp_path_factory.mktemp("sm90"), ("90a",))
+    usage = {
+        name: (int(registers), int(stack))
+        for name, registers, stack in re.findall(
+            r"Function (\S+):\s+REG:(\d+) STACK:(\d+)", sass.cuobjdump(target, "-res-usage")
+        )
+    }
+    found = [Warpgroups(one, usage[one.name]) for one in sass.kernels(target, "sm_90a")]
+    expected = itertools.product(("bf16", "fp16"), SM90_UNITS[request.param])
+    assert sorted((one.dtype, one.tile) for one in found) == sorted(expected)
+    return found
 
 
 def loop_of(kernel: sass.Kernel, opcode: str) -> list[sass.Instruction]:
@@ -100,60 +142,71 @@ def test_no_loop_over_tiles_touches_local_memory(kernels: list[sass.Kernel]) -> 
     assert not spills
 
 
-def test_the_sm_90a_kernel_multiplies_by_warpgroups_and_copies_boxes(sm90_object: Path) -> None:
-    [kernel] = sass.kernels(sm90_object, "sm_90a")
-    loop = [one.text for one in loop_of(kernel, "HGMMA")]
-    products = [text for text in loop if text.startswith("HGMMA.64x128x16.F32.BF16")]
-    from_registers = [text for text in products if re.search(r"R\d+, R\d+, gdesc", text)]
-    # Per tile Q K^T takes 128 / 16 steps and P V 128 / 16, the latter from registers and N-major;
-    # the loop over works holds the first and the last product of a work beside those of its tiles.
-    assert len(products) == 2 * (8 + 8)
-    assert len(from_registers) == 2 * 8
-    assert all(".tnspB" in text for text in from_registers)
-    # Between the products and the softmax only S is waited for.
-    waits = [text.split()[-1] for text in loop if text.startswith("WARPGROUP.DEPBAR")]
-    assert waits.count("0x1") == 1
-    # A box for each panel: of Q of both warpgroups, and of K and V wherever they are copied.
-    assert sum(one.opcode.startswith("UTMALDG.5D") for one in kernel.code) >= 4 + 2 + 2
-    assert any(text.startswith("MUFU.EX2") for text in loop)
+def test_the_sm_90a_kernels_multiply_by_warpgroups_and_copy_boxes(
+    warpgroups: list[Warpgroups],
+) -> None:
+    for one in warpgroups:
+        dim, dim_v, keys = one.tile
+        loop = [line.text for line in loop_of(one.kernel, "HGMMA")]
+        products = [text for text in loop if text.startswith("HGMMA")]
+        from_registers = [text for text in products if re.search(r"R\d+, R\d+, gdesc", text)]
+        from_shared = [text for text in products if text not in from_registers]
+        # Steps of 16 columns of Q K^T and of 16 keys of P V, the latter from registers and N-major;
+        # the loop over works holds the first and the last product of a work beside those of its
+        # tiles.
+        assert len(from_shared) == 2 * dim // 16
+        assert len(from_registers) == 2 * keys // 16
+        dtype = ".BF16" if one.dtype == "bf16" else ""
+        assert {text.split()[0] for text in from_shared} == {f"HGMMA.64x{keys}x16.F32{dtype}"}
+        assert {text.split()[0] for text in from_registers} == {f"HGMMA.64x{dim_v}x16.F32{dtype}"}
+        assert all(".tnspB" in text for text in from_registers)
+        # Between the products and the softmax only S is waited for.
+        waits = [text.split()[-1] for text in loop if text.startswith("WARPGROUP.DEPBAR")]
+        assert waits.count("0x1") == 1
+        # A box for each panel: of Q of both warpgroups, and of K and V wherever they are copied.
+        cols = 64 if dim % 64 == dim_v % 64 == 0 else 32
+        boxes = sum(line.opcode.startswith("UTMALDG.5D") for line in one.kernel.code)
+        assert boxes >= (3 * dim + dim_v) // cols
+        assert any(text.startswith("MUFU.EX2") for text in loop)
 
 
 def test_the_softmax_of_a_tile_runs_under_the_product_with_values_before_it(
-    sm90_object: Path,
+    warpgroups: list[Warpgroups],
 ) -> None:
-    """Between the wait that leaves P V under way and the next, for it: a thread's 64 weights."""
-    [kernel] = sass.kernels(sm90_object, "sm_90a")
-    waits = [one for one in kernel.code if one.opcode.startswith("WARPGROUP.DEPBAR")]
-    [first] = [i for i, one in enumerate(waits) if one.text.split()[-1] == "0x1"]
-    begin, end = waits[first : first + 2]
-    assert end.text.split()[-1] == "0x0"
-    between = [one for one in kernel.code if begin.address < one.address < end.address]
-    # The soft cap, which few calls have, ends with reciprocals; the softmax comes behind it.
-    cap_end = max(one.address for one in between if one.opcode.startswith("MUFU.RCP"))
-    assert sum(one.opcode.startswith("MUFU.EX2") for one in between if one.address > cap_end) >= 64
+    """Between the wait that leaves P V under way and the next, for it: all weights of a thread."""
+    for one in warpgroups:
+        code = one.kernel.code
+        waits = [line for line in code if line.opcode.startswith("WARPGROUP.DEPBAR")]
+        [first] = [i for i, line in enumerate(waits) if line.text.split()[-1] == "0x1"]
+        begin, end = waits[first : first + 2]
+        assert end.text.split()[-1] == "0x0"
+        between = [line for line in code if begin.address < line.address < end.address]
+        # The soft cap, which few calls have, ends with reciprocals; the softmax comes behind it.
+        cap_end = max(line.address for line in between if line.opcode.startswith("MUFU.RCP"))
+        powers = [line for line in between if line.opcode.startswith("MUFU.EX2")]
+        keys = one.tile[2]
+        assert sum(line.address > cap_end for line in powers) >= keys // 2, one.tile
 
 
-def test_the_sm_90a_kernel_keeps_to_its_registers(sm90_object: Path) -> None:
+def test_the_sm_90a_kernels_keep_to_their_registers(warpgroups: list[Warpgroups]) -> None:
     """168 a thread at the start; then 40 in the producer and 232 in the consumers."""
-    [kernel] = sass.kernels(sm90_object, "sm_90a")
-    local = [one.text for one in kernel.code if one.opcode.startswith(("LDL", "STL"))]
-    assert not local
-    usage = sass.cuobjdump(sm90_object, "-res-usage")
-    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
-    assert found is not None
-    assert [int(one) for one in found.groups()] == [168, 0]
-    budgets = {
-        int(one.text.split()[-1], 16): one.address
-        for one in kernel.code
-        if one.opcode.startswith("USETMAXREG")
-    }
-    assert sorted(budgets) == [40, 232]
-    assert most_register(kernel.code) < 232
-    # The producer's code lies between its instruction and the last exit; divisions follow.
-    end = max(one.address for one in kernel.code if one.opcode.startswith("EXIT"))
-    producer = [one for one in kernel.code if budgets[40] < one.address < end]
-    assert any(one.opcode.startswith("UTMALDG") for one in producer)
-    assert most_register(producer) < 40
+    for one in warpgroups:
+        code = one.kernel.code
+        local = [line.text for line in code if line.opcode.startswith(("LDL", "STL"))]
+        assert not local, one.tile
+        assert one.usage == (168, 0)
+        budgets = {
+            int(line.text.split()[-1], 16): line.address
+            for line in code
+            if line.opcode.startswith("USETMAXREG")
+        }
+        assert sorted(budgets) == [40, 232]
+        assert most_register(code) < 232
+        # The producer's code lies between its instruction and the last exit; divisions follow.
+        end = max(line.address for line in code if line.opcode.startswith("EXIT"))
+        producer = [line for line in code if budgets[40] < line.address < end]
+        assert any(line.opcode.startswith("UTMALDG") for line in producer)
+        assert most_register(producer) < 40
 
 
 def most_register(code: Iterable[sass.Instruction]) -> int:
@@ -167,6 +220,7 @@ def test_every_project_builds_all_heavy_units_for_all_archs(project: str) -> Non
     components = [one for one in toml["kernel"].values() if one["backend"] == "cuda"]
     units = {Path(source).name for one in components for source in one["src"]}
     heavy = {path.name for path in SOURCES.glob("sm??_forward_*.cu")}
+    assert {f"{unit}.cu" for unit in SM90_UNITS} == {one for one in heavy if one.startswith("sm90")}
     assert heavy <= units
     assert len(heavy) <= 14
     for one in components:

@@ -22,7 +22,7 @@ from test_flash_attention_cuda import (
     run_case,
 )
 
-DIMS = (40, 64, 96, 128)
+DIMS = (40, 64, 96, 128, 160, (192, 128), 192, 256)  # each fills a tile, or is zeros in part
 ROWS = (33, 64, 128, 203)
 KEYS = (1, 113, 128, 300)
 HEADS = ((1, 1), (4, 2), (3, 1), (7, 1))
@@ -40,7 +40,7 @@ def test_the_attention_grid_holds_the_tolerances(emulator: Emulator, case: Case)
     assert emulator.why_not_sm90 is None
 
 
-@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("dim", [64, 96, 128, 192, 256])
 def test_every_timing_of_copies_products_and_warps_gives_the_same_bits(
     emulator: Emulator, dim: int
 ) -> None:
@@ -90,6 +90,33 @@ def test_what_lies_behind_a_sequence_does_not_reach_it(emulator: Emulator) -> No
         reference.check(out[None, queries], lse[None, :, queries], *tensors, reference.Rule())
     assert not out[110:].any()
     assert lse[:, 110:].isneginf().all()
+
+
+@pytest.mark.parametrize("dim", [64, 96, 128, 192, 256])
+def test_what_lies_behind_sequences_in_turn_does_not_reach_them(
+    emulator: Emulator, dim: int
+) -> None:
+    """One block takes sequences of one tile of keys and of more, NaN behind every one: the last
+    rows of V are cleared in each of its places in turn.
+    """
+    rows, used, gap = 40, (5, 130, 90, 0, 200, 17, 128), 9
+    cu_k = ints(0, *itertools.accumulate(n + gap for n in used))
+    cu_q = ints(*range(0, rows * len(used) + 1, rows))
+    q = randn(rows * len(used), 1, dim, dtype=BF16)
+    k, v = (randn(int(cu_k[-1]), 1, dim, dtype=BF16) for _ in range(2))
+    for end in cu_k[1:].tolist():
+        k[end - gap : end], v[end - gap : end] = math.nan, math.nan
+    for seed in range(3):
+        options = Options(
+            cu_q=cu_q, cu_k=cu_k, used_k=ints(*used), processors=1, seed=seed, **HOPPER
+        )
+        out, lse, _ = emulator.forward(q, k, v, options)
+        assert emulator.why_not_sm90 is None
+        for b, keys in enumerate(used):
+            own = slice(b * rows, (b + 1) * rows)
+            seen = slice(int(cu_k[b]), int(cu_k[b]) + keys)
+            tensors = (q[None, own], k[None, seen], v[None, seen])
+            reference.check(out[None, own], lse[None, :, own], *tensors, reference.Rule())
 
 
 def test_left_padding_and_pitches_of_whole_16_bytes(emulator: Emulator) -> None:
@@ -197,7 +224,8 @@ def test_calls_that_the_sm_90a_kernel_does_not_cover_say_why(emulator: Emulator)
 
     assert reason() is None
     assert reason(encodes_tensor_maps=False) == "the driver encodes no tensor maps"
-    for dim in (32, 136):
+    assert reason(dim=256) is None
+    for dim in (24, 32):
         assert reason(dim=dim) == "no kernel of the head dimension"
     assert reason(dim=60) == "rows are not aligned to 16 bytes"
     assert reason(rows=16) == "all rows are few"

@@ -40,6 +40,9 @@ class WarpgroupBlock : public Block {
         groups_(static_cast<std::size_t>(threads) / kWarpgroup),
         threads_(static_cast<std::size_t>(threads)) {}
 
+  /// By every thread of a warpgroup, once.
+  void set_registers() { ++groups_[running() / kWarpgroup].registers_set; }
+
   // ---- Barriers.
 
   void init_barrier(std::uint32_t address, int arrivals) {
@@ -145,6 +148,7 @@ class WarpgroupBlock : public Block {
     std::vector<Product> products;
     std::vector<bool> is_eager;  // of committed groups, in order
     std::size_t computed = 0;
+    std::size_t registers_set = 0;
   };
   struct Thread {
     bool is_begun = false;
@@ -169,6 +173,7 @@ class WarpgroupBlock : public Block {
     }
     for (Group& group : groups_) {
       if (group.computed != group.products.size()) fail("nobody waited for a product");
+      if (group.registers_set != kWarpgroup) fail("some warps of a warpgroup keep their registers");
       group = {};
     }
     threads_.assign(threads_.size(), {});
@@ -199,9 +204,10 @@ class WarpgroupBlock : public Block {
     for (const std::uint32_t size : tensor.box) {
       if (size == 0 || size > 256) fail("a box's size");
     }
-    if (tensor.box[0] * 2 != 128) fail("a swizzled box has 128 bytes a row");
+    const std::uint32_t row_bytes = tensor.box[0] * 2;
+    if (row_bytes != 128 && row_bytes != 64) fail("a swizzled box has 128 or 64 bytes a row");
     // wgmma finds the swizzle by the address alone.
-    if (to % 1024 != 0) fail("a swizzled box does not start at a multiple of 1024 bytes");
+    if (to % (8 * row_bytes) != 0) fail("a swizzled box does not start where its swizzle does");
     if (to + box_bytes(tensor) > shared_bytes()) fail("a box leaves shared memory");
   }
 
@@ -211,13 +217,16 @@ class WarpgroupBlock : public Block {
     return bytes;
   }
 
-  /// Where a byte of a swizzled tile lies.
-  static std::uint32_t swizzled(std::uint32_t address) { return address ^ (address >> 7 & 7) << 4; }
+  /// Where a byte of a tile lies whose rows have 128 or 64 bytes, and as many the swizzle.
+  static std::uint32_t swizzled(std::uint32_t address, std::uint32_t row_bytes) {
+    return address ^ (address >> 7 & (row_bytes / 16 - 1)) << 4;
+  }
 
   void land(const BoxCopy& copy) {
     const cuda::BoxedTensor& tensor = *copy.tensor;
     const std::uint32_t bytes = box_bytes(tensor);
-    for (std::uint32_t row = 0; row < bytes / 128; ++row) {
+    const std::uint32_t cols = tensor.box[0];
+    for (std::uint32_t row = 0; row < bytes / 2 / cols; ++row) {
       std::uint32_t rest = row;
       bool is_inside = true;
       std::int64_t offset = 0;
@@ -228,9 +237,9 @@ class WarpgroupBlock : public Block {
         offset += at * static_cast<std::int64_t>(tensor.byte_strides[d - 1]);
       }
       const auto size = static_cast<std::int64_t>(tensor.sizes[0]);
-      for (std::uint32_t i = 0; i < 64; ++i) {
+      for (std::uint32_t i = 0; i < cols; ++i) {
         const std::int64_t at = copy.origin[0] + i;
-        unsigned char* to = shared() + swizzled(copy.to + row * 128 + 2 * i);
+        unsigned char* to = shared() + swizzled(copy.to + (row * cols + i) * 2, 2 * cols);
         if (is_inside && at >= 0 && at < size) {
           std::memcpy(to, static_cast<const unsigned char*>(tensor.data) + offset + 2 * at, 2);
         } else {
@@ -244,19 +253,36 @@ class WarpgroupBlock : public Block {
     complete(barrier);
   }
 
-  /// Element (outer, k) of an operand that a descriptor names: swizzle 128 bytes.
-  float element(Op op, std::uint64_t descriptor, bool is_k_major, std::uint32_t outer,
-                std::uint32_t k) {
-    const auto field = [&](int bit) {
+  /// A swizzled operand as a descriptor names it.
+  struct Operand {
+    explicit Operand(std::uint64_t descriptor)
+        : start(field(descriptor, 0)),
+          leading(field(descriptor, 16)),
+          stride(field(descriptor, 32)),
+          row_bytes(descriptor >> 62 == 1 ? 128 : 64) {
+      if (descriptor >> 62 != 1 && descriptor >> 62 != 2) {
+        fail("an operand without the swizzle of 128 or 64 bytes");
+      }
+    }
+    static std::uint32_t field(std::uint64_t descriptor, int bit) {
       return static_cast<std::uint32_t>(descriptor >> bit & 0x3fff) << 4;
-    };
-    const std::uint32_t start = field(0);
-    const std::uint32_t leading = field(16);
-    const std::uint32_t stride = field(32);
+    }
+
+    std::uint32_t start;
+    std::uint32_t leading;  // from panel to panel
+    std::uint32_t stride;   // from eight rows to the next
+    std::uint32_t row_bytes;
+  };
+
+  /// Element (outer, k).
+  float element(Op op, const Operand& operand, bool is_k_major, std::uint32_t outer,
+                std::uint32_t k) {
+    const std::uint32_t cols = operand.row_bytes / 2;
+    const std::uint32_t row = is_k_major ? outer : k;
     const std::uint32_t within =
-        is_k_major ? outer / 8 * stride + outer % 8 * 128 + k * 2
-                   : outer / 64 * leading + outer % 64 * 2 + k / 8 * stride + k % 8 * 128;
-    const std::uint32_t address = swizzled(start + within);
+        row / 8 * operand.stride + row % 8 * operand.row_bytes +
+        (is_k_major ? k * 2 : outer / cols * operand.leading + outer % cols * 2);
+    const std::uint32_t address = swizzled(operand.start + within, operand.row_bytes);
     if (address + 2 > shared_bytes()) fail("an operand leaves shared memory");
     std::uint16_t bits;
     std::memcpy(&bits, shared() + address, 2);
@@ -267,9 +293,6 @@ class WarpgroupBlock : public Block {
     for (; group.computed < end; ++group.computed) {
       Product& product = group.products[group.computed];
       if (product.arrived != kWarpgroup) fail("a product before all its threads are there");
-      if (product.b >> 62 != 1 || (product.is_a_shared && product.a >> 62 != 1)) {
-        fail("an operand without the 128-byte swizzle");
-      }
       multiply(product);
     }
   }
@@ -279,9 +302,10 @@ class WarpgroupBlock : public Block {
     static float b[16][256];
     static float c[64][256];
     const auto columns = static_cast<std::uint32_t>(product.columns);
+    const Operand b_operand(product.b);
     for (std::uint32_t column = 0; column < columns; ++column) {
       for (std::uint32_t k = 0; k < 16; ++k) {
-        b[k][column] = element(product.op, product.b, product.is_a_shared, column, k);
+        b[k][column] = element(product.op, b_operand, product.is_a_shared, column, k);
       }
     }
     for (std::uint32_t thread = 0; thread < kWarpgroup; ++thread) {
@@ -297,9 +321,13 @@ class WarpgroupBlock : public Block {
         sum = product.is_added ? product.sums[thread][i] : 0.0f;
       }
     }
-    for (std::uint32_t row = 0; product.is_a_shared && row < 64; ++row) {
-      for (std::uint32_t k = 0; k < 16; ++k)
-        a[row][k] = element(product.op, product.a, true, row, k);
+    if (product.is_a_shared) {
+      const Operand a_operand(product.a);
+      for (std::uint32_t row = 0; row < 64; ++row) {
+        for (std::uint32_t k = 0; k < 16; ++k) {
+          a[row][k] = element(product.op, a_operand, true, row, k);
+        }
+      }
     }
     for (std::uint32_t row = 0; row < 64; ++row) {
       float sums[256] = {};
@@ -339,10 +367,12 @@ struct EmulatedSm90Instructions : EmulatedInstructions {
   template <int kRegisters>
   static void shrink_registers() {
     static_assert(kRegisters % 8 == 0 && kRegisters >= 24 && kRegisters <= 256);
+    block().set_registers();
   }
   template <int kRegisters>
   static void grow_registers() {
     static_assert(kRegisters % 8 == 0 && kRegisters >= 24 && kRegisters <= 256);
+    block().set_registers();
   }
 
   static void sync_threads(int barrier, int threads) { block().sync_threads(barrier, threads); }

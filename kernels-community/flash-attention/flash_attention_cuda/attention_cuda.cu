@@ -91,14 +91,23 @@ const ForwardKernels* kernels_for(const Params& params) {
 /// Null for head dimensions without one.
 const ForwardKernel* sm90_kernel_for(const Params& params) {
   const bool is_half = params.dtype == primitives::DType::kFloat16;
-  switch (sm90_dim(params.head_dim, params.head_dim_v)) {
-    case 64:
+  switch (sm90_tile(params.head_dim, params.head_dim_v)) {
+    case Sm90Tile::kDim64:
       return is_half ? &kSm90Fp16Dim64 : &kSm90Bf16Dim64;
-    case 128:
+    case Sm90Tile::kDim96:
+      return is_half ? &kSm90Fp16Dim96 : &kSm90Bf16Dim96;
+    case Sm90Tile::kDim128:
       return is_half ? &kSm90Fp16Dim128 : &kSm90Bf16Dim128;
-    default:
-      return nullptr;
+    case Sm90Tile::kDim192V128:
+      return is_half ? &kSm90Fp16Dim192V128 : &kSm90Bf16Dim192V128;
+    case Sm90Tile::kDim192:
+      return is_half ? &kSm90Fp16Dim192 : &kSm90Bf16Dim192;
+    case Sm90Tile::kDim256:
+      return is_half ? &kSm90Fp16Dim256 : &kSm90Bf16Dim256;
+    case Sm90Tile::kNone:
+      break;
   }
+  return nullptr;
 }
 
 cudaError_t describe_current_device(Device& described) {

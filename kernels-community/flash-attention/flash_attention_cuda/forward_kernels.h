@@ -69,6 +69,9 @@ extern const ForwardKernels kSm80Fp16Dim32, kSm80Fp16Dim64, kSm80Fp16Dim96, kSm8
 extern const ForwardKernels kSm80Bf16Dim32, kSm80Bf16Dim64, kSm80Bf16Dim96, kSm80Bf16Dim128,
     kSm80Bf16Dim192, kSm80Bf16Dim256;
 // As the wide ones, for calls that why_not_sm90 lets through.
-extern const ForwardKernel kSm90Fp16Dim64, kSm90Fp16Dim128, kSm90Bf16Dim64, kSm90Bf16Dim128;
+extern const ForwardKernel kSm90Fp16Dim64, kSm90Fp16Dim96, kSm90Fp16Dim128, kSm90Fp16Dim192V128,
+    kSm90Fp16Dim192, kSm90Fp16Dim256;
+extern const ForwardKernel kSm90Bf16Dim64, kSm90Bf16Dim96, kSm90Bf16Dim128, kSm90Bf16Dim192V128,
+    kSm90Bf16Dim192, kSm90Bf16Dim256;
 
 }  // namespace kernelhub::flash_attention::cuda

@@ -211,6 +211,7 @@ KERNELHUB_HOST_DEVICE inline BlockWork varlen_block(const ForwardCall& call, std
 /// of a sequence that the call leaves out.
 KERNELHUB_HOST_DEVICE inline Sequence sequence_at(const ForwardCall& call, std::int64_t index) {
   const Params& params = call.params;
+  const std::int64_t group = params.heads_q / params.heads_k;
   Sequence sequence{};
   if (index < params.batch) {
     // Nobody but the device sees the lengths: keys beyond the cache are not read.
@@ -223,7 +224,7 @@ KERNELHUB_HOST_DEVICE inline Sequence sequence_at(const ForwardCall& call, std::
     const std::int64_t begin = params.lengths.cu_q[index];
     sequence = {index, 0, begin, params.total_q - begin, 0, 0, 0, 0};
   }
-  const std::int64_t rows = sequence.q_allocated * (params.heads_q / params.heads_k);
+  const std::int64_t rows = sequence.q_allocated * group;
   if (rows < call.least_rows || rows > call.most_rows) sequence.q_allocated = 0;
   return sequence;
 }

@@ -4,14 +4,16 @@
 // q, k, v, out fp16 or bf16; scores, softmax, sums and lse fp32; P is rounded to the dtype before
 // P v. What is computed is what sm80_forward.cuh computes; how differs:
 //
-//   producer   | K t+1 > | V t > | K t+2 > | V t+1 > |         one warp, copies by TMA
+//   producer   | K t+1 > | V t > | K t+2 > | V t+1 > |         one thread, copies by TMA
 //                  v       v         v         v               stages of K and V in shared memory
 //   consumer 0 | S t+1 = Q K^T, O += P t V | softmax t+1           | S t+2, O += ...     |
 //   consumer 1 | softmax t                 | S t+1, O += P t V     | softmax t+1         |
 //                                          ^ turns: named barriers
 //
-// - A warp of the producer copies Q, K and V ahead, as far as there are stages; barriers in shared
-//   memory say what has landed (full) and what may be overwritten (empty).
+// - A thread of the producer copies Q, K and V ahead, as far as there are stages; barriers in
+// shared
+//   memory say what has landed (full) and what may be overwritten (empty). A warp beside it clears
+//   what a box of V holds of the next sequence.
 // - Each consumer warpgroup has 64 of the rows. It hands both products of a turn to the tensor
 //   cores and passes the turn on: the softmax of one runs under the products of the other.
 // - Within a warpgroup the next S is begun before this O += P V: while the softmax of the next tile
@@ -20,8 +22,7 @@
 //   section first, which have the most keys under a causal mask, and varlen sequences from the
 //   last one stored to the first. Every other round is dealt out backwards, so that no block has
 //   the longest of every round.
-// - Q of the next work is copied once the last softmax of this one is computed, under its last
-//   O += P V and its end.
+// - Q of the next work is copied under the last softmax of this one, its last O += P V and its end.
 // Bytes per query row: q and out once; K and V once per 128 rows, mostly from L2.
 // Archs: sm_90a only.
 // Sources: T. Dao et al., "FlashAttention", arXiv:2205.14135; T. Dao, "FlashAttention-2",
@@ -66,7 +67,8 @@ class WarpgroupForward {
   __device__ __forceinline__ WarpgroupForward(const Call& call, unsigned char* shared)
       : params_(call.call.params), call_(call) {
     const std::uint32_t address = Hw::shared_address(shared);
-    const std::uint32_t aligned = (address + kSwizzleBytes - 1) / kSwizzleBytes * kSwizzleBytes;
+    constexpr std::uint32_t kUnit = swizzle_bytes(Tile::kPanelCols);
+    const std::uint32_t aligned = (address + kUnit - 1) / kUnit * kUnit;
     tiles_ = shared + (aligned - address);
     mail_ = reinterpret_cast<Mailbox<Tile>*>(tiles_ + Tile::kTileBytes);
   }
@@ -82,7 +84,11 @@ class WarpgroupForward {
     Hw::sync_block();
     if (Hw::thread() < kWarpgroup) {
       Hw::template shrink_registers<Tile::kProducerRegisters>();
-      if (Hw::thread() < kWarp) produce(block, blocks);
+      if (Hw::thread() == 0) {
+        produce(block, blocks);
+      } else if (Hw::thread() / kWarp == kClearingWarp) {
+        clear_tails();
+      }
     } else {
       Hw::template grow_registers<Tile::kConsumerRegisters>();
       consume();
@@ -90,20 +96,22 @@ class WarpgroupForward {
   }
 
  private:
+  static_assert(kWarpgroupSharedBytes<Tile> <= 227 * 1024, "shared memory of a block");
   static constexpr int kKeySteps = Tile::kKeys / 16;
   static constexpr int kConsumerWarps = kConsumers * kWarpgroup / kWarp;
+  static constexpr int kClearingWarp = 1;
   using Stages = Ring<Tile::kStages>;
   using Scores = float[Tile::kKeys / 2];
   using Weights = std::uint32_t[Tile::kKeys / 4];
-  using Output = float[Tile::kDim / 2];
+  using Output = float[Tile::kDimV / 2];
 
   __device__ __forceinline__ void init_barriers() const {
     Hw::init_barrier(barrier(mail_->q_full), 1);
-    Hw::init_barrier(barrier(mail_->q_empty), kConsumerWarps);
-    Hw::init_barrier(barrier(mail_->v_landed), 1);
+    Hw::init_barrier(barrier(mail_->q_empty), kConsumerWarps + 1);
     for (int stage = 0; stage < Tile::kStages; ++stage) {
       Hw::init_barrier(barrier(mail_->k_full[stage]), 1);
       Hw::init_barrier(barrier(mail_->v_full[stage]), 1);
+      Hw::init_barrier(barrier(mail_->v_landed[stage]), 1);
       Hw::init_barrier(barrier(mail_->k_empty[stage]), kConsumerWarps);
       Hw::init_barrier(barrier(mail_->v_empty[stage]), kConsumerWarps);
     }
@@ -115,71 +123,77 @@ class WarpgroupForward {
   }
   __device__ __forceinline__ static int lane_id() { return Hw::thread() % kWarp; }
 
-  // T [kConsumers, kPanels, 64, 64]
-  __device__ __forceinline__ unsigned char* q_tile() const { return tiles_; }
-  // T [kStages, kPanels, kKeys, 64]
-  __device__ __forceinline__ unsigned char* k_tile(int stage) const {
-    return tiles_ + Tile::kQBytes + stage * Tile::kKeyBytes;
-  }
-  // T [kStages, kPanels, kKeys, 64]
-  __device__ __forceinline__ unsigned char* v_tile(int stage) const {
-    return k_tile(Tile::kStages + stage);
+  /// Facts of work number `turn` of this block.
+  __device__ __forceinline__ WorkFacts& facts_at(int turn) const {
+    return mail_->facts[turn % kFactSlots];
   }
 
-  // ---- The producer warp. All lanes know everything; lane 0 copies.
+  // T [kConsumers, kPanels, 64, kPanelCols]
+  __device__ __forceinline__ unsigned char* q_tile() const { return tiles_; }
+  // T [kStages, kPanels, kKeys, kPanelCols]
+  __device__ __forceinline__ unsigned char* k_tile(int stage) const {
+    return tiles_ + Tile::kQBytes + stage * Tile::kKBytes;
+  }
+  // T [kStages, kPanelsV, kKeys, kPanelCols]
+  __device__ __forceinline__ unsigned char* v_tile(int stage) const {
+    return k_tile(Tile::kStages) + stage * Tile::kVBytes;
+  }
+
+  // ---- The producer: one thread, so that no lane can fall behind a phase that the others saw.
 
   __device__ __forceinline__ void produce(std::int64_t block, std::int64_t blocks) {
-    const std::int64_t works = block_works(call_.call);
-    Stages k;
-    Stages v;
+    Stages stages;
     int turn = 0;
-    std::uint32_t clearings = 0;
-    bool is_backwards = false;
-    for (std::int64_t first = 0; first < works; first += blocks) {
-      const std::int64_t work = first + (is_backwards ? blocks - 1 - block : block);
-      is_backwards = !is_backwards;
-      if (work >= works) continue;
-      const WorkFacts facts = facts_of(block_work(call_.call, work));
+    for (int round = 0; round * blocks < block_works(call_.call); ++round) {
+      const std::int64_t work = round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
+      if (work >= block_works(call_.call)) continue;
+      WorkFacts& facts = facts_at(turn);
+      note_facts(block_work(call_.call, work), facts);
       if (facts.first_row >= facts.row_count) continue;
       hand_over(facts, turn++);
-      copy_ahead(facts, k, v, clearings);
+      copy_ahead(facts, stages);
     }
-    WorkFacts end{};
+    WorkFacts& end = facts_at(turn);
+    end.first_tile = end.end_tile = 0;
     end.is_end = true;
     hand_over(end, turn);
   }
 
-  __device__ __forceinline__ WorkFacts facts_of(const BlockWork& work) const {
-    WorkFacts facts{};
-    const Sequence sequence = sequence_at(call_.call, work.sequence);
-    facts.sequence = sequence;
+  /// In shared memory at once: a thread of the producer has few registers.
+  __device__ __forceinline__ void note_facts(const BlockWork& work, WorkFacts& facts) const {
+    facts.sequence = sequence_at(call_.call, work.sequence);
     facts.head_k = static_cast<int>(work.head_k);
     facts.group = static_cast<int>(params_.heads_q / params_.heads_k);
-    const int rows = static_cast<int>(call_.call.tile_rows);
-    facts.first_row = static_cast<int>(work.row_block) * rows;
-    facts.row_count = static_cast<int>(sequence.q_allocated) * facts.group;
-    const int end_row = facts.first_row + rows;
+    facts.first_row = static_cast<int>(work.row_block * call_.call.tile_rows);
+    facts.row_count = static_cast<int>(facts.sequence.q_allocated) * facts.group;
+    const int end_row = facts.first_row + static_cast<int>(call_.call.tile_rows);
     const int last_row = (end_row < facts.row_count ? end_row : facts.row_count) - 1;
     const int first = facts.first_row / facts.group;
     const int last = last_row / facts.group;
-    const KeyRange tiles = visible_tiles(params_, sequence, first, last, Tile::kKeys);
-    const KeyRange whole = whole_tiles(params_, sequence, first, last, Tile::kKeys);
+    const KeyRange tiles = visible_tiles(params_, facts.sequence, first, last, Tile::kKeys);
+    const KeyRange whole = whole_tiles(params_, facts.sequence, first, last, Tile::kKeys);
     facts.first_tile = static_cast<int>(tiles.begin);
     facts.end_tile = static_cast<int>(tiles.end);
     facts.first_whole = static_cast<int>(whole.begin);
     facts.end_whole = static_cast<int>(whole.end);
+    facts.kept_rows = kept_rows(facts.sequence, facts.end_tile - 1);
     facts.is_shaped =
         params_.softcap != 0.0 || params_.alibi_slopes != nullptr || !(params_.scale > 0.0);
     facts.exponent = (facts.is_shaped ? 1.0f : static_cast<float>(params_.scale)) * kLog2E;
-    return facts;
+    facts.is_end = false;
   }
 
-  /// Once Q of the work before has been read, the consumers are past the work before that, whose
-  /// facts lie where these go.
+  /// Rows of tile `tile` of V that hold keys of the sequence, or, where nothing else follows them,
+  /// as copies clear what lies behind the tensor, all.
+  __device__ __forceinline__ int kept_rows(const Sequence& sequence, int tile) const {
+    const std::int64_t rows = sequence.k_rows - std::int64_t{tile} * Tile::kKeys;
+    const bool is_end_of_tensor = sequence.k_begin + sequence.k_rows >= key_rows(params_);
+    return rows >= Tile::kKeys || is_end_of_tensor ? Tile::kKeys : static_cast<int>(rows);
+  }
+
+  /// Once Q of the work before has been read.
   __device__ __forceinline__ void hand_over(const WorkFacts& facts, int turn) const {
     Hw::wait_phase(barrier(mail_->q_empty), static_cast<std::uint32_t>(turn & 1) ^ 1);
-    if (lane_id() != 0) return;
-    mail_->facts[turn & 1] = facts;
     const std::uint32_t full = barrier(mail_->q_full);
     if (facts.first_tile >= facts.end_tile) return Hw::arrive(full);
     copy_q(facts, full);
@@ -196,79 +210,87 @@ class WarpgroupForward {
     const int tokens = rows / facts.group;
     const int first_token =
         static_cast<int>(facts.sequence.q_begin) + facts.first_row / facts.group;
-    Hw::arrive_expecting(full, kConsumers * Tile::kPanels * rows * kPanelRowBytes);
+    Hw::arrive_expecting(full, kConsumers * Tile::kPanels * rows * Tile::kPanelRowBytes);
     for (int part = 0; part < kConsumers; ++part) {
       for (int panel = 0; panel < Tile::kPanels; ++panel) {
         unsigned char* to = q_tile() + (part * Tile::kPanels + panel) * Tile::kQPanelBytes;
         Hw::copy_box(call_.q, Hw::shared_address(to), full,
-                     {panel * kPanelCols, 0, first_token + part * tokens, facts.head_k,
+                     {panel * Tile::kPanelCols, 0, first_token + part * tokens, facts.head_k,
                       entry(params_.q_strides, facts.sequence.q_batch)});
       }
     }
   }
 
-  /// In the order in which the consumers need them: K one tile ahead of V.
-  __device__ __forceinline__ void copy_ahead(const WorkFacts& facts, Stages& k, Stages& v,
-                                             std::uint32_t& clearings) const {
+  /// In the order in which the consumers need them: K one tile ahead of V. Between works both are
+  /// at the same stage.
+  __device__ __forceinline__ void copy_ahead(const WorkFacts& facts, Stages& v) const {
+    Stages k = v;
     for (int tile = facts.first_tile; tile < facts.end_tile; ++tile) {
       if (tile == facts.first_tile) copy_k(facts, tile, k);
       if (tile + 1 < facts.end_tile) copy_k(facts, tile + 1, k);
-      copy_v(facts, tile, v, clearings);
+      copy_v(facts, tile, v);
     }
   }
 
   __device__ __forceinline__ void copy_k(const WorkFacts& facts, int tile, Stages& k) const {
     Hw::wait_phase(barrier(mail_->k_empty[k.stage]), k.parity ^ 1);
     const std::uint32_t full = barrier(mail_->k_full[k.stage]);
-    copy_keys(call_.k, params_.k_strides, facts, tile, k_tile(k.stage), full);
+    copy_keys<Tile::kPanels>(call_.k, params_.k_strides, facts, tile, k_tile(k.stage), full);
     k.advance();
   }
 
-  /// Rows of V behind the sequence's end are cleared, so that no stray NaN meets a weight of zero.
-  __device__ __forceinline__ void copy_v(const WorkFacts& facts, int tile, Stages& v,
-                                         std::uint32_t& clearings) const {
+  __device__ __forceinline__ void copy_v(const WorkFacts& facts, int tile, Stages& v) const {
     Hw::wait_phase(barrier(mail_->v_empty[v.stage]), v.parity ^ 1);
-    const std::uint32_t full = barrier(mail_->v_full[v.stage]);
-    const int rows = static_cast<int>(facts.sequence.k_rows) - tile * Tile::kKeys;
-    if (rows >= Tile::kKeys || is_end_of_tensor(facts)) {
-      copy_keys(call_.v, params_.v_strides, facts, tile, v_tile(v.stage), full);
-    } else {
-      const std::uint32_t landed = barrier(mail_->v_landed);
-      copy_keys(call_.v, params_.v_strides, facts, tile, v_tile(v.stage), landed);
-      Hw::wait_phase(landed, clearings++ & 1);
-      clear_rows(v_tile(v.stage), rows);
-      Hw::publish_stores();
-      Hw::sync_warp();
-      if (lane_id() == 0) Hw::arrive(full);
-    }
+    const bool is_cleared = tile + 1 == facts.end_tile && facts.kept_rows < Tile::kKeys;
+    const std::uint32_t landed =
+        barrier(is_cleared ? mail_->v_landed[v.stage] : mail_->v_full[v.stage]);
+    copy_keys<Tile::kPanelsV>(call_.v, params_.v_strides, facts, tile, v_tile(v.stage), landed);
     v.advance();
   }
 
-  /// Whether copies clear what lies behind the sequence.
-  __device__ __forceinline__ bool is_end_of_tensor(const WorkFacts& facts) const {
-    const std::int64_t tensor_rows = key_rows(params_);
-    return facts.sequence.k_begin + facts.sequence.k_rows >= tensor_rows;
-  }
-
-  template <class TensorMap>
-  __device__ __forceinline__ void copy_keys(const TensorMap& map, const Strides& strides,
-                                            const WorkFacts& facts, int tile, unsigned char* to,
-                                            std::uint32_t full) const {
-    if (lane_id() != 0) return;
-    Hw::arrive_expecting(full, Tile::kKeyBytes);
+  template <int kPanels>
+  __device__ __forceinline__ void copy_keys(const typename Hw::TensorMap& map,
+                                            const Strides& strides, const WorkFacts& facts,
+                                            int tile, unsigned char* to, std::uint32_t full) const {
+    Hw::arrive_expecting(full, kPanels * Tile::kKeyPanelBytes);
     const int row = static_cast<int>(facts.sequence.k_begin) + tile * Tile::kKeys;
-    for (int panel = 0; panel < Tile::kPanels; ++panel) {
+    for (int panel = 0; panel < kPanels; ++panel) {
       Hw::copy_box(
           map, Hw::shared_address(to + panel * Tile::kKeyPanelBytes), full,
-          {panel * kPanelCols, 0, row, facts.head_k, entry(strides, facts.sequence.k_batch)});
+          {panel * Tile::kPanelCols, 0, row, facts.head_k, entry(strides, facts.sequence.k_batch)});
+    }
+  }
+
+  // ---- A warp that clears, while the producer copies on.
+
+  /// Rows of V behind a sequence's end are cleared, so that no stray NaN meets a weight of zero.
+  __device__ __forceinline__ void clear_tails() const {
+    int stage = 0;               // of the next tile of V
+    std::uint32_t parities = 0;  // of what lands next in each stage
+    for (int turn = 0;; ++turn) {
+      Hw::wait_phase(barrier(mail_->q_full), static_cast<std::uint32_t>(turn & 1));
+      const WorkFacts& facts = facts_at(turn);
+      if (facts.is_end) return;
+      const int tiles = facts.end_tile - facts.first_tile;
+      const int kept = facts.kept_rows;
+      release(mail_->q_empty);
+      if (tiles <= 0) continue;
+      const int last = (stage + tiles - 1) % Tile::kStages;
+      stage = (last + 1) % Tile::kStages;
+      if (kept >= Tile::kKeys) continue;
+      Hw::wait_phase(barrier(mail_->v_landed[last]), parities >> last & 1);
+      parities ^= 1u << last;
+      clear_rows(v_tile(last), kept);
+      Hw::publish_stores();
+      release(mail_->v_full[last]);
     }
   }
 
   __device__ __forceinline__ void clear_rows(unsigned char* tile, int first) const {
     const int end = Tile::kKeyPanelBytes / 16;
-    for (int panel = 0; panel < Tile::kPanels; ++panel) {
+    for (int panel = 0; panel < Tile::kPanelsV; ++panel) {
       Bits128* chunks = reinterpret_cast<Bits128*>(tile + panel * Tile::kKeyPanelBytes);
-      for (int at = first * (kPanelRowBytes / 16) + lane_id(); at < end; at += kWarp) {
+      for (int at = first * (Tile::kPanelRowBytes / 16) + lane_id(); at < end; at += kWarp) {
         chunks[at] = Bits128{};
       }
     }
@@ -294,7 +316,7 @@ class WarpgroupForward {
     if (part() == 1) pass_turn();
     for (int turn = 0;; ++turn) {
       Hw::wait_phase(barrier(mail_->q_full), static_cast<std::uint32_t>(turn & 1));
-      const WorkFacts& facts = mail_->facts[turn & 1];
+      const WorkFacts& facts = facts_at(turn);
       if (facts.is_end) break;
       attend(facts, k, v);
     }
@@ -318,6 +340,7 @@ class WarpgroupForward {
     start_q_k(scores, k_tile(k.stage));
     Hw::template wait_products<0>(scores);
     release(mail_->k_empty[k.stage]);
+    if (tile + 1 == facts.end_tile) release(mail_->q_empty);
     k.advance();
     weigh(facts, tile, scores, softmax, factors);
     round_weights(scores, weights);
@@ -331,6 +354,7 @@ class WarpgroupForward {
       pass_turn();
       Hw::template wait_products<1>(scores);
       release(mail_->k_empty[k.stage]);
+      if (tile + 1 == facts.end_tile) release(mail_->q_empty);
       k.advance();
       weigh(facts, tile, scores, softmax, factors);
       // Over long since, and no new phase can end before this warp's own release. A loop ends the
@@ -343,7 +367,6 @@ class WarpgroupForward {
       rescale(o, factors);
       round_weights(scores, weights);
     }
-    release(mail_->q_empty);
 
     Hw::wait_phase(barrier(mail_->v_full[v.stage]), v.parity);
     start_p_v(weights, o, v_tile(v.stage));
@@ -363,14 +386,14 @@ class WarpgroupForward {
   /// S = Q K^T, 16 columns of the head at a time.
   __device__ __forceinline__ void start_q_k(Scores& scores, const unsigned char* k_rows) const {
     const unsigned char* q_rows = q_tile() + part() * Tile::kPanels * Tile::kQPanelBytes;
-    const std::uint64_t q = matrix_descriptor(Hw::shared_address(q_rows), 0);
-    const std::uint64_t k = matrix_descriptor(Hw::shared_address(k_rows), 0);
+    const std::uint64_t q = matrix_descriptor(Hw::shared_address(q_rows), Tile::kPanelCols, 0);
+    const std::uint64_t k = matrix_descriptor(Hw::shared_address(k_rows), Tile::kPanelCols, 0);
     Hw::hold(scores);
     Hw::begin_products();
 #pragma unroll
     for (int step = 0; step < Tile::kDim / 16; ++step) {
-      const int panel = step / (kPanelCols / 16);
-      const int in_panel = step % (kPanelCols / 16) * 32;
+      const int panel = step / (Tile::kPanelCols / 16);
+      const int in_panel = step % (Tile::kPanelCols / 16) * 32;
       Hw::template multiply_shared<T>(scores, moved(q, panel * Tile::kQPanelBytes + in_panel),
                                       moved(k, panel * Tile::kKeyPanelBytes + in_panel), step > 0);
     }
@@ -380,14 +403,15 @@ class WarpgroupForward {
   /// O += P V, 16 keys at a time.
   __device__ __forceinline__ void start_p_v(Weights& weights, Output& o,
                                             const unsigned char* v_rows) const {
-    const std::uint64_t v = matrix_descriptor(Hw::shared_address(v_rows), Tile::kKeyPanelBytes);
+    const std::uint64_t v =
+        matrix_descriptor(Hw::shared_address(v_rows), Tile::kPanelCols, Tile::kKeyPanelBytes);
     Hw::hold(weights);
     Hw::hold(o);
     Hw::begin_products();
 #pragma unroll
     for (int step = 0; step < kKeySteps; ++step) {
       Hw::template multiply_registers<T>(o, weights + 4 * step,
-                                         moved(v, step * 16 * kPanelRowBytes));
+                                         moved(v, step * 16 * Tile::kPanelRowBytes));
     }
     Hw::commit_products();
   }
@@ -506,7 +530,7 @@ class WarpgroupForward {
 
   __device__ __forceinline__ static void rescale(Output& o, const float (&factors)[2]) {
 #pragma unroll
-    for (int i = 0; i < Tile::kDim / 2; ++i) o[i] *= factors[i / 2 % 2];
+    for (int i = 0; i < Tile::kDimV / 2; ++i) o[i] *= factors[i / 2 % 2];
   }
 
   /// Two accumulator tiles of the scores are one 16-key step's operand, pair by pair.
@@ -556,7 +580,7 @@ class WarpgroupForward {
                                             T* to) const {
     const int own = lane_id() % 4;
 #pragma unroll
-    for (int first = 0; first < Tile::kDim / 8; first += 4) {
+    for (int first = 0; first < Tile::kDimV / 8; first += 4) {
       Bits128 bits;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {

@@ -9,22 +9,78 @@
 #include "flash_attention_cuda/sm80_instructions.cuh"
 #include "flash_attention_cuda/sm90_layout.h"
 
-// The accumulators of wgmma are single operands: their numbers, and their registers.
+// The accumulators of wgmma are single operands: their numbers, and their registers. Only the last
+// operands of a product have other numbers for every width.
 // clang-format off
 #define KERNELHUB_SUMS_32 \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
-  "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, " \
+  "%14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, " \
+  "%28, %29, %30, %31"
+#define KERNELHUB_SUMS_40 \
+  KERNELHUB_SUMS_32 ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define KERNELHUB_SUMS_48 \
+  KERNELHUB_SUMS_40 ", %40, %41, %42, %43, %44, %45, %46, %47"
+#define KERNELHUB_SUMS_56 \
+  KERNELHUB_SUMS_48 ", %48, %49, %50, %51, %52, %53, %54, %55"
 #define KERNELHUB_SUMS_64 \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
-  "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, " \
-  "%34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
-  "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
-#define KERNELHUB_BIND_8(c, i)                                                             \
+  KERNELHUB_SUMS_56 ", %56, %57, %58, %59, %60, %61, %62, %63"
+#define KERNELHUB_SUMS_96 \
+  KERNELHUB_SUMS_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, " \
+  "%78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, " \
+  "%92, %93, %94, %95"
+#define KERNELHUB_SUMS_128 \
+  KERNELHUB_SUMS_96 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, " \
+  "%110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, " \
+  "%124, %125, %126, %127"
+#define KERNELHUB_BIND_8(c, i) \
   "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), \
-      "+f"(c[i + 6]), "+f"(c[i + 7])
-#define KERNELHUB_BIND_32(c, i)                                                        \
-  KERNELHUB_BIND_8(c, i), KERNELHUB_BIND_8(c, i + 8), KERNELHUB_BIND_8(c, i + 16), \
-      KERNELHUB_BIND_8(c, i + 24)
+  "+f"(c[i + 6]), "+f"(c[i + 7])
+#define KERNELHUB_BIND_16(c, i) KERNELHUB_BIND_8(c, i), KERNELHUB_BIND_8(c, i + 8)
+#define KERNELHUB_BIND_32(c) KERNELHUB_BIND_16(c, 0), KERNELHUB_BIND_16(c, 16)
+#define KERNELHUB_BIND_40(c) KERNELHUB_BIND_32(c), KERNELHUB_BIND_8(c, 32)
+#define KERNELHUB_BIND_48(c) KERNELHUB_BIND_40(c), KERNELHUB_BIND_8(c, 40)
+#define KERNELHUB_BIND_56(c) KERNELHUB_BIND_48(c), KERNELHUB_BIND_8(c, 48)
+#define KERNELHUB_BIND_64(c) KERNELHUB_BIND_56(c), KERNELHUB_BIND_8(c, 56)
+#define KERNELHUB_BIND_96(c) \
+  KERNELHUB_BIND_64(c), KERNELHUB_BIND_16(c, 64), KERNELHUB_BIND_16(c, 80)
+#define KERNELHUB_BIND_128(c) \
+  KERNELHUB_BIND_96(c), KERNELHUB_BIND_16(c, 96), KERNELHUB_BIND_16(c, 112)
+
+// a [64, 16] and b [n, 16], K-major in shared memory. The first operands behind the sums are %count.
+#define KERNELHUB_SHARED_PRODUCT(type, n, count, a_at, b_at, adds_at)                   \
+  asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, %" #adds_at ", 0;\n"             \
+               "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {"     \
+               KERNELHUB_SUMS_##count "}, %" #a_at ", %" #b_at ", adds, 1, 1, 0, 0;\n}\n" \
+               : KERNELHUB_BIND_##count(sums)                                           \
+               : "l"(a), "l"(b), "r"(is_added ? 1 : 0))
+// a [64, 16] in registers, b [16, n] N-major in shared memory.
+#define KERNELHUB_REGISTER_PRODUCT(type, n, count, a0, a1, a2, a3, b_at)                \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {"     \
+               KERNELHUB_SUMS_##count "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %"  \
+               #b_at ", 1, 1, 1, 1;\n"                                                  \
+               : KERNELHUB_BIND_##count(sums)                                           \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+
+#define KERNELHUB_MULTIPLY_SHARED(n, count, ...)                                        \
+  template <class T>                                                                    \
+  static __device__ __forceinline__ void multiply_shared(                               \
+      float (&sums)[count], std::uint64_t a, std::uint64_t b, bool is_added) {          \
+    if constexpr (std::is_same_v<T, __half>) {                                          \
+      KERNELHUB_SHARED_PRODUCT("f16", n, count, __VA_ARGS__);                           \
+    } else {                                                                            \
+      KERNELHUB_SHARED_PRODUCT("bf16", n, count, __VA_ARGS__);                          \
+    }                                                                                   \
+  }
+#define KERNELHUB_MULTIPLY_REGISTERS(n, count, ...)                                     \
+  template <class T>                                                                    \
+  static __device__ __forceinline__ void multiply_registers(                            \
+      float (&sums)[count], const std::uint32_t* a, std::uint64_t b) {                  \
+    if constexpr (std::is_same_v<T, __half>) {                                          \
+      KERNELHUB_REGISTER_PRODUCT("f16", n, count, __VA_ARGS__);                         \
+    } else {                                                                            \
+      KERNELHUB_REGISTER_PRODUCT("bf16", n, count, __VA_ARGS__);                        \
+    }                                                                                   \
+  }
 // clang-format on
 
 namespace kernelhub::flash_attention::cuda {
@@ -133,60 +189,40 @@ struct Sm90Instructions : Sm80Instructions {
     for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(values[i])::"memory");
   }
 
-  /// sums [64, n] (+)= a [64, 16] * b [n, 16] transposed, both in shared memory, n = 2 kCount.
-  template <class T, int kCount>
-  static __device__ __forceinline__ void multiply_shared(float (&sums)[kCount], std::uint64_t a,
-                                                         std::uint64_t b, bool is_added) {
-    static_assert(kCount == 64, "one width is in use");
-    const int adds = is_added ? 1 : 0;
-#define KERNELHUB_PRODUCT(type)                                                          \
-  asm volatile(                                                                          \
-      "{\n.reg .pred adds;\nsetp.ne.b32 adds, %66, 0;\n"                                 \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " " KERNELHUB_SUMS_64 \
-      ", %64, %65, adds, 1, 1, 0, 0;\n}\n"                                               \
-      : KERNELHUB_BIND_32(sums, 0), KERNELHUB_BIND_32(sums, 32)                          \
-      : "l"(a), "l"(b), "r"(adds))
-    if constexpr (std::is_same_v<T, __half>) {
-      KERNELHUB_PRODUCT("f16");
-    } else {
-      KERNELHUB_PRODUCT("bf16");
-    }
-#undef KERNELHUB_PRODUCT
-  }
+  // Products by the number of a thread's sums, n / 2; the widths that are in use.
+
+  /// sums [64, n] (+)= a [64, 16] * b [n, 16] transposed, both in shared memory.
+  KERNELHUB_MULTIPLY_SHARED(80, 40, 40, 41, 42)
+  KERNELHUB_MULTIPLY_SHARED(112, 56, 56, 57, 58)
+  KERNELHUB_MULTIPLY_SHARED(128, 64, 64, 65, 66)
 
   /// sums [64, n] += a [64, 16] * b [16, n], a in registers: four pairs as of an accumulator.
-  template <class T, int kCount>
-  static __device__ __forceinline__ void multiply_registers(float (&sums)[kCount],
-                                                            const std::uint32_t* a,
-                                                            std::uint64_t b) {
-    static_assert(kCount == 32 || kCount == 64, "two widths are in use");
-#define KERNELHUB_PRODUCT_64(type)                                                               \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " " KERNELHUB_SUMS_32 \
-               ", {%32, %33, %34, %35}, %36, 1, 1, 1, 1;\n"                                      \
-               : KERNELHUB_BIND_32(sums, 0)                                                      \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
-#define KERNELHUB_PRODUCT_128(type)                                                               \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " " KERNELHUB_SUMS_64 \
-               ", {%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n"                                       \
-               : KERNELHUB_BIND_32(sums, 0), KERNELHUB_BIND_32(sums, 32)                          \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
-    if constexpr (kCount == 32 && std::is_same_v<T, __half>) {
-      KERNELHUB_PRODUCT_64("f16");
-    } else if constexpr (kCount == 32) {
-      KERNELHUB_PRODUCT_64("bf16");
-    } else if constexpr (std::is_same_v<T, __half>) {
-      KERNELHUB_PRODUCT_128("f16");
-    } else {
-      KERNELHUB_PRODUCT_128("bf16");
-    }
-#undef KERNELHUB_PRODUCT_64
-#undef KERNELHUB_PRODUCT_128
-  }
+  KERNELHUB_MULTIPLY_REGISTERS(64, 32, 32, 33, 34, 35, 36)
+  KERNELHUB_MULTIPLY_REGISTERS(96, 48, 48, 49, 50, 51, 52)
+  KERNELHUB_MULTIPLY_REGISTERS(128, 64, 64, 65, 66, 67, 68)
+  KERNELHUB_MULTIPLY_REGISTERS(192, 96, 96, 97, 98, 99, 100)
+  KERNELHUB_MULTIPLY_REGISTERS(256, 128, 128, 129, 130, 131, 132)
 };
 
 }  // namespace kernelhub::flash_attention::cuda
 
 #undef KERNELHUB_SUMS_32
+#undef KERNELHUB_SUMS_40
+#undef KERNELHUB_SUMS_48
+#undef KERNELHUB_SUMS_56
 #undef KERNELHUB_SUMS_64
+#undef KERNELHUB_SUMS_96
+#undef KERNELHUB_SUMS_128
 #undef KERNELHUB_BIND_8
+#undef KERNELHUB_BIND_16
 #undef KERNELHUB_BIND_32
+#undef KERNELHUB_BIND_40
+#undef KERNELHUB_BIND_48
+#undef KERNELHUB_BIND_56
+#undef KERNELHUB_BIND_64
+#undef KERNELHUB_BIND_96
+#undef KERNELHUB_BIND_128
+#undef KERNELHUB_SHARED_PRODUCT
+#undef KERNELHUB_REGISTER_PRODUCT
+#undef KERNELHUB_MULTIPLY_SHARED
+#undef KERNELHUB_MULTIPLY_REGISTERS

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel of one tile shape and its launch. Each translation unit sm90_forward_*.cu makes one
-// ForwardKernel from it.
+// The kernel of one tile shape and its launch. The translation units sm90_forward_*.cu make
+// ForwardKernels from it.
 #pragma once
 
 #include <type_traits>
@@ -39,11 +39,12 @@ cudaError_t launch_sm90_forward(const ForwardCall& call, cudaStream_t stream) {
   // thread that has none, and the driver encodes in a context only.
   status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (status != cudaSuccess) return status;
-  status = encode(boxed_q(call), kIsHalf, one.q);
+  const BoxedCall boxed = boxed_call(call, Tile::kPanelCols, Tile::kKeys);
+  status = encode(boxed.q, kIsHalf, one.q);
   if (status != cudaSuccess) return status;
-  status = encode(boxed_k(call, Tile::kKeys), kIsHalf, one.k);
+  status = encode(boxed.k, kIsHalf, one.k);
   if (status != cudaSuccess) return status;
-  status = encode(boxed_v(call, Tile::kKeys), kIsHalf, one.v);
+  status = encode(boxed.v, kIsHalf, one.v);
   if (status != cudaSuccess) return status;
   const std::int64_t blocks = std::min<std::int64_t>(block_works(call), processors);
   return launch_grid(kernel, static_cast<unsigned>(blocks), Tile::kThreads, kSharedBytes, stream,
@@ -51,9 +52,9 @@ cudaError_t launch_sm90_forward(const ForwardCall& call, cudaStream_t stream) {
 }
 
 /// `tile.rows` is the most; a call has as many as hold whole tokens.
-template <class T, int kDim>
+template <class T, Sm90Tile kTile>
 constexpr ForwardKernel sm90_forward_kernel_of() {
-  using Tile = typename WarpgroupTileFor<kDim>::Tile;
+  using Tile = typename WarpgroupTileFor<kTile>::Tile;
   return {{kConsumers * kWarpgroupRows, Tile::kKeys, 1}, &launch_sm90_forward<T, Tile>};
 }
 

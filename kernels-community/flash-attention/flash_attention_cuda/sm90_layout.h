@@ -2,9 +2,11 @@
 // What TMA and wgmma are told of tiles (PTX ISA, "Tensors" and "Asynchronous Warpgroup Level Matrix
 // Shared Memory Layout"). Pure arithmetic.
 //
-// A tile lies in panels of 64 columns, 128 bytes a row, one behind the other. TMA writes them with
-// its 128-byte swizzle: the 16-byte chunk of a row is flipped by the row's number modulo 8, as bits
-// 4 to 6 of the address by its bits 7 to 9. wgmma undoes it by the same bits.
+// A tile lies in panels of 64 or 32 columns, 128 or 64 bytes a row, one behind the other. TMA
+// writes them with the swizzle of a row's bytes: chunks of 16 bytes are flipped by bits of the
+// address, bits 4 to 6 by bits 7 to 9 in rows of 128 bytes, bits 4 and 5 by bits 7 and 8 in rows
+// of 64. wgmma undoes it by the same bits. Either way eight rows of a chunk column lie in eight
+// bank groups.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -13,11 +15,10 @@
 
 namespace kernelhub::flash_attention::cuda {
 
-constexpr int kPanelCols = 64;
-constexpr int kPanelRowBytes = 128;
-constexpr int kSwizzleRows = 8;
-constexpr int kSwizzleBytes = kSwizzleRows * kPanelRowBytes;  // panels start at multiples
 constexpr int kBoxDims = 5;
+
+/// Bytes after which the swizzle of panels of 64 or 32 columns repeats: they start at multiples.
+__host__ __device__ constexpr int swizzle_bytes(int panel_cols) { return 8 * panel_cols * 2; }
 
 /// A 16-bit tensor [batch, key head, row, head within the key head's group, column] and the box of
 /// it that one copy moves; innermost first. What a box has beyond the tensor becomes zero.
@@ -37,13 +38,14 @@ struct BoxedSizes {
   std::int64_t batch;
 };
 
+/// The box of a copy is a panel: `box_cols` columns of `box_rows` rows with all heads of a group.
 inline BoxedTensor boxed_tensor(const void* data, const Strides& strides, const BoxedSizes& sizes,
-                                std::int64_t box_rows) {
+                                std::int64_t box_cols, std::int64_t box_rows) {
   const std::int64_t all[kBoxDims] = {sizes.cols, sizes.group, sizes.rows, sizes.heads,
                                       sizes.batch};
   const std::int64_t steps[kBoxDims - 1] = {strides.head, strides.row, strides.head * sizes.group,
                                             strides.batch};
-  const std::int64_t box[kBoxDims] = {kPanelCols, sizes.group, box_rows, 1, 1};
+  const std::int64_t box[kBoxDims] = {box_cols, sizes.group, box_rows, 1, 1};
   BoxedTensor tensor{};
   tensor.data = data;
   for (int i = 0; i < kBoxDims; ++i) {
@@ -58,14 +60,16 @@ inline BoxedTensor boxed_tensor(const void* data, const Strides& strides, const 
   return tensor;
 }
 
-/// Names a swizzled operand in shared memory to wgmma. `panel_bytes`: from one panel of 64 columns
-/// to the next where columns are the outer dimension of the product (V); unused where they are
-/// summed over (Q, K).
-__host__ __device__ constexpr std::uint64_t matrix_descriptor(std::uint32_t address,
+/// Names a swizzled operand in shared memory to wgmma. `panel_bytes`: from one panel to the next
+/// where columns are the outer dimension of the product (V); unused where they are summed over (Q,
+/// K).
+__host__ __device__ constexpr std::uint64_t matrix_descriptor(std::uint32_t address, int panel_cols,
                                                               std::uint32_t panel_bytes) {
   constexpr std::uint64_t kSwizzle128 = 1;
-  return (address & 0x3ffff) >> 4 | std::uint64_t{panel_bytes >> 4} << 16 |
-         std::uint64_t{kSwizzleBytes >> 4} << 32 | kSwizzle128 << 62;
+  constexpr std::uint64_t kSwizzle64 = 2;
+  const std::uint64_t stride = static_cast<std::uint64_t>(swizzle_bytes(panel_cols));
+  return (address & 0x3ffff) >> 4 | std::uint64_t{panel_bytes >> 4} << 16 | stride >> 4 << 32 |
+         (panel_cols == 64 ? kSwizzle128 : kSwizzle64) << 62;
 }
 
 /// The operand `bytes` further on; a multiple of 16.

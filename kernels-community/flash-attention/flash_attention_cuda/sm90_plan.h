@@ -16,13 +16,6 @@ struct Device {
   bool encodes_tensor_maps;  // its driver, which the sm_90a kernel needs
 };
 
-/// The tile width that holds the head dimensions of a call; 0 where no sm_90a kernel does. Copies
-/// fill the columns that a head lacks with zeros.
-constexpr int sm90_dim(std::int64_t head_dim, std::int64_t head_dim_v) {
-  const std::int64_t dim = std::max(head_dim, head_dim_v);
-  return dim <= 32 || dim > 128 ? 0 : dim <= 64 ? 64 : 128;
-}
-
 /// Packed rows of a block: whole tokens with all heads of a group, so that one box holds the rows
 /// of a warpgroup.
 inline std::int64_t sm90_tile_rows(const Params& params) {
@@ -33,29 +26,38 @@ inline std::int64_t sm90_tile_rows(const Params& params) {
 // A batch that repeats one entry (stride 0) is one entry to TMA, which the kernel knows: whether a
 // sequence goes to the sm_90a kernel must not depend on the batch around it.
 
-inline BoxedTensor boxed_q(const ForwardCall& call) {
+inline BoxedTensor boxed_q(const ForwardCall& call, int panel_cols) {
   const Params& params = call.params;
   const std::int64_t group = params.heads_q / params.heads_k;
   const std::int64_t rows = is_varlen(params) ? params.total_q : params.lengths.q;
   const std::int64_t batch = is_varlen(params) || params.q_strides.batch == 0 ? 1 : params.batch;
   return boxed_tensor(params.q, params.q_strides,
-                      {params.head_dim, group, rows, params.heads_k, batch},
+                      {params.head_dim, group, rows, params.heads_k, batch}, panel_cols,
                       call.tile_rows / kConsumers / group);
 }
 
+/// `panel_cols` columns of `tile_keys` rows of k or v, which has `cols` columns.
 inline BoxedTensor boxed_keys(const ForwardCall& call, const void* data, const Strides& strides,
-                              std::int64_t cols, std::int64_t tile_keys) {
+                              std::int64_t cols, int panel_cols, int tile_keys) {
   const Params& params = call.params;
   const std::int64_t batch =
       params.lengths.cu_k != nullptr || strides.batch == 0 ? 1 : params.batch;
-  return boxed_tensor(data, strides, {cols, 1, key_rows(params), params.heads_k, batch}, tile_keys);
+  return boxed_tensor(data, strides, {cols, 1, key_rows(params), params.heads_k, batch}, panel_cols,
+                      tile_keys);
 }
 
-inline BoxedTensor boxed_k(const ForwardCall& call, std::int64_t tile_keys) {
-  return boxed_keys(call, call.params.k, call.params.k_strides, call.params.head_dim, tile_keys);
-}
-inline BoxedTensor boxed_v(const ForwardCall& call, std::int64_t tile_keys) {
-  return boxed_keys(call, call.params.v, call.params.v_strides, call.params.head_dim_v, tile_keys);
+/// The tensors of a call as a kernel copies them.
+struct BoxedCall {
+  BoxedTensor q;
+  BoxedTensor k;
+  BoxedTensor v;
+};
+
+inline BoxedCall boxed_call(const ForwardCall& call, int panel_cols, int tile_keys) {
+  const Params& params = call.params;
+  return {boxed_q(call, panel_cols),
+          boxed_keys(call, params.k, params.k_strides, params.head_dim, panel_cols, tile_keys),
+          boxed_keys(call, params.v, params.v_strides, params.head_dim_v, panel_cols, tile_keys)};
 }
 
 /// Whether the driver takes the tensor: positive strides below 2^40 bytes, coordinates of 31 bits.
@@ -78,8 +80,9 @@ inline const char* why_not_sm90(const ForwardCall& call) {
   if (params.rotary.pairs > 0) return "queries are rotated";
   if (call.splits > 1) return "the keys are split";
   if (!call.is_vectorized) return "rows are not aligned to 16 bytes";
-  if (!is_copied_in_boxes(boxed_q(call)) || !is_copied_in_boxes(boxed_k(call, 1)) ||
-      !is_copied_in_boxes(boxed_v(call, 1))) {
+  const BoxedCall boxed = boxed_call(call, 1, 1);  // whatever the boxes
+  if (!is_copied_in_boxes(boxed.q) || !is_copied_in_boxes(boxed.k) ||
+      !is_copied_in_boxes(boxed.v)) {
     return "a tensor is empty, repeats rows or is too large to copy in boxes";
   }
   return nullptr;

@@ -49,15 +49,18 @@ inline cudaError_t encoding_status(CUresult result) {
   }
 }
 
-/// `tensor` as the kernel's copies take it: 128-byte swizzle, zeros beyond the tensor.
+/// `tensor` as the kernel's copies take it: with the swizzle of a box's row, zeros beyond the
+/// tensor.
 inline cudaError_t encode(const BoxedTensor& tensor, bool is_half, CUtensorMap& map) {
   const auto encoder = tensor_map_encoder();
   if (encoder == nullptr) return cudaErrorNotSupported;
   constexpr cuuint32_t kElementSteps[kBoxDims] = {1, 1, 1, 1, 1};
+  const CUtensorMapSwizzle swizzle =
+      tensor.box[0] == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B;
   const CUresult result =
       encoder(&map, is_half ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
               kBoxDims, const_cast<void*>(tensor.data), tensor.sizes, tensor.byte_strides,
-              tensor.box, kElementSteps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+              tensor.box, kElementSteps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return encoding_status(result);
 }
