@@ -15,6 +15,11 @@ from checks import Absent, Context, Family
 from precision import BF16, FP16
 
 DIMS = (32, 40, 64, 80, 96, 128, 160, 192, 256)
+# Of q and k, and of v: every tile of the sm_90a kernels, filled or not.
+DIM_PAIRS = (
+    *((dim, dim) for dim in (40, 64, 80, 96, 128, 160, 192, 256)),
+    *((192, 128), (64, 256)),
+)
 LENGTHS = (1, 2, 63, 64, 113, 128, 203, 512, 1023, 2048)
 HEADS = ((2, 2), (4, 2), (8, 1))
 RULES = ("none", "causal", "local", "softcap", "alibi")
@@ -90,11 +95,11 @@ def attention_paths(context: Context) -> None:
     package = context.package("flash-attn2")
     lengths = (64, 113, 203) if context.is_quick else (64, 113, 203, 1023, 2048)
     heads_of = (*HEADS, (7, 1))
-    cases = grid.pairwise((40, 64, 96, 128), lengths, lengths, heads_of, RULES, (BF16, FP16))
-    for dim, rows, keys, (heads, heads_k), name, dtype in cases[:: 4 if context.is_quick else 1]:
+    cases = grid.pairwise(DIM_PAIRS, lengths, lengths, heads_of, RULES, (BF16, FP16))
+    for dims, rows, keys, (heads, heads_k), name, dtype in cases[:: 4 if context.is_quick else 1]:
         rule = _rule(name, heads)
-        q = _randn(context, dtype, 2, rows, heads, dim)
-        k, v = (_randn(context, dtype, 2, keys, heads_k, dim) for _ in range(2))
+        q = _randn(context, dtype, 2, rows, heads, dims[0])
+        k, v = (_randn(context, dtype, 2, keys, heads_k, dim) for dim in dims)
         flags = _flags(rule, context.device) | {"num_splits": 1, "return_softmax_lse": True}
         entries = torch.arange(2, dtype=torch.int32, device=context.device)
         sums = []
@@ -213,7 +218,7 @@ def attention_many_works(context: Context) -> None:
     rule = reference.Rule(causal=True)
     batch, heads, rows = (4, 16, 2048) if is_cuda else (2, 2, 150)
     lengths = (0, 5, 1500, 129, 0, 2047, 64, 300) if is_cuda else (0, 5, 150, 33, 0, 64)
-    for dim in (64, 128):
+    for dim in (64, 96, 128, 192, 256):
         q, k, v = (_randn(context, BF16, batch, rows, heads, dim) for _ in range(3))
         out, lse, _ = package.flash_attn_func(q, k, v, causal=True, return_attn_probs=True)
         for b in range(batch):
@@ -249,7 +254,7 @@ def attention_capture_prefill(context: Context) -> None:
     if context.device != "cuda":
         raise Absent("CUDA graphs need a GPU")
     package = context.package("flash-attn2")
-    for dim in (64, 128):
+    for dim in (64, 128, 256):
         q, k, v = (_randn(context, FP16, 2, rows, 4, dim) for rows in (200, 500, 500))
         used = torch.tensor([500, 333], dtype=torch.int32, device="cuda")
 
