@@ -12,11 +12,12 @@ SCHEMA_VERSION = 1
 
 MEASURED, FAILED, ABSENT = "measured", "FAIL", "absent"
 
-# What every driver calls its candidates. The last three are yardsticks, no references: another op.
+# What every driver calls its candidates. The last four are yardsticks, no references: another op.
 OURS, OURS_C = "ours", "ours, C ABI"
 COMPOSED, FUSED = "torch composed", "torch fused"
 COMPILED, AUTOTUNED = "torch.compile", "torch.compile, max-autotune"
-NEG, NEG_OP, COPY = "torch.neg", "torch.ops.aten.neg.out", "copy"
+NEG, NEG_OP = "torch.neg", "torch.ops.aten.neg.out"
+COPY, READ = "copy", "read"
 
 
 @dataclass(frozen=True)

@@ -47,4 +47,14 @@ inline std::int64_t key_element(const Params& params, const Piece& piece, const 
          piece.head_k * strides.head;
 }
 
+/// Keys up to `end` whose rows follow that of `key` a row stride apart, itself included: those of
+/// its page, where keys lie in pages.
+inline std::int64_t adjacent_keys(const Params& params, const Piece& piece, std::int64_t key,
+                                  std::int64_t end) {
+  const Lengths& lengths = params.lengths;
+  if (lengths.block_table == nullptr) return end - key;
+  const std::int64_t left = lengths.page_size - (piece.sequence.k_begin + key) % lengths.page_size;
+  return left < end - key ? left : end - key;
+}
+
 }  // namespace kernelhub::flash_attention::cpu
