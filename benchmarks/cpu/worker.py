@@ -43,6 +43,7 @@ from protocol.rows import (
     NEG_OP,
     OURS,
     OURS_C,
+    READ,
     Row,
 )
 from protocol.timing import Turn, interleaved
@@ -130,17 +131,22 @@ def touched(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 
 def ceilings() -> dict[str, float]:
-    """GB/s of a copy and of an addition over buffers that exceed the caches."""
+    """GB/s of a copy, of an addition and of reading over buffers that exceed the caches.
+
+    Of torch's reductions the largest element is found at the speed of memory; a sum is slower.
+    """
     count = max(1 << 24, machine.last_level_cache() * TIMES_CACHE // 8 + 1)
     a, b, c = (touched((count,), torch.float32) for _ in range(3))
     turns = {
         "copy": turn_of([lambda: c.copy_(a)], 0.1),
         "add": turn_of([lambda: torch.add(a, b, out=c)], 0.1),
+        READ: turn_of([a.amax], 0.1),
     }
     timings = interleaved(turns)
     return {
         "copy": 8 * count / timings["copy"].us_median / 1e3,
         "add": 12 * count / timings["add"].us_median / 1e3,
+        READ: 4 * count / timings[READ].us_median / 1e3,
     }
 
 
@@ -164,15 +170,27 @@ class Rotation:
     def copies(self, problem: Problem, sets: int) -> tuple[list[Call], int]:
         """Copies that move what the problem moves, each elsewhere; and the bytes of one."""
         size = max(64, problem.bytes // 2 & ~63)
-        if len(self._source) < sets * size:
-            floats = (sets * size // 4,)
-            self._source = touched(floats, torch.float32).view(torch.uint8)
-            self._target = touched(floats, torch.float32).view(torch.uint8)
+        self._grow(sets * size)
         pieces = [
             memory[: sets * size].view(problem.dtype).view(sets, -1)
             for memory in (self._target, self._source)
         ]
         return [partial(to.copy_, it) for to, it in zip(*pieces, strict=True)], 2 * size
+
+    def reads(self, problem: Problem, sets: int) -> tuple[list[Call], int]:
+        """Reductions that read what the problem moves, each elsewhere; and the bytes of one."""
+        size = max(64, problem.bytes & ~63)
+        self._grow(sets * size)
+        pieces = self._source[: sets * size].view(torch.float32).view(sets, -1)
+        return [piece.amax for piece in pieces], size
+
+    def _grow(self, size: int) -> None:
+        """Makes source and target of the yardsticks at least so many bytes, whole floats."""
+        if len(self._source) >= size:
+            return
+        floats = (size // 4,)
+        self._source = touched(floats, torch.float32).view(torch.uint8)
+        self._target = touched(floats, torch.float32).view(torch.uint8)
 
 
 def compiled(formula: Callable[..., object], sets: Sequence[Buffers]) -> list[Call]:
@@ -255,6 +273,10 @@ def measure(
     turn = partial(_small_turn, seconds=SMALL_TURN) if is_small else partial(turn_of, seconds=TURN)
     copies, copied = rotation.copies(problem, len(sets))
     turns = {COPY: turn(copies)}
+    moved = {COPY: copied}
+    if problem.op in family.read_bound:
+        reads, moved[READ] = rotation.reads(problem, len(sets))
+        turns[READ] = turn(reads)
     absent = []
     for name, calls in candidates(family, problem, sets, scope).items():
         if isinstance(calls, str):
@@ -276,7 +298,7 @@ def measure(
             problem.row(name, **setting),
             copy_gbps=copy_gbps,
             err=err if name == OURS else None,
-            **vars(timing) | ({"bytes": copied} if name == COPY else {}),
+            **vars(timing) | {"bytes": moved.get(name, problem.bytes)},
         )
         for name, timing in timings.items()
     ]

@@ -16,12 +16,20 @@ from typing import Any
 import torch
 from protocol.gate import Floor
 from protocol.precision import ATTENTION
-from protocol.rows import FUSED, OURS, Row
+from protocol.rows import FUSED, OURS, READ, Row
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from families.family import Buffers, Call, Candidate, Family, Problem, Scope, Tensors, installed
-from families.floors import Rows, against, gpu_share_of_copy, judged, label, ratio
+from families.floors import (
+    Rows,
+    against,
+    cpu_ahead_or_at_memory,
+    gpu_share_of_copy,
+    judged,
+    label,
+    ratio,
+)
 from families.peers import FLASHINFER
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -110,6 +118,7 @@ class Attention(Family):
     headline = ops
     rowwise = False
     compute_bound = (PREFILL, CAUSAL)
+    read_bound = (DECODE,)
 
     def problem(self, op: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Problem:
         """The bytes of q, k, v and out; the arithmetic of both products."""
@@ -273,7 +282,10 @@ class Attention(Family):
         )
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
-        return against(candidates, FUSED, FLOORS[candidates[OURS].op])
+        op = candidates[OURS].op
+        if op in self.read_bound:
+            return cpu_ahead_or_at_memory(candidates, FUSED, FLOORS[op], READ)
+        return against(candidates, FUSED, FLOORS[op])
 
     def gpu_floors(
         self,

@@ -125,6 +125,7 @@ class Family(ABC):
     ops: tuple[str, ...]
     headline: tuple[str, ...]  # measured with --quick too, and compiled on the CPU
     compute_bound: tuple[str, ...] = ()  # ops whose speed must grow with the threads
+    read_bound: tuple[str, ...] = ()  # ops that write next to nothing: timed beside a reduction
     rowwise = True  # rows do not depend on each other: a sample of them can be checked
 
     @property

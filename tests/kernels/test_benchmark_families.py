@@ -201,3 +201,21 @@ def test_attention_on_the_cpu_must_keep_up_with_torch_and_decode_three_times_as_
         torch_row = replace(row, candidate="torch fused", us_median=101.0 * least)
         assert missed(row, torch_row) == []
         assert missed(row, replace(torch_row, us_median=99.0 * least)) != []
+
+
+def test_decoding_on_the_cpu_may_run_at_the_speed_of_reading_instead() -> None:
+    shape = (1, 1, 64, 2, 2, 16)
+    for op, can in (("attention_prefill", False), ("attention_decode", True)):
+        problem = families.of(op).problem(op, torch.bfloat16, shape)
+        ours = replace(problem.row("ours", isa="avx512", threads=2), us_median=100.0)
+        fused = replace(ours, candidate="torch fused", us_median=99.0)
+        # A yardstick of half the bytes, in 45.5 % and in 44.5 % of our time.
+        half = problem.bytes // 2
+        fast, slow = (
+            replace(ours, candidate="read", us_median=time, bytes=half) for time in (45.5, 44.5)
+        )
+        assert (missed(ours, fused, fast) == []) == can
+        (line,) = missed(ours, fused, slow)
+        assert ("0.9 x the read's: 0.99 >= 1" in line) == can
+        copy = replace(fast, candidate="copy")
+        assert missed(replace(ours, copy_gbps=ours.gbps), fused, copy) != []

@@ -69,6 +69,11 @@ def test_what_is_in_flight_exceeds_the_last_level_cache_twice(
     assert moved == large.bytes
     targets = {copy().data_ptr() for copy in copies}
     assert len(targets) == len(copies) == len(sets)
+    reads, moved = rotation.reads(large, len(sets))
+    assert moved == large.bytes
+    sources = {read.__self__.data_ptr() for read in reads}
+    assert len(sources) == len(reads) == len(sets)
+    assert all(read.__self__.nbytes == moved and read().isnan() for read in reads)
     assert not rotation.is_capped
     small = family.problem("silu", torch.float32, (16, 1024))
     assert len(rotation.sets(small, family.buffers(small, "cpu"))) == 1
