@@ -218,7 +218,7 @@ def attention_many_works(context: Context) -> None:
     rule = reference.Rule(causal=True)
     batch, heads, rows = (4, 16, 2048) if is_cuda else (2, 2, 150)
     lengths = (0, 5, 1500, 129, 0, 2047, 64, 300) if is_cuda else (0, 5, 150, 33, 0, 64)
-    for dim in (64, 96, 128, 192, 256):
+    for dim in (64, 128, 256):
         q, k, v = (_randn(context, BF16, batch, rows, heads, dim) for _ in range(3))
         out, lse, _ = package.flash_attn_func(q, k, v, causal=True, return_attn_probs=True)
         for b in range(batch):

@@ -3,7 +3,8 @@
 // and products of warpgroups, as PTX ISA 9.0 describes them. A copy lands at once or between later
 // turns, in any order; a product is computed when its last thread hands it in or as late as the
 // wait for it, from the registers and the shared memory of that moment: what is released or touched
-// too early gives wrong numbers for some seed.
+// too early gives wrong numbers for some seed. What threads store in shared memory reaches products
+// after the fence of the async proxy only.
 #pragma once
 
 #include "warp_emulator.h"
@@ -38,7 +39,8 @@ class WarpgroupBlock : public Block {
   WarpgroupBlock(int threads, std::size_t shared_bytes, std::uint32_t seed)
       : Block(threads, shared_bytes, seed),
         groups_(static_cast<std::size_t>(threads) / kWarpgroup),
-        threads_(static_cast<std::size_t>(threads)) {}
+        threads_(static_cast<std::size_t>(threads)),
+        async_view_(shared_bytes, kNan) {}
 
   /// By every thread of a warpgroup, once.
   void set_registers() { ++groups_[running() / kWarpgroup].registers_set; }
@@ -86,6 +88,8 @@ class WarpgroupBlock : public Block {
     copies_.push_back(copy);
   }
 
+  void publish_stores() { std::copy_n(shared(), shared_bytes(), async_view_.begin()); }
+
   // ---- Products.
 
   void begin_products() { threads_[running()].is_begun = true; }
@@ -127,6 +131,8 @@ class WarpgroupBlock : public Block {
   }
 
  private:
+  static constexpr unsigned char kNan = 0xff;
+
   struct Barrier {
     int arrivals;
     int pending;
@@ -178,6 +184,7 @@ class WarpgroupBlock : public Block {
     }
     threads_.assign(threads_.size(), {});
     barriers_.clear();
+    async_view_.assign(async_view_.size(), kNan);
   }
 
   Barrier& at(std::uint32_t address) {
@@ -239,12 +246,14 @@ class WarpgroupBlock : public Block {
       const auto size = static_cast<std::int64_t>(tensor.sizes[0]);
       for (std::uint32_t i = 0; i < cols; ++i) {
         const std::int64_t at = copy.origin[0] + i;
-        unsigned char* to = shared() + swizzled(copy.to + (row * cols + i) * 2, 2 * cols);
+        const std::uint32_t place = swizzled(copy.to + (row * cols + i) * 2, 2 * cols);
+        unsigned char* to = shared() + place;
         if (is_inside && at >= 0 && at < size) {
           std::memcpy(to, static_cast<const unsigned char*>(tensor.data) + offset + 2 * at, 2);
         } else {
           std::memset(to, 0, 2);
         }
+        std::memcpy(&async_view_[place], to, 2);
       }
     }
     Barrier& barrier = at(copy.barrier);
@@ -285,7 +294,7 @@ class WarpgroupBlock : public Block {
     const std::uint32_t address = swizzled(operand.start + within, operand.row_bytes);
     if (address + 2 > shared_bytes()) fail("an operand leaves shared memory");
     std::uint16_t bits;
-    std::memcpy(&bits, shared() + address, 2);
+    std::memcpy(&bits, &async_view_[address], 2);
     return value(op, bits, 0);
   }
 
@@ -353,6 +362,7 @@ class WarpgroupBlock : public Block {
   std::vector<BoxCopy> copies_;
   std::vector<Group> groups_;
   std::vector<Thread> threads_;
+  std::vector<unsigned char> async_view_;  // of shared memory, as products see it
 };
 
 /// The functions of Sm90Instructions, run by the current block.
@@ -393,7 +403,7 @@ struct EmulatedSm90Instructions : EmulatedInstructions {
     block().copy_box(map, to, barrier, at);
   }
   static void prefetch_map(const TensorMap&) {}
-  static void publish_stores() {}
+  static void publish_stores() { block().publish_stores(); }
 
   static void begin_products() { block().begin_products(); }
   static void commit_products() { block().commit_products(); }
