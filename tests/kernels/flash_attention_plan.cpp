@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checks the index arithmetic of the forward, of CUDA and CPU, against brute force. Prints one line
 // "<check> <wrong> <tried>" per check.
+#include <algorithm>
 #include <cstdio>
 #include <random>
 #include <set>
@@ -131,55 +132,125 @@ void check_works(Tally& dense, Tally& varlen, Tally& kernel_of_its_own) {
   }
 }
 
-/// CPU: pieces cover every row of every key head and split once, with all keys, and their partial
-/// results lie apart. They are small where a call is, and heads are dealt out where rows are few
-/// and so are pieces.
-void check_pieces(Tally& cover, Tally& small, Tally& dealt) {
+/// The keys that rows of a sequence see, from a tile's start on.
+attention::KeyRange tiles_seen(const attention::Params& params, const attention::Sequence& s) {
+  attention::KeyRange seen{s.k_rows, 0};
+  for (std::int64_t row = 0; row < s.q_rows; ++row) {
+    const attention::KeyRange keys = attention::visible_keys(params, s, row);
+    if (keys.begin == keys.end) continue;
+    seen = {std::min(seen.begin, keys.begin), std::max(seen.end, keys.end)};
+  }
+  if (seen.begin >= seen.end) return {0, 0};
+  return {seen.begin / attention::kTileKeys * attention::kTileKeys, seen.end};
+}
+
+/// CPU: pieces cover every row of every key head and split once, with all keys that its sequence
+/// sees, and their partial results lie apart; each is merged once. They are small where a call is,
+/// and heads are dealt out where rows are few and so are pieces.
+void check_pieces(Tally& cover, Tally& small, Tally& dealt, Tally& merged, Tally& memory) {
   Generator random(4);
-  for (int i = 0; i < 400; ++i) {
+  for (int i = 0; i < 600; ++i) {
     attention::Params params{};
+    params.dtype = kernelhub::primitives::DType::kFloat32;
     params.heads_k = between(random, 1, 80);
     params.heads_q = params.heads_k * between(random, 1, 3);
-    params.batch = between(random, 1, 4);
+    params.batch = between(random, 1, 6);
     params.head_dim = params.head_dim_v = 8 * between(random, 1, 16);
-    params.lengths.q = i % 2 == 0 ? between(random, 0, 3) : between(random, 0, 1000);
-    params.lengths.k = between(random, 0, 3000);
+    params.lengths.k = between(random, 0, i % 7 == 0 ? 300000 : 3000);
     params.num_splits = between(random, 0, 2);
-    const std::int64_t rows = params.lengths.q * (params.heads_q / params.heads_k);
-    const std::int64_t pairs = params.batch * params.heads_k;
+    params.window_left = between(random, 0, 2) > 0 ? -1 : between(random, 0, 2000);
+    params.window_right = between(random, 0, 1) > 0 ? -1 : 0;
+    const std::int64_t group = params.heads_q / params.heads_k;
+    // One length for all, or none, few and many rows beside each other.
+    const bool is_mixed = i % 3 == 0;
+    const std::int64_t common = i % 2 == 0 ? between(random, 0, 3) : between(random, 0, 400);
+    std::vector<std::int32_t> starts(1, 0);
+    for (std::int64_t b = 0; b < params.batch; ++b) {
+      const std::int64_t most = between(random, 0, 2) * between(random, 1, 100);
+      const std::int64_t rows = is_mixed ? between(random, 0, most) : common;
+      starts.push_back(starts.back() + static_cast<std::int32_t>(rows));
+    }
+    params.lengths.cu_q = starts.data();
+    params.total_q = starts.back();
     const attention::Schedule schedule(params);
-    std::vector<std::int64_t> keys(static_cast<std::size_t>(pairs * rows), 0);
+    const auto row_at = [&](const attention::Piece& piece, std::int64_t row) {
+      const std::int64_t head_rows = piece.rows / piece.heads;
+      const std::int64_t head = piece.head_k + row / head_rows;
+      return (piece.sequence.q_begin * params.heads_k + head * piece.sequence.q_allocated) * group +
+             piece.row_begin + row % head_rows;
+    };
+    std::vector<std::int64_t> keys(static_cast<std::size_t>(params.total_q * params.heads_q), -1);
     std::vector<int> partials(static_cast<std::size_t>(schedule.workspace_rows()), 0);
     bool is_inside = true;
     std::int64_t largest = 0;
     std::int64_t most_heads = 0;
     for (std::int64_t number = 0; number < schedule.pieces(); ++number) {
       const attention::Piece piece = schedule.piece(number);
-      const std::int64_t head_rows = piece.rows / piece.heads;
+      const attention::KeyRange seen = tiles_seen(params, piece.sequence);
       for (std::int64_t row = 0; row < piece.rows; ++row) {
-        const std::int64_t head = piece.head_k + row / head_rows;
-        const std::int64_t at = (piece.sequence.index * params.heads_k + head) * rows +
-                                piece.row_begin + row % head_rows;
-        std::int64_t& next = keys[static_cast<std::size_t>(at)];
-        is_inside = is_inside && head < params.heads_k && next == piece.keys.begin;
+        std::int64_t& next = keys[static_cast<std::size_t>(row_at(piece, row))];
+        is_inside = is_inside && piece.keys.begin == (next < 0 ? seen.begin : next);
         next = piece.keys.end;
         if (piece.splits > 1) ++partials[static_cast<std::size_t>(piece.workspace + row)];
+        if (piece.split + 1 == piece.splits) is_inside = is_inside && next == seen.end;
       }
+      is_inside = is_inside && piece.head_k + piece.heads <= params.heads_k;
       largest = std::max(largest, piece.rows);
       most_heads = std::max(most_heads, piece.heads);
     }
-    for (const std::int64_t end : keys) is_inside = is_inside && end == params.lengths.k;
+    for (const std::int64_t end : keys) is_inside = is_inside && end >= 0;
     for (const int count : partials) is_inside = is_inside && count == 1;
-    cover.expect(is_inside && largest == (pairs * rows == 0 ? 0 : schedule.most_rows()));
+    cover.expect(is_inside && largest <= schedule.most_rows());
+    std::vector<int> merges(keys.size(), 0);
+    std::size_t split_rows = 0;
+    for (std::int64_t number = 0; number < schedule.split_heads(); ++number) {
+      const attention::SplitHead split = schedule.split_head(number);
+      const std::int64_t rows = split.block.rows / split.block.heads;
+      for (std::int64_t row = 0; row < rows; ++row) {
+        const std::int64_t at = row_at(split.block, split.head * rows + row);
+        merged.expect(++merges[static_cast<std::size_t>(at)] == 1 && split.block.split == 0);
+      }
+      split_rows += static_cast<std::size_t>(rows * split.block.splits);
+    }
+    merged.expect(split_rows == partials.size());
+    memory.expect(schedule.workspace_rows() <=
+                  params.total_q * params.heads_q * attention::kMostSplits);
+    if (is_mixed) continue;
+    const std::int64_t rows = common * group;
+    const std::int64_t pairs = params.batch * params.heads_k;
     if (rows > attention::kFewRows) {
       const bool is_small = pairs * attention::ceil_div(rows, 64) < 256;
       small.expect(largest == std::min<std::int64_t>(rows, is_small ? 64 : 256));
     } else if (rows > 0) {
-      const std::int64_t elements = 2 * params.head_dim * params.lengths.k * pairs;
+      const attention::KeyRange seen = tiles_seen(params, attention::sequence_of(params, 0));
+      const std::int64_t elements = 2 * params.head_dim * (seen.end - seen.begin) * pairs;
       dealt.expect(2 * schedule.pieces() >= attention::kFewPieces || most_heads == 1 ||
                    elements <= 2 * attention::kFewElements * schedule.pieces());
       small.expect(largest <= attention::kPieceRows);
     }
+  }
+}
+
+/// CPU: sequences without rows leave the pieces of the others as they are, and fp64 splits nothing.
+void check_pieces_of_others(Tally& others) {
+  attention::Params params{};
+  params.dtype = kernelhub::primitives::DType::kFloat32;
+  params.heads_k = 8;
+  params.heads_q = 32;
+  params.head_dim = params.head_dim_v = 128;
+  params.window_left = params.window_right = -1;
+  const std::int32_t starts[] = {0, 1, 1, 1, 1, 1, 1, 1, 1};
+  params.lengths.cu_q = starts;
+  params.total_q = 1;
+  for (params.batch = 1; params.batch <= 8; ++params.batch) {
+    params.lengths.k = 256;
+    params.dtype = kernelhub::primitives::DType::kFloat32;
+    others.expect(attention::Schedule(params).pieces() == 8);
+    params.lengths.k = 100000;
+    others.expect(attention::Schedule(params).split_heads() == 8);
+    params.dtype = kernelhub::primitives::DType::kFloat64;
+    const attention::Schedule fp64(params);
+    others.expect(fp64.split_heads() == 0 && fp64.pieces() == 8);
   }
 }
 
@@ -288,7 +359,11 @@ int main() {
   Tally cover("pieces");
   Tally small("small_pieces");
   Tally dealt("heads_dealt_out");
-  check_pieces(cover, small, dealt);
+  Tally merged("heads_merged");
+  Tally memory("partial_results");
+  check_pieces(cover, small, dealt, merged, memory);
+  Tally others("pieces_beside_others");
+  check_pieces_of_others(others);
   Tally splits("best_splits");
   Tally workspace("workspace");
   check_splits(splits, workspace);

@@ -401,7 +401,8 @@ def tallies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, in
     [
         *("visible_tiles", "whole_tiles", "split_tiles", "dense_works", "varlen_works"),
         *("kernel_of_its_own", "tile_places", "tile_banks", "best_splits", "workspace"),
-        *("sm90_tiles", "pieces", "small_pieces", "heads_dealt_out"),
+        *("sm90_tiles", "pieces", "small_pieces", "heads_dealt_out", "heads_merged"),
+        *("partial_results", "pieces_beside_others"),
     ],
 )
 def test_the_plan_agrees_with_brute_force(tallies: dict[str, tuple[int, int]], check: str) -> None:

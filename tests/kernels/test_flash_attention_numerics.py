@@ -177,8 +177,16 @@ def test_a_sequence_has_the_same_bits_alone_and_in_a_batch(
         assert torch.equal(alone_lse, lse[one])
 
 
-def test_repetition_and_threads_change_no_bit(attend: Callable[..., Any]) -> None:
-    q, k, v = torch.randn(3, 2, 600, 4, 64)
+@pytest.mark.parametrize(
+    ("rows", "keys", "heads", "kv_heads"),
+    [(600, 600, 4, 4), (1, 5000, 32, 8), (2, 3000, 40, 40), (40, 3000, 4, 2)],
+    ids=["blocks", "split-and-dealt-out", "heads-of-two-pieces", "split-blocks"],
+)
+def test_repetition_and_threads_change_no_bit(
+    attend: Callable[..., Any], rows: int, keys: int, heads: int, kv_heads: int
+) -> None:
+    q = torch.randn(2, rows, heads, 64)
+    k, v = torch.randn(2, 2, keys, kv_heads, 64)
     torch.set_num_threads(1)
     expected = attend(q, k, v, causal=True)
     for threads in (1, 2, 3):
@@ -187,3 +195,21 @@ def test_repetition_and_threads_change_no_bit(attend: Callable[..., Any]) -> Non
             out, lse = attend(q, k, v, causal=True)
             assert torch.equal(out, expected[0])
             assert torch.equal(lse, expected[1])
+
+
+@pytest.mark.parametrize("window", [1, 127, 128, 500, 5000])
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_a_window_over_a_long_cache_sees_its_keys_alone(
+    attend: Callable[..., Any], rows: int, window: int
+) -> None:
+    q = torch.randn(1, rows, 4, 64)
+    k, v = torch.randn(2, 1, 3001, 2, 64)
+    out, lse = attend(q, k, v, causal=True, window_size=(window - 1, 0))
+    first = max(0, 3001 - rows - window + 1)
+    for tensor in (k, v):
+        tensor[:, :first] = torch.nan
+    same, same_lse = attend(q, k, v, causal=True, window_size=(window - 1, 0))
+    assert torch.equal(same, out)
+    assert torch.equal(same_lse, lse)
+    alone = attend(q, k[:, first:], v[:, first:], causal=True, window_size=(window - 1, 0))
+    torch.testing.assert_close(alone[0], out, rtol=2e-5, atol=2e-6)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the work of one call is cut into pieces. Pure arithmetic over lengths; nothing here depends
-// on the number of threads, and nothing but the rows of a piece on the batch around a sequence. A
-// block of rows gives the same bits in any piece, so that no result depends on either.
+// on the number of threads, and nothing but the rows and heads of a piece on the batch around a
+// sequence. A block of rows of a head gives the same bits in any piece, so that no result depends
+// on either.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,10 @@ constexpr std::int64_t kPieceRows = 4 * kBlockRows;
 constexpr std::int64_t kManyBlocks = 256;
 /// Keys that are scored together.
 constexpr std::int64_t kTileKeys = 128;
-/// Most keys of a split where num_splits is 0; only sequences of one row block are split.
+/// Keys of a split where num_splits is 0, but for the most splits of a sequence: each leaves a
+/// partial result to write and to read again. Only sequences of one row block are split.
 constexpr std::int64_t kSplitKeys = 1024;
+constexpr std::int64_t kMostSplits = 64;
 
 /// Most rows of a sequence, per key head, that are bound by reading its keys and values (decoding).
 /// Memory is read fastest in its own order, which is all heads of a key, then the next key: pieces
@@ -55,19 +58,24 @@ struct Piece {
   std::int64_t workspace;  // of a block that is split: rows of partial results before its own
 };
 
+/// A key head of a block that is split: what is merged at once.
+struct SplitHead {
+  Piece block;        // the first of its pieces
+  std::int64_t head;  // of the block's
+};
+
 /// The pieces of a call, in any order.
 class Schedule {
  public:
   explicit Schedule(const Params& params);
 
   std::int64_t pieces() const { return pieces_before_.back(); }
-  /// Blocks of rows that are split.
-  std::int64_t split_blocks() const { return split_blocks_before_.back(); }
+  /// Key heads of all blocks that are split.
+  std::int64_t split_heads() const { return split_heads_before_.back(); }
   /// Rows of partial results of all splits: each split of a block has as many as the block.
   std::int64_t workspace_rows() const { return workspace_before_.back(); }
   Piece piece(std::int64_t number) const;
-  /// The first piece of a block that is split.
-  Piece split_block(std::int64_t number) const;
+  SplitHead split_head(std::int64_t number) const;
   /// Most rows of a piece.
   std::int64_t most_rows() const { return most_rows_; }
   /// Whether a sequence has more than few rows.
@@ -79,6 +87,9 @@ class Schedule {
 
  private:
   std::int64_t rows_of(const Sequence& sequence) const { return sequence.q_allocated * group_; }
+  bool has_few_rows(const Sequence& sequence) const { return rows_of(sequence) <= kFewRows; }
+  /// What the splits share: whole tiles.
+  KeyRange keys_of(const Sequence& sequence) const;
   std::int64_t splits_of(const Sequence& sequence) const;
   std::int64_t heads_of_a_piece() const;
   /// Blocks of rows of a sequence: pieces, but for its splits.
@@ -93,7 +104,7 @@ class Schedule {
   std::int64_t most_few_rows_ = 0;
   bool has_many_rows_ = false;
   std::vector<std::int64_t> pieces_before_;  // of each sequence
-  std::vector<std::int64_t> split_blocks_before_;
+  std::vector<std::int64_t> split_heads_before_;
   std::vector<std::int64_t> workspace_before_;
 };
 

@@ -145,4 +145,11 @@ KERNELHUB_HOST_DEVICE inline KeyRange visible_keys(const Params& params, const S
   return range.begin < range.end ? range : KeyRange{0, 0};
 }
 
+/// The keys that some query of a sequence sees: all from the first key of its first query on.
+KERNELHUB_HOST_DEVICE inline KeyRange seen_keys(const Params& params, const Sequence& sequence) {
+  if (sequence.q_rows == 0) return {0, 0};
+  const std::int64_t first = sequence.k_rows - sequence.q_rows - params.window_left;
+  return {params.window_left >= 0 && first > 0 ? first : 0, sequence.k_rows};
+}
+
 }  // namespace kernelhub::flash_attention

@@ -8,6 +8,7 @@
 #include <memory>
 #include <new>
 
+#include "flash_attention_cpu/row_source.h"
 #include "flash_attention_cpu/scratch.h"
 
 namespace kernelhub::flash_attention::cpu {
@@ -33,13 +34,20 @@ Partial partial_at(float* memory, std::int64_t rows) {
   return {memory, memory + rows, memory + 2 * rows};
 }
 
-/// Adds the later splits of a block to the first, in order.
-void merge(const Params& params, const Piece& piece, float* first) {
-  const Partial total = partial_at(first, piece.rows);
+/// Adds the later splits of a head to the first, in order, and returns that.
+Partial merged(const Params& params, const SplitHead& split, float* workspace) {
   const std::int64_t dim = params.head_dim_v;
-  for (std::int64_t split = 1; split < piece.splits; ++split) {
-    const Partial part = partial_at(first + split * partial_floats(params, piece.rows), piece.rows);
-    for (std::int64_t r = 0; r < piece.rows; ++r) {
+  const std::int64_t rows = split.block.rows / split.block.heads;
+  const std::int64_t first_row = split.head * rows;
+  const auto part_of = [&](std::int64_t number) {
+    const std::int64_t before = split.block.workspace + number * split.block.rows;
+    const Partial all = partial_at(workspace + partial_floats(params, before), split.block.rows);
+    return Partial{all.largest + first_row, all.sum + first_row, all.values + first_row * dim};
+  };
+  const Partial total = part_of(0);
+  for (std::int64_t number = 1; number < split.block.splits; ++number) {
+    const Partial part = part_of(number);
+    for (std::int64_t r = 0; r < rows; ++r) {
       if (part.sum[r] == 0.0f) continue;  // has seen no key
       const float largest = part.largest[r] > total.largest[r] ? part.largest[r] : total.largest[r];
       const float old_weight = std::exp2(total.largest[r] - largest);
@@ -52,6 +60,7 @@ void merge(const Params& params, const Piece& piece, float* first) {
       }
     }
   }
+  return total;
 }
 
 /// Calls `work(number, scratch)` for all numbers below `count`. A thread that is done takes the
@@ -98,10 +107,8 @@ void run(const Params& params, const Kernels& kernels,
   // A multiplication costs about an eighth of what kElementsPerThread counts.
   const std::int64_t grain = std::max<std::int64_t>(1, 8 * primitives::kElementsPerThread / work);
   if (params.dtype == primitives::DType::kFloat64) {
-    share(schedule.pieces(), grain, 16, parallel_for, [&](std::int64_t number, float*) {
-      const Piece piece = schedule.piece(number);
-      if (piece.split == 0) attend_fp64(params, piece);
-    });
+    share(schedule.pieces(), grain, 16, parallel_for,
+          [&](std::int64_t number, float*) { attend_fp64(params, schedule.piece(number)); });
     return;
   }
   const std::int64_t workspace_size = partial_floats(params, schedule.workspace_rows());
@@ -122,12 +129,11 @@ void run(const Params& params, const Kernels& kernels,
         });
   if (workspace_size == 0) return;
   const std::int64_t merges =
-      1 + primitives::kElementsPerThread * schedule.split_blocks() / workspace_size;
-  share(schedule.split_blocks(), merges, 16, parallel_for, [&](std::int64_t number, float*) {
-    const Piece piece = schedule.split_block(number);
-    float* const first = workspace.get() + partial_floats(params, piece.workspace);
-    merge(params, piece, first);
-    kernels.finish(params, piece, partial_at(first, piece.rows));
+      1 + primitives::kElementsPerThread * schedule.split_heads() / workspace_size;
+  share(schedule.split_heads(), merges, 16, parallel_for, [&](std::int64_t number, float*) {
+    const SplitHead split = schedule.split_head(number);
+    const Partial total = merged(params, split, workspace.get());
+    kernels.finish(params, head_of(split.block, split.head), total);
   });
 }
 

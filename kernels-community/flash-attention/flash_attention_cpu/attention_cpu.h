@@ -30,7 +30,7 @@ struct Partial {
 
 /// One instruction set's kernels. None of them throws.
 struct Kernels {
-  /// Computes one piece. `scratch`: scratch_floats(params), aligned to 64 bytes.
+  /// Computes one piece. `scratch`: scratch_floats(params, schedule), aligned to 64 bytes.
   void (*attend)(const Params& params, const Piece& piece, float* scratch, const Partial& result);
   /// Divides by the sum, sinks included, and writes the rows of out and lse.
   void (*finish)(const Params& params, const Piece& piece, const Partial& result);

@@ -268,8 +268,10 @@ template <class Format, int kRows>
 HWY_NOINLINE void add_values_few(const RowStream<typename Format::Storage>& v, const float* weights,
                                  float* sums) {
   const std::int64_t pitch = padded(v.dim);
-  for (std::int64_t first = 0; first < v.keys; first += kValueKeys) {
-    const std::int64_t end = first + kValueKeys < v.keys ? first + kValueKeys : v.keys;
+  // One head's sums stay in registers: its rows are in memory's order anyway.
+  const std::int64_t step = v.heads == 1 ? v.keys : kValueKeys;
+  for (std::int64_t first = 0; first < v.keys; first += step) {
+    const std::int64_t end = first + step < v.keys ? first + step : v.keys;
     for (std::int64_t head = 0; head < v.heads; ++head) {
       for_steps<Format, value_width<Format, kRows>()>(
           v.dim, [&](std::int64_t i, auto width, const auto& load) {

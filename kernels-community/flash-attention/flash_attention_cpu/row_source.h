@@ -6,6 +6,9 @@
 
 namespace kernelhub::flash_attention::cpu {
 
+// No symbol of this file may reach the linker, as in scratch.h.
+namespace {
+
 /// Key head `head` of a piece alone.
 inline Piece head_of(const Piece& piece, std::int64_t head) {
   Piece one = piece;
@@ -57,4 +60,5 @@ inline std::int64_t adjacent_keys(const Params& params, const Piece& piece, std:
   return left < end - key ? left : end - key;
 }
 
+}  // namespace
 }  // namespace kernelhub::flash_attention::cpu

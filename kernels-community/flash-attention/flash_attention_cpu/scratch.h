@@ -17,8 +17,8 @@ namespace {
 constexpr double kLog2E = 1.4426950408889634;
 constexpr float kMinusInfinity = -HUGE_VALF;
 
-/// Cache-line-aligned scratch of one block of a piece; k, v and scores serve all of them. Of a
-/// fixed size, whatever the lengths are. What few rows have of it is in brackets.
+/// Cache-line-aligned scratch of one block of a piece; k, v and scores serve all of them. Its size
+/// does not depend on how many keys there are. What few rows have of it is in brackets.
 struct Scratch {
   float* q;        // [head_dim, kBlockRows] ([rows, padded head_dim])
   float* k;        // [kTileKeys, head_dim] (null)
