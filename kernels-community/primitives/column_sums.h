@@ -46,7 +46,11 @@ struct ColumnChunks {
 };
 
 constexpr std::int64_t kMaxColumnChunks = 128;
-constexpr std::int64_t kColumnChunkElements = 64 * 1024;  // at least, where there are as many
+// Elements of a chunk: so many at least, where there are as many; and where there are chunks enough
+// for many threads more, as every chunk's sums are memory that is written and read.
+constexpr std::int64_t kColumnChunkElements = 64 * 1024;
+constexpr std::int64_t kManyColumnChunks = 16;
+constexpr std::int64_t kLargeColumnChunkElements = 256 * 1024;
 constexpr std::int64_t kMaxColumnWorkspaceBytes = std::int64_t{64} << 20;  // where rows are wide
 
 /// `count` is how many column sums are made of one pass over the rows.
@@ -54,6 +58,10 @@ constexpr ColumnChunks column_chunks(std::int64_t rows, std::int64_t cols, std::
   const std::int64_t row_bytes =
       count * cols * static_cast<std::int64_t>(sizeof(double) + sizeof(float));
   std::int64_t chunks = (rows * cols + kColumnChunkElements - 1) / kColumnChunkElements;
+  if (chunks > kManyColumnChunks) {
+    chunks = (rows * cols + kLargeColumnChunkElements - 1) / kLargeColumnChunkElements;
+    if (chunks < kManyColumnChunks) chunks = kManyColumnChunks;
+  }
   if (chunks > kMaxColumnChunks) chunks = kMaxColumnChunks;
   if (chunks > kMaxColumnWorkspaceBytes / row_bytes) chunks = kMaxColumnWorkspaceBytes / row_bytes;
   if (chunks > rows) chunks = rows;

@@ -3,6 +3,8 @@
 // once per instruction set. Lanes are fp32, totals fp64; as in simd_float.h no symbol is shared.
 #pragma once
 
+#include <hwy/cache_control.h>
+
 #include <cmath>
 #include <limits>
 
@@ -35,6 +37,12 @@ struct Whole {
   HWY_INLINE void store(V value, typename Format::Storage* row) const {
     Format::store(value, row + first);
   }
+  /// `streams`: past the caches, for a row that Streaming allows it to.
+  template <class Format>
+  HWY_INLINE void store(V value, typename Format::Storage* row, bool streams) const {
+    if (streams) return Format::stream(value, row + first);
+    Format::store(value, row + first);
+  }
   /// `value`, zero in lanes that hold no column.
   HWY_INLINE V columns_of(V value) const { return value; }
 };
@@ -52,6 +60,10 @@ struct Rest {
   HWY_INLINE void store(V value, typename Format::Storage* row) const {
     store_first<Format>(value, row + first, count);
   }
+  template <class Format>
+  HWY_INLINE void store(V value, typename Format::Storage* row, bool) const {
+    store<Format>(value, row);
+  }
   HWY_INLINE V columns_of(V value) const {
     return hn::IfThenElseZero(hn::FirstN(F32(), count), value);
   }
@@ -65,6 +77,36 @@ HWY_INLINE void for_each_part(std::int64_t begin, std::int64_t end, const Visit&
   for (; i + lanes <= end; i += lanes) visit(Whole{i});
   if (i < end) visit(Rest{i, static_cast<std::size_t>(end - i)});
 }
+
+/// Whether results are written past the caches. Caches would not hold on to results of this size,
+/// and a line that is written whole need not be read from memory first: a quarter to a third less
+/// traffic.
+class Streaming {
+ public:
+  /// Of `rows` rows of `cols` elements of Storage at `out`, `stride` elements apart, none of which
+  /// was read shortly before; rows must start at whole vectors.
+  template <class Storage>
+  Streaming(const Storage* out, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+    constexpr auto kSize = static_cast<std::int64_t>(sizeof(Storage));
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
+    const auto address = reinterpret_cast<std::uintptr_t>(out);
+    is_on_ = rows * cols * kSize >= kLeastBytes && stride % lanes == 0 &&
+             address % static_cast<std::uintptr_t>(lanes * kSize) == 0;
+  }
+  /// Other threads may read what was written.
+  ~Streaming() {
+    if (is_on_) hwy::FlushStream();
+  }
+  Streaming(const Streaming&) = delete;
+  Streaming& operator=(const Streaming&) = delete;
+
+  HWY_INLINE bool is_on() const { return is_on_; }
+
+ private:
+  static constexpr std::int64_t kLeastBytes = std::int64_t{16} << 20;
+
+  bool is_on_;
+};
 
 template <int kCount>
 struct Totals {
@@ -101,27 +143,49 @@ HWY_INLINE Totals<kCount> folded_sums(std::int64_t cols, const Add& add) {
   return totals;
 }
 
-/// The sums of one chunk of rows for one column sum: fp32 over at most kRowsPerFold rows, then
-/// fp64.
-struct ChunkSums {
-  double* totals = nullptr;  // [cols]
-  float* pending = nullptr;  // [cols]
+/// The sums of one chunk of rows for one column sum: Real (fp32, for fp64 rows fp64) over at most
+/// kRowsPerFold rows, then fp64.
+template <class Real>
+struct ColumnSums {
+  double* totals = nullptr;  // [cols]; null: nobody asks for this sum
+  Real* pending = nullptr;   // [cols]
   std::int64_t cols = 0;
   int rows = 0;
+  bool is_first = true;  // totals hold nothing yet
 
+  ColumnSums() = default;
+  ColumnSums(double* all, Real* recent, std::int64_t count)
+      : totals(all), pending(recent), cols(count) {
+    for (std::int64_t i = 0; i < cols; ++i) pending[i] = Real{0};
+  }
+
+  HWY_INLINE void end_row() {
+    if (++rows == kRowsPerFold) fold();
+  }
+
+  void fold() {
+    for (std::int64_t i = 0; i < cols; ++i) {
+      const auto sum = static_cast<double>(pending[i]);
+      totals[i] = is_first ? sum : totals[i] + sum;
+      pending[i] = Real{0};
+    }
+    is_first = false;
+    rows = 0;
+  }
+};
+
+/// Those of fp32 lanes.
+struct ChunkSums : ColumnSums<float> {
   ChunkSums() = default;
 
   /// Sum `index` of chunk `chunk` in a workspace for `count` sums a chunk.
   ChunkSums(void* workspace, const ColumnChunks& chunks, std::int64_t chunk, std::int64_t index,
             std::int64_t count)
-      : cols(chunks.cols) {
-    totals = static_cast<double*>(workspace) + (chunk * count + index) * cols;
-    pending =
-        reinterpret_cast<float*>(static_cast<double*>(workspace) + chunks.count * count * cols) +
-        (chunk * count + index) * cols;
-    for (std::int64_t i = 0; i < cols; ++i) totals[i] = 0.0;
-    for (std::int64_t i = 0; i < cols; ++i) pending[i] = 0.0f;
-  }
+      : ColumnSums(static_cast<double*>(workspace) + (chunk * count + index) * chunks.cols,
+                   reinterpret_cast<float*>(static_cast<double*>(workspace) +
+                                            chunks.count * count * chunks.cols) +
+                       (chunk * count + index) * chunks.cols,
+                   chunks.cols) {}
 
   /// Adds a product to the columns of a part.
   template <class Part>
@@ -134,35 +198,53 @@ struct ChunkSums {
     const V sum = part.template load<Float32>(pending);
     part.template store<Float32>(hn::Add(value, sum), pending);
   }
-
-  HWY_INLINE void end_row() {
-    if (++rows == kRowsPerFold) fold();
-  }
-
-  void fold() {
-    for (std::int64_t i = 0; i < cols; ++i) {
-      totals[i] += static_cast<double>(pending[i]);
-      pending[i] = 0.0f;
-    }
-    rows = 0;
-  }
 };
+
+/// Sums over `count` rows of totals, which lie `pitch` numbers apart: `store(first, columns, sums)`
+/// for some of the columns [begin, end) at a time. Rows lie whole pages apart: of each, several
+/// lines are read one after the other.
+template <class Store>
+inline void add_up_totals(const double* totals, std::int64_t pitch, std::int64_t count,
+                          std::int64_t begin, std::int64_t end, const Store& store) {
+  constexpr std::int64_t kColumns = 64;
+  for (std::int64_t first = begin; first < end; first += kColumns) {
+    const std::int64_t columns = end - first < kColumns ? end - first : kColumns;
+    double sums[kColumns] = {};
+    for (std::int64_t row = 0; row < count; ++row) {
+      const double* from = totals + row * pitch + first;
+      for (std::int64_t i = 0; i < columns; ++i) sums[i] += from[i];
+    }
+    store(first, columns, sums);
+  }
+}
+
+/// As add_up_totals, rounded into the columns [begin, end) of out.
+template <class Format>
+inline void store_totals(typename Format::Storage* out, const double* totals, std::int64_t pitch,
+                         std::int64_t count, std::int64_t begin, std::int64_t end) {
+  const auto store = [out](std::int64_t first, std::int64_t columns, const double* sums) {
+    for_each_part(0, columns, [&](auto part) {
+      HWY_ALIGN float rounded[hn::MaxLanes(F32())] = {};
+      const std::int64_t lanes = lane_count();
+      for (std::int64_t i = 0; i < lanes && part.first + i < columns; ++i) {
+        rounded[i] = static_cast<float>(sums[part.first + i]);
+      }
+      // The default NaN, as BFloat16::store wants it.
+      const V value = hn::Load(F32(), rounded);
+      const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
+      part.template store<Format>(hn::IfThenElse(hn::IsNaN(value), nan, value), out + first);
+    });
+  };
+  add_up_totals(totals, pitch, count, begin, end, store);
+}
 
 /// out[c] = sum `index` of column c over all chunks, for the columns [begin, end).
 template <class Format>
 inline void add_up_chunks(typename Format::Storage* out, const void* workspace,
                           const ColumnChunks& chunks, std::int64_t index, std::int64_t count,
                           std::int64_t begin, std::int64_t end) {
-  const double* totals = static_cast<const double*>(workspace) + index * chunks.cols;
-  const std::int64_t pitch = count * chunks.cols;
-  for (std::int64_t col = begin; col < end; ++col) {
-    double sum = 0.0;
-    for (std::int64_t chunk = 0; chunk < chunks.count; ++chunk) sum += totals[chunk * pitch + col];
-    // The default NaN, as BFloat16::store wants it.
-    if (std::isnan(sum)) sum = std::numeric_limits<double>::quiet_NaN();
-    HWY_ALIGN float lanes[hn::MaxLanes(F32())] = {static_cast<float>(sum)};
-    store_first<Format>(hn::Load(F32(), lanes), out + col, 1);
-  }
+  store_totals<Format>(out, static_cast<const double*>(workspace) + index * chunks.cols,
+                       count * chunks.cols, chunks.count, begin, end);
 }
 
 }  // namespace

@@ -79,6 +79,18 @@ struct FusedBackwardParams : FusedShape {
   void *dgamma0, *dbeta0, *dgamma1, *dbeta1, *dcolscale;  // [cols] or null
 };
 
+/// Whether a call is that of a norm alone, in one dtype, over some rows.
+inline bool is_plain(const FusedBackwardParams& params) {
+  const bool has_more = params.mu != nullptr || params.dz1.data != nullptr ||
+                        params.dx.data != nullptr || params.dmask0.data != nullptr ||
+                        params.dx1.data != nullptr || params.dresidual.data != nullptr ||
+                        params.rowscale != nullptr || params.colscale != nullptr ||
+                        params.x0_subset != nullptr || params.z_subset != nullptr ||
+                        params.rowscale_const != 1.0;
+  return !has_more && params.rows > 0 && params.residual_dtype == params.dtype &&
+         params.weight_dtype == params.dtype;
+}
+
 /// A plain norm as a call of the fused op, which takes weights of a dtype of their own.
 inline FusedParams fused(const Params& params) {
   FusedParams call{};

@@ -167,6 +167,7 @@ void run(const FusedParams& params, const ParallelFor& parallel_for) {
 }
 
 void run(const FusedBackwardParams& params, const ParallelFor& parallel_for) {
+  if (is_plain(params) && params.dtype != DType::kFloat64) return run_plain(params, parallel_for);
   constexpr const char* kOp = "dropout_add_norm_backward";
   check_subset(kOp, "x0_subset", params.x0_subset, params.rows, params.x0_rows);
   check_subset(kOp, "z_subset", params.z_subset, params.rows, params.z_rows);

@@ -19,7 +19,7 @@
 #include "layer_norm/dropout.h"
 #include "layer_norm/params.h"
 #include "layer_norm_cpu/layer_norm_cpu.h"
-#include "primitives/simd_float.h"
+#include "primitives/simd_rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kernelhub::layer_norm::HWY_NAMESPACE {
@@ -33,7 +33,6 @@ namespace {
 // Rows in scratch memory end in zeros up to a multiple of this.
 constexpr std::int64_t kRowLanes = cpu::kScratchLanes;
 constexpr std::int64_t kRowFold = 32 * kRowLanes;
-constexpr std::int64_t kRowsPerFold = 64;
 
 constexpr std::int64_t padded(std::int64_t cols) {
   return (cols + kRowLanes - 1) / kRowLanes * kRowLanes;
@@ -312,27 +311,12 @@ struct ForwardRows {
   }
 };
 
-/// Sum over the rows of one task: Real over kRowsPerFold rows, then fp64.
-template <class Real>
-struct ColumnSum {
-  Real* recent = nullptr;  // null: nobody asks for this sum
-  double* total = nullptr;
-
-  void fold(std::int64_t cols) const {
-    if (recent == nullptr) return;
-    each(cols, [recent = recent, total = total](std::int64_t i) {
-      total[i] += static_cast<double>(recent[i]);
-      recent[i] = Real{0};
-    });
-  }
-};
-
 template <class Real>
 struct BackwardRows {
   const FusedBackwardParams& params;
   Real *h, *dz0, *dz1, *dx, *other;
   const Real *gamma0, *gamma1, *colscale;
-  ColumnSum<Real> dgamma0, dbeta0, dgamma1, dbeta1, dcolscale;
+  simd::ColumnSums<Real> dgamma0, dbeta0, dgamma1, dbeta1, dcolscale;
 
   BackwardRows(const FusedBackwardParams& p, void* memory, double* totals) : params(p) {
     Scratch<Real> scratch(memory, p.cols);
@@ -345,10 +329,9 @@ struct BackwardRows {
     gamma1 = scratch.parameter(p.weight_dtype, p.gamma1);
     colscale = scratch.parameter(p.weight_dtype, p.colscale);
     const auto sum = [&](const void* wanted) {
-      if (wanted == nullptr) return ColumnSum<Real>{};
-      const ColumnSum<Real> made{scratch.row(), totals};
+      if (wanted == nullptr) return simd::ColumnSums<Real>();
+      const simd::ColumnSums<Real> made(totals, scratch.row(), padded(p.cols));
       totals += padded(p.cols);
-      each(p.cols, [&made](std::int64_t i) { made.recent[i] = Real{0}, made.total[i] = 0.0; });
       return made;
     };
     dgamma0 = sum(p.dgamma0);
@@ -358,8 +341,11 @@ struct BackwardRows {
     dcolscale = sum(p.dcolscale);
   }
 
-  void fold() const {
-    for (const auto& sum : {dgamma0, dbeta0, dgamma1, dbeta1, dcolscale}) sum.fold(params.cols);
+  template <class Visit>
+  void each_sum(const Visit& visit) {
+    for (auto* sum : {&dgamma0, &dbeta0, &dgamma1, &dbeta1, &dcolscale}) {
+      if (sum->totals != nullptr) visit(*sum);
+    }
   }
 
   /// Leaves (x - center) * rstd in h; returns rstd.
@@ -380,14 +366,14 @@ struct BackwardRows {
     return rstd;
   }
 
-  void add_column_sums(const Real* dz, const ColumnSum<Real>& dgamma, const ColumnSum<Real>& dbeta,
-                       Real lack) const {
-    if (dgamma.recent != nullptr) {
+  void add_column_sums(const Real* dz, const simd::ColumnSums<Real>& dgamma,
+                       const simd::ColumnSums<Real>& dbeta, Real lack) const {
+    if (dgamma.pending != nullptr) {
       each(params.cols,
-           [=, h = h, sum = dgamma.recent](std::int64_t i) { sum[i] += dz[i] * (h[i] - lack); });
+           [=, h = h, sum = dgamma.pending](std::int64_t i) { sum[i] += dz[i] * (h[i] - lack); });
     }
-    if (dbeta.recent != nullptr) {
-      each(params.cols, [=, sum = dbeta.recent](std::int64_t i) { sum[i] += dz[i]; });
+    if (dbeta.pending != nullptr) {
+      each(params.cols, [=, sum = dbeta.pending](std::int64_t i) { sum[i] += dz[i]; });
     }
   }
 
@@ -439,10 +425,10 @@ struct BackwardRows {
       apply_mask(params.dmask0.data + x0_row * params.dmask0.stride, dropout_scale<Real>(params),
                  params.cols, to);
     }
-    if (dcolscale.recent != nullptr) {
+    if (dcolscale.pending != nullptr) {
       widen(params.dtype, row_of(params.dtype, params.x0, x0_row), params.cols, other);
       each(params.cols,
-           [=, x0 = other, sum = dcolscale.recent](std::int64_t i) { sum[i] += to[i] * x0[i]; });
+           [=, x0 = other, sum = dcolscale.pending](std::int64_t i) { sum[i] += to[i] * x0[i]; });
     }
     if (colscale != nullptr) {
       each(params.cols, [=, scale = colscale](std::int64_t i) { to[i] *= scale[i]; });
@@ -477,16 +463,16 @@ struct BackwardRows {
       narrow(params.dtype, dz1, params.cols, row_of(params.dtype, params.dx1, row));
     }
     const std::int64_t x0_row = subset_row(params.x0_subset, row);
-    const bool is_asked = params.dx0.data != nullptr || dcolscale.recent != nullptr;
+    const bool is_asked = params.dx0.data != nullptr || dcolscale.pending != nullptr;
     if (is_asked && x0_row >= 0) store_dx0(row, x0_row);
   }
 
-  void run(std::int64_t begin, std::int64_t end) const {
+  void run(std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       run_row(row);
-      if ((row - begin + 1) % kRowsPerFold == 0) fold();
+      each_sum([](auto& sum) { sum.end_row(); });
     }
-    fold();
+    each_sum([](auto& sum) { sum.fold(); });
   }
 };
 
@@ -505,24 +491,22 @@ inline void fused_backward(const FusedBackwardParams& params, std::int64_t begin
   BackwardRows<float>(params, scratch, totals).run(begin, end);
 }
 
-/// Columns [begin, end), begin a multiple of kRowLanes: sum over the tasks, whose totals lie
-/// `pitch` numbers apart.
+/// Columns [begin, end): sum over the tasks, whose totals lie `pitch` numbers apart.
 inline void sum_columns(DType dtype, const double* totals, std::int64_t pitch, std::int64_t tasks,
                         std::int64_t begin, std::int64_t end, void* out) {
-  for (std::int64_t col = begin; col < end; col += kRowLanes) {
-    double sums[kRowLanes] = {};
-    for (std::int64_t task = 0; task < tasks; ++task) {
-      for (std::int64_t k = 0; k < kRowLanes; ++k) sums[k] += totals[task * pitch + col + k];
-    }
-    const std::int64_t count = end - col < kRowLanes ? end - col : kRowLanes;
-    if (dtype == DType::kFloat64) {
-      narrow(dtype, sums, count, at(dtype, out, col));
-      continue;
-    }
-    float rounded[kRowLanes];
-    for (std::int64_t k = 0; k < kRowLanes; ++k) rounded[k] = static_cast<float>(sums[k]);
-    narrow(dtype, rounded, count, at(dtype, out, col));
-  }
+  const auto store = [&](auto format) {
+    using Format = decltype(format);
+    simd::store_totals<Format>(static_cast<typename Format::Storage*>(out), totals, pitch, tasks,
+                               begin, end);
+  };
+  if (dtype == DType::kFloat16) return store(simd::Float16());
+  if (dtype == DType::kBFloat16) return store(simd::BFloat16());
+  if (dtype == DType::kFloat32) return store(simd::Float32());
+  simd::add_up_totals(totals, pitch, tasks, begin, end,
+                      [out](std::int64_t first, std::int64_t columns, const double* sums) {
+                        std::memcpy(static_cast<double*>(out) + first, sums,
+                                    static_cast<std::size_t>(columns) * sizeof(double));
+                      });
 }
 
 }  // namespace

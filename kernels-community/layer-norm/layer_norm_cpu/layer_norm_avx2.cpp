@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #define HWY_COMPILE_ONLY_STATIC
+#include "layer_norm_cpu/layer_norm_backward_simd.h"
 #include "layer_norm_cpu/layer_norm_cpu.h"
 #include "layer_norm_cpu/layer_norm_simd.h"
 
@@ -7,8 +8,7 @@ static_assert(HWY_TARGET == HWY_AVX2, "compile this file with the flags of build
 
 namespace kernelhub::layer_norm::cpu {
 
-void normalize_avx2(const Params& params, std::int64_t begin, std::int64_t end) {
-  HWY_NAMESPACE::normalize(params, begin, end);
-}
+const Isa kAvx2{HWY_NAMESPACE::normalize, HWY_NAMESPACE::differentiate,
+                HWY_NAMESPACE::differentiate_chunk, HWY_NAMESPACE::add_up};
 
 }  // namespace kernelhub::layer_norm::cpu

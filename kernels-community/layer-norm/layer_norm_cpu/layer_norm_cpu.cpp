@@ -1,36 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layer_norm_cpu/layer_norm_cpu.h"
 
+#include <memory>
+
 #include "primitives/cpu_dispatch.h"
 
 namespace kernelhub::layer_norm::cpu {
 namespace {
 
-using Normalize = void (*)(const Params&, std::int64_t, std::int64_t);
-
-Normalize best_normalize() {
+const Isa& best_isa() {
   switch (primitives::select_cpu_isa("layer_norm")) {
     case primitives::CpuIsa::kAvx512:
-      return normalize_avx512;
+      return kAvx512;
     case primitives::CpuIsa::kAvx2:
-      return normalize_avx2;
+      return kAvx2;
     case primitives::CpuIsa::kScalar:
       break;
   }
-  return normalize_scalar;
+  return kScalar;
+}
+
+const Isa& isa() {
+  static const Isa& best = best_isa();
+  return best;
+}
+
+std::int64_t rows_per_thread(std::int64_t cols) {
+  return 1 + (primitives::kElementsPerThread - 1) / cols;
 }
 
 }  // namespace
 
 void run(const Params& params, const primitives::ParallelFor& parallel_for) {
   if (params.weight_dtype != params.dtype) return run(fused(params), parallel_for);
-  static const Normalize simd_normalize = best_normalize();
-  const Normalize normalize =
-      params.dtype == primitives::DType::kFloat64 ? normalize_fp64 : simd_normalize;
-  const std::int64_t rows_per_thread = 1 + (primitives::kElementsPerThread - 1) / params.cols;
-  parallel_for(0, params.rows, rows_per_thread,
+  const auto normalize =
+      params.dtype == primitives::DType::kFloat64 ? normalize_fp64 : isa().normalize;
+  parallel_for(0, params.rows, rows_per_thread(params.cols),
                [&params, normalize](std::int64_t begin, std::int64_t end) {
                  normalize(params, begin, end);
+               });
+}
+
+void run_plain(const FusedBackwardParams& params, const primitives::ParallelFor& parallel_for) {
+  const std::int64_t sums =
+      (params.dgamma0 != nullptr ? 1 : 0) + (params.dbeta0 != nullptr ? 1 : 0);
+  if (sums == 0) {
+    parallel_for(
+        0, params.rows, rows_per_thread(params.cols),
+        [&](std::int64_t begin, std::int64_t end) { isa().differentiate(params, begin, end); });
+    return;
+  }
+  const auto chunks = primitives::column_chunks(params.rows, params.cols, sums);
+  const std::int64_t bytes = primitives::column_workspace_bytes(chunks, sums);
+  // Not cleared: pages would be touched by one thread and twice.
+  const std::unique_ptr<double[]> workspace(
+      new double[static_cast<std::size_t>(bytes) / sizeof(double) + 1]);
+  parallel_for(0, chunks.count, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t chunk = begin; chunk < end; ++chunk) {
+      isa().differentiate_chunk(params, workspace.get(), chunks, chunk);
+    }
+  });
+  parallel_for(0, params.cols, 1 + primitives::kElementsPerThread / chunks.count,
+               [&](std::int64_t begin, std::int64_t end) {
+                 isa().add_up(params, workspace.get(), chunks, begin, end);
                });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "layer_norm/params.h"
+#include "primitives/column_sums.h"
 #include "primitives/parallel_for.h"
 
 namespace kernelhub::layer_norm::cpu {
@@ -17,11 +18,30 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for);
 void run(const FusedParams& params, const primitives::ParallelFor& parallel_for);
 void run(const FusedBackwardParams& params, const primitives::ParallelFor& parallel_for);
 
-/// Rows [begin, end); a row's result depends on nothing but the row. One function per instruction
-/// set, and one for fp64.
-void normalize_scalar(const Params& params, std::int64_t begin, std::int64_t end);
-void normalize_avx2(const Params& params, std::int64_t begin, std::int64_t end);
-void normalize_avx512(const Params& params, std::int64_t begin, std::int64_t end);
+/// Gradients of a call that `is_plain`, not fp64, with some columns: as the general call, which
+/// takes them here. Scratch memory holds the sums over rows alone.
+void run_plain(const FusedBackwardParams& params, const primitives::ParallelFor& parallel_for);
+
+/// One instruction set's code for plain norms of fp32 and 16-bit rows. A row's result depends on
+/// nothing but the row.
+struct Isa {
+  /// Rows [begin, end).
+  void (*normalize)(const Params& params, std::int64_t begin, std::int64_t end);
+  /// dx0 of rows [begin, end) of a call that `is_plain` and asks for no sum over rows.
+  void (*differentiate)(const FusedBackwardParams& params, std::int64_t begin, std::int64_t end);
+  /// The rows of one chunk: dx0 where it is asked for, and into the workspace the chunk's shares of
+  /// dgamma0 and dbeta0, one or both.
+  void (*differentiate_chunk)(const FusedBackwardParams& params, void* workspace,
+                              const primitives::ColumnChunks& chunks, std::int64_t chunk);
+  /// Columns [begin, end) of both from the chunks in the workspace.
+  void (*add_up)(const FusedBackwardParams& params, const void* workspace,
+                 const primitives::ColumnChunks& chunks, std::int64_t begin, std::int64_t end);
+};
+
+extern const Isa kScalar;
+extern const Isa kAvx2;
+extern const Isa kAvx512;
+
 void normalize_fp64(const Params& params, std::int64_t begin, std::int64_t end);
 
 void fused_scalar(const FusedParams& params, std::int64_t begin, std::int64_t end, void* scratch);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #define HWY_COMPILE_ONLY_STATIC
+#include "layer_norm_cpu/layer_norm_backward_simd.h"
 #include "layer_norm_cpu/layer_norm_cpu.h"
 #include "layer_norm_cpu/layer_norm_simd.h"
 
@@ -7,8 +8,7 @@ static_assert(HWY_TARGET == HWY_SCALAR, "compile this file with the flags of bui
 
 namespace kernelhub::layer_norm::cpu {
 
-void normalize_scalar(const Params& params, std::int64_t begin, std::int64_t end) {
-  HWY_NAMESPACE::normalize(params, begin, end);
-}
+const Isa kScalar{HWY_NAMESPACE::normalize, HWY_NAMESPACE::differentiate,
+                  HWY_NAMESPACE::differentiate_chunk, HWY_NAMESPACE::add_up};
 
 }  // namespace kernelhub::layer_norm::cpu

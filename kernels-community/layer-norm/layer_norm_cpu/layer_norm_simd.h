@@ -64,31 +64,27 @@ HWY_INLINE double mean_square(const typename Format::Storage* x, std::int64_t co
   return simd::folded_sums<1>(cols, add).of[0] / static_cast<double>(cols);
 }
 
-template <class Format, bool kHasWeight, bool kHasBias>
-inline void normalize_row(const typename Format::Storage* x, const typename Format::Storage* weight,
-                          const typename Format::Storage* bias, typename Format::Storage* out,
-                          std::int64_t cols, Norm norm, double eps) {
-  const bool is_centered = norm == Norm::kLayer;
-  const float center = is_centered ? static_cast<float>(mean_of<Format>(x, cols)) : 0.0f;
-  const Deviations row = is_centered ? deviations_from<Format>(center, x, cols)
-                                     : Deviations{0.0, mean_square<Format>(x, cols)};
+/// What a row's elements are normalised by: n = (x - center) * scale + shift.
+struct Normalizer {
+  V center, scale, shift;
+
+  HWY_INLINE V operator()(V x) const { return hn::MulAdd(hn::Sub(x, center), scale, shift); }
+};
+
+template <class Format>
+HWY_INLINE Normalizer normalizer_of(Norm norm, double eps, const typename Format::Storage* x,
+                                    std::int64_t cols) {
+  float center = 0.0f;
+  Deviations row{};
+  if (norm == Norm::kLayer) {
+    center = static_cast<float>(mean_of<Format>(x, cols));
+    row = deviations_from<Format>(center, x, cols);
+  } else {
+    row.variance = mean_square<Format>(x, cols);
+  }
   const double rstd = 1.0 / std::sqrt(row.variance + eps);
-  const V m = hn::Set(F32(), center);
-  const V scale = hn::Set(F32(), static_cast<float>(rstd));
-  const V shift = hn::Set(F32(), static_cast<float>(-row.mean * rstd));
-  const auto normalize = [&](V v, V w, V b) {
-    const V n = hn::MulAdd(hn::Sub(v, m), scale, shift);
-    if constexpr (kHasWeight && kHasBias) return hn::MulAdd(n, w, b);
-    if constexpr (kHasWeight && !kHasBias) return hn::Mul(n, w);
-    if constexpr (!kHasWeight && kHasBias) return hn::Add(n, b);
-    return n;
-  };
-  simd::for_each_part(0, cols, [&](auto part) {
-    const V v = part.template load<Format>(x);
-    const V w = kHasWeight ? part.template load<Format>(weight) : v;
-    const V b = kHasBias ? part.template load<Format>(bias) : v;
-    part.template store<Format>(normalize(v, w, b), out);
-  });
+  return {hn::Set(F32(), center), hn::Set(F32(), static_cast<float>(rstd)),
+          hn::Set(F32(), static_cast<float>(-row.mean * rstd))};
 }
 
 template <class Format, bool kHasWeight, bool kHasBias>
@@ -96,11 +92,26 @@ inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_
   using T = typename Format::Storage;
   const T* weight = static_cast<const T*>(params.weight);
   const T* bias = static_cast<const T*>(params.bias);
+  const std::int64_t cols = params.cols;
+  const simd::Streaming streaming(static_cast<const T*>(params.out),
+                                  params.out == params.x ? 0 : params.rows, cols,
+                                  params.out_stride);
+  const bool streams = streaming.is_on();
   for (std::int64_t row = begin; row < end; ++row) {
-    normalize_row<Format, kHasWeight, kHasBias>(
-        static_cast<const T*>(params.x) + row * params.x_stride, weight, bias,
-        static_cast<T*>(params.out) + row * params.out_stride, params.cols, params.norm,
-        params.eps);
+    const T* x = static_cast<const T*>(params.x) + row * params.x_stride;
+    T* out = static_cast<T*>(params.out) + row * params.out_stride;
+    const Normalizer normalized = normalizer_of<Format>(params.norm, params.eps, x, cols);
+    simd::for_each_part(0, cols, [&](auto part) {
+      V n = normalized(part.template load<Format>(x));
+      if constexpr (kHasWeight && kHasBias) {
+        n = hn::MulAdd(n, part.template load<Format>(weight), part.template load<Format>(bias));
+      } else if constexpr (kHasWeight) {
+        n = hn::Mul(n, part.template load<Format>(weight));
+      } else if constexpr (kHasBias) {
+        n = hn::Add(n, part.template load<Format>(bias));
+      }
+      part.template store<Format>(n, out, streams);
+    });
   }
 }
 
@@ -114,16 +125,22 @@ inline void normalize_format(const Params& params, std::int64_t begin, std::int6
   return normalize_rows<Format, false, false>(params, begin, end);
 }
 
-/// dtype is fp32, fp16 or bf16.
-inline void normalize(const Params& params, std::int64_t begin, std::int64_t end) {
-  switch (params.dtype) {
+/// visit(Format{}) for the storage format of a dtype other than fp64.
+template <class Visit>
+HWY_INLINE void with_format(primitives::DType dtype, const Visit& visit) {
+  switch (dtype) {
     case primitives::DType::kFloat16:
-      return normalize_format<simd::Float16>(params, begin, end);
+      return visit(simd::Float16());
     case primitives::DType::kBFloat16:
-      return normalize_format<simd::BFloat16>(params, begin, end);
+      return visit(simd::BFloat16());
     default:
-      return normalize_format<simd::Float32>(params, begin, end);
+      return visit(simd::Float32());
   }
+}
+
+inline void normalize(const Params& params, std::int64_t begin, std::int64_t end) {
+  with_format(params.dtype,
+              [&](auto format) { normalize_format<decltype(format)>(params, begin, end); });
 }
 
 }  // namespace

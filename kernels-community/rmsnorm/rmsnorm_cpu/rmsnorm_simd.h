@@ -54,13 +54,13 @@ constexpr bool kHasWideNans = !std::is_same_v<Format, BFloat16> && !std::is_same
 
 /// Stores what follows from memory of the formats From, too: BFloat16 wants the default NaN.
 template <class Format, class... From, class Part>
-HWY_INLINE void store_from(const Part& part, V value, typename Format::Storage* to) {
+HWY_INLINE void store_from(const Part& part, V value, typename Format::Storage* to, bool streams) {
   if constexpr ((kHasWideNans<From> || ...) && std::is_same_v<Format, BFloat16>) {
     // Highway's own NaN has all bits set.
     const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
     value = hn::IfThenElse(hn::IsNaN(value), nan, value);
   }
-  part.template store<Format>(value, to);
+  part.template store<Format>(value, to, streams);
 }
 
 /// x + residual, rounded and stored, and the sum of the squares.
@@ -90,6 +90,10 @@ inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_
   using Storage = typename X::Storage;
   const auto* weight = static_cast<const typename Weight::Storage*>(params.weight);
   const V offset = lanes_of_offset(params.offset);
+  const simd::Streaming streaming(static_cast<const typename Out::Storage*>(params.out),
+                                  params.out == params.x ? 0 : params.rows, params.cols,
+                                  params.out_stride);
+  const bool streams = streaming.is_on();
   for (std::int64_t row = begin; row < end; ++row) {
     const auto* x = static_cast<const Storage*>(params.x) + row * params.x_stride;
     double squares;
@@ -112,7 +116,7 @@ inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_
       if constexpr (!std::is_same_v<Weight, Ones>) {
         value = hn::Mul(value, factor_of<Weight>(part, weight, offset));
       }
-      store_from<Out, Weight>(part, value, out);
+      store_from<Out, Weight>(part, value, out, streams);
     });
   }
 }
@@ -123,31 +127,37 @@ inline void differentiate_rows(const BackwardParams& params, std::int64_t begin,
                                simd::ChunkSums sums) {
   const auto* weight = static_cast<const typename Weight::Storage*>(params.weight);
   const V offset = lanes_of_offset(params.offset);
+  const std::int64_t cols = params.cols;
   const bool has_sums = sums.totals != nullptr;
+  const bool has_grad_x = params.grad_x != nullptr;
+  const simd::Streaming streaming(static_cast<const typename X::Storage*>(params.grad_x),
+                                  has_grad_x ? params.rows : 0, cols, params.grad_x_stride);
+  const bool streams = streaming.is_on();
   for (std::int64_t row = begin; row < end; ++row) {
     const auto* x = static_cast<const typename X::Storage*>(params.x) + row * params.x_stride;
     const auto* grad = static_cast<const typename GradOut::Storage*>(params.grad_out) +
                        row * params.grad_out_stride;
     const V scale = hn::Set(F32(), params.rstd[row]);
     V mean = hn::Zero(F32());
-    if (params.grad_x != nullptr) {
+    if (has_grad_x) {
       const auto add = [&](auto part, V(&products)[1]) {
         const V g =
             hn::Mul(part.template load<GradOut>(grad), factor_of<Weight>(part, weight, offset));
         const V n = hn::Mul(part.template load<X>(x), scale);
         products[0] = hn::MulAdd(g, n, products[0]);
       };
-      const double total = simd::folded_sums<1>(params.cols, add).of[0];
-      mean = hn::Set(F32(), static_cast<float>(total / static_cast<double>(params.cols)));
+      const double total = simd::folded_sums<1>(cols, add).of[0];
+      mean = hn::Set(F32(), static_cast<float>(total / static_cast<double>(cols)));
     }
     auto* grad_x = static_cast<typename X::Storage*>(params.grad_x) + row * params.grad_x_stride;
-    simd::for_each_part(0, params.cols, [&](auto part) {
+    simd::for_each_part(0, cols, [&](auto part) {
       const V go = part.template load<GradOut>(grad);
       const V n = hn::Mul(part.template load<X>(x), scale);
       if (has_sums) sums.add_product(part, go, n);
-      if (params.grad_x == nullptr) return;
+      if (!has_grad_x) return;
       const V g = hn::Mul(go, factor_of<Weight>(part, weight, offset));
-      store_from<X, Weight, GradOut>(part, hn::Mul(scale, hn::NegMulAdd(n, mean, g)), grad_x);
+      const V value = hn::Mul(scale, hn::NegMulAdd(n, mean, g));
+      store_from<X, Weight, GradOut>(part, value, grad_x, streams);
     });
     if (has_sums) sums.end_row();
   }
