@@ -21,21 +21,21 @@ constexpr std::uint64_t kPackageFlags =
 
 /// Borrows the tensor's memory; the result must not outlive the call.
 inline TensorArg tensor_arg(const char* name, const DLTensor& tensor) {
+  const auto rank = static_cast<std::size_t>(tensor.ndim);
   TensorArg arg{name,
                 static_cast<char*>(tensor.data) + tensor.byte_offset,
                 {tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes},
                 static_cast<std::int32_t>(tensor.device.device_type),
                 tensor.device.device_id,
-                {tensor.shape, tensor.shape + tensor.ndim},
+                {tensor.shape, rank},
+                {tensor.strides, rank},
                 {}};
-  if (tensor.strides != nullptr) {
-    arg.strides.assign(tensor.strides, tensor.strides + tensor.ndim);
-    return arg;
+  if (tensor.strides != nullptr || rank == 0) return arg;
+  arg.dense_strides.assign(rank, 1);
+  for (std::size_t i = rank; i-- > 1;) {
+    arg.dense_strides[i - 1] = arg.dense_strides[i] * arg.sizes[i];
   }
-  arg.strides.assign(arg.sizes.size(), 1);
-  for (std::size_t i = arg.sizes.size(); i-- > 1;) {
-    arg.strides[i - 1] = arg.strides[i] * arg.sizes[i];
-  }
+  arg.strides = arg.dense_strides;
   return arg;
 }
 

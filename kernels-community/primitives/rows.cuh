@@ -282,6 +282,14 @@ __device__ __forceinline__ void store_slice(const Vec128<T> (&held)[kGroups], T*
 
 // -- launching -------------------------------------------------------------------------------
 
+/// Multiprocessors of the current device.
+inline cudaError_t count_multiprocessors(int* count) {
+  int device = 0;
+  const cudaError_t status = cudaGetDevice(&device);
+  if (status != cudaSuccess) return status;
+  return cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device);
+}
+
 /// Blocks that may share a row on the current device: 16 on sm_90 and sm_100, else 1.
 inline cudaError_t cluster_limit(int* limit) {
   int device = 0;

@@ -27,7 +27,7 @@ std::int64_t TensorArg::numel() const {
   return count;
 }
 
-std::string list_text(const std::vector<std::int64_t>& values) {
+std::string list_text(Extents values) {
   std::string text = "[";
   for (std::size_t i = 0; i < values.size(); ++i) {
     text += (i == 0 ? "" : ", ") + std::to_string(values[i]);
@@ -44,8 +44,8 @@ std::string device_text(const TensorArg& argument) {
 
 void ArgumentCheck::fail(const std::string& argument, const std::string& what,
                          const std::string& expected, const std::string& got) const {
-  throw std::runtime_error(package_ + "." + op_ + ": " + argument + " " + what + ": expected " +
-                           expected + ", got " + got);
+  throw std::runtime_error(std::string(package_) + "." + op_ + ": " + argument + " " + what +
+                           ": expected " + expected + ", got " + got);
 }
 
 DType ArgumentCheck::supported_dtype(const TensorArg& argument) const {
@@ -86,8 +86,7 @@ void ArgumentCheck::same_device(const TensorArg& argument, const TensorArg& refe
        device_text(argument));
 }
 
-void ArgumentCheck::shape(const TensorArg& argument,
-                          const std::vector<std::int64_t>& expected) const {
+void ArgumentCheck::shape(const TensorArg& argument, Extents expected) const {
   if (argument.sizes == expected) return;
   fail(argument.name, "shape", list_text(expected), list_text(argument.sizes));
 }

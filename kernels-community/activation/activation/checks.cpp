@@ -86,7 +86,8 @@ std::string backward_name(Op op) { return std::string(op_name(op)) + "_backward"
 BackwardParams checked_backward_params(Op op, const TensorArg& grad_input,
                                        const TensorArg& grad_out, const TensorArg& input,
                                        double threshold) {
-  const ArgumentCheck check("activation", backward_name(op).c_str());
+  const std::string name = backward_name(op);
+  const ArgumentCheck check("activation", name.c_str());
   check.same_device(grad_input, input);
   check.same_device(grad_out, input);
   const primitives::DType dtype = check.supported_dtype(input);

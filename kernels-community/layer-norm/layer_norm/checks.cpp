@@ -9,6 +9,7 @@ namespace {
 using primitives::ArgumentCheck;
 using primitives::DType;
 using primitives::DTypeCode;
+using primitives::Extents;
 using primitives::RowLayout;
 using primitives::TensorArg;
 
@@ -70,16 +71,10 @@ class FusedChecks {
   const ArgumentCheck& check() const { return check_; }
   DType dtype() const { return dtype_; }
 
-  In in(OptionalArg arg, const Sizes& shape, DTypeCode dtype) {
-    return read<In>(arg, shape, dtype);
-  }
-  MaskIn mask_in(OptionalArg arg, const Sizes& shape) { return read<MaskIn>(arg, shape, kMask); }
-  Out out(OptionalArg arg, const Sizes& shape, DTypeCode dtype) {
-    return write<Out>(arg, shape, dtype);
-  }
-  MaskOut mask_out(OptionalArg arg, const Sizes& shape) {
-    return write<MaskOut>(arg, shape, kMask);
-  }
+  In in(OptionalArg arg, Extents shape, DTypeCode dtype) { return read<In>(arg, shape, dtype); }
+  MaskIn mask_in(OptionalArg arg, Extents shape) { return read<MaskIn>(arg, shape, kMask); }
+  Out out(OptionalArg arg, Extents shape, DTypeCode dtype) { return write<Out>(arg, shape, dtype); }
+  MaskOut mask_out(OptionalArg arg, Extents shape) { return write<MaskOut>(arg, shape, kMask); }
 
   /// A vector of unit stride.
   const void* vector_in(OptionalArg arg, std::int64_t size, DTypeCode dtype) {
@@ -122,7 +117,7 @@ class FusedChecks {
   static constexpr DTypeCode kMask{DTypeCode::kUInt, 8, 1};
   static constexpr DType kDouble = DType::kFloat64;
 
-  void check_tensor(const TensorArg& arg, const Sizes& shape, DTypeCode dtype) const {
+  void check_tensor(const TensorArg& arg, Extents shape, DTypeCode dtype) const {
     check_.same_device(arg, reference_);
     if (arg.dtype != dtype) {
       check_.fail(arg.name, "dtype", primitives::dtype_name(dtype),
@@ -132,14 +127,14 @@ class FusedChecks {
   }
 
   template <class M>
-  M read(OptionalArg arg, const Sizes& shape, DTypeCode dtype) {
+  M read(OptionalArg arg, Extents shape, DTypeCode dtype) {
     if (arg == nullptr) return {};
     check_tensor(*arg, shape, dtype);
     read_.push_back(arg);
     return {static_cast<decltype(M::data)>(arg->data), check_.rows(*arg).row_stride};
   }
   template <class M>
-  M write(OptionalArg arg, const Sizes& shape, DTypeCode dtype) {
+  M write(OptionalArg arg, Extents shape, DTypeCode dtype) {
     if (arg == nullptr) return {};
     check_tensor(*arg, shape, dtype);
     written_.push_back(arg);
@@ -158,7 +153,7 @@ class FusedChecks {
   std::vector<OptionalArg> read_;
 };
 
-std::int64_t row_count(const Sizes& sizes) {
+std::int64_t row_count(Extents sizes) {
   std::int64_t rows = 1;
   for (std::size_t i = 0; i + 1 < sizes.size(); ++i) rows *= sizes[i];
   return rows;
@@ -166,7 +161,7 @@ std::int64_t row_count(const Sizes& sizes) {
 
 /// Shape of a tensor that subsets may cut: [n, cols] of any n where there is one, else `like`.
 Sizes subset_shape(const ArgumentCheck& check, OptionalArg tensor, OptionalArg subset,
-                   const Sizes& like) {
+                   Extents like) {
   if (subset == nullptr || tensor == nullptr) return like;
   if (tensor->sizes.size() != 2) {
     check.fail(tensor->name, "rank", "2 beside subsets", std::to_string(tensor->sizes.size()));
@@ -257,7 +252,8 @@ FusedParams checked_params(const FusedArgs& args) {
   check_probability(check, args.dropout_p);
   const std::int64_t cols = x0.sizes.back();
   subset_shape(check, &x0, args.x0_subset, x0.sizes);
-  const Sizes shape = args.x0_subset == nullptr ? x0.sizes : Sizes{args.x0_subset->numel(), cols};
+  const Sizes subset{args.x0_subset == nullptr ? 0 : args.x0_subset->numel(), cols};
+  const Extents shape = args.x0_subset == nullptr ? x0.sizes : Extents(subset);
   const Sizes z_shape = subset_shape(check, args.z0, args.z_subset, shape);
   const bool has_dropout = args.dropout_p > 0.0;
   check_given(check, "seed", "where dropout_p is above 0, else none", has_dropout, args.seed);
@@ -317,7 +313,7 @@ FusedBackwardParams checked_params(const FusedBackwardArgs& args) {
   if (x.sizes.empty()) check.fail("x", "rank", "at least 1", "0");
   check_eps(check, "epsilon", args.epsilon);
   check_probability(check, args.dropout_p);
-  const Sizes& shape = x.sizes;
+  const Extents shape = x.sizes;
   const std::int64_t cols = shape.back();
   if (args.x0_subset != nullptr || args.z_subset != nullptr) {
     subset_shape(check, &x, &x, shape);

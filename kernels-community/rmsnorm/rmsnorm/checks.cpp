@@ -51,9 +51,7 @@ DType check_common(const ArgumentCheck& check, const TensorArg& x, const TensorA
   return checked_weight_dtype(check, weight, x);
 }
 
-std::vector<std::int64_t> row_shape(const TensorArg& x) {
-  return {x.sizes.begin(), x.sizes.end() - 1};
-}
+primitives::Extents row_shape(const TensorArg& x) { return {x.sizes.begin(), x.sizes.size() - 1}; }
 
 /// rstd is contiguous: [rows].
 void check_rstd(const ArgumentCheck& check, const TensorArg& rstd, const TensorArg& x) {

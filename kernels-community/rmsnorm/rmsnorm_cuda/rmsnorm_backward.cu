@@ -245,12 +245,8 @@ cudaError_t plan_types(std::int64_t rows, std::int64_t cols, bool is_aligned, Ba
   cudaError_t status =
       primitives::device_row_launch(&plan->shape, cols, sizeof(T), kBackwardGroups<T>,
                                     clustered_backward_kernel<T, G>(is_aligned));
-  int device = 0;
   int multiprocessors = 0;
-  if (status == cudaSuccess) status = cudaGetDevice(&device);
-  if (status == cudaSuccess) {
-    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  }
+  if (status == cudaSuccess) status = primitives::count_multiprocessors(&multiprocessors);
   if (status != cudaSuccess) return status;
   plan->partials = primitives::partial_rows(plan->shape, rows, multiprocessors);
   plan->workspace_bytes = primitives::partial_elements(plan->partials, cols, 1) *

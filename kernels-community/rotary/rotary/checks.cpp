@@ -76,7 +76,7 @@ DType table_dtype(const ArgumentCheck& check, const TensorArg& x, const TensorAr
 /// leading dimensions are those of `operand` up to `rank`, with a 1 inserted at `unsqueeze`
 /// (none when negative), aligned at the right.
 Strides broadcast(const ArgumentCheck& check, const TensorArg& operand, int rank, int unsqueeze,
-                  const std::vector<std::int64_t>& sizes, const TensorArg& rotated) {
+                  primitives::Extents sizes, const TensorArg& rotated) {
   Strides strides{};
   const int leading = static_cast<int>(sizes.size()) - 1;
   const int inserted = unsqueeze >= 0 ? 1 : 0;
