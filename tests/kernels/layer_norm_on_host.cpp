@@ -29,17 +29,26 @@ class Argument {
   std::optional<primitives::TensorArg> arg_;
 };
 
+void check(cudaError_t status) {
+  if (status != cudaSuccess) throw std::runtime_error("launch failed");
+}
+
 template <class Call>
 void compute(const Call& params) {
+  if (!is_empty(params)) check(cuda::launch(params, nullptr));
+}
+
+void compute(const FusedBackwardParams& params) {
   if (is_empty(params)) return;
+  cuda::BackwardPlan plan{};
+  check(cuda::plan_backward(params, &plan));
   // Guard bytes of NaN: a workspace that is too small shows.
-  const auto words = static_cast<std::size_t>(cuda::workspace_bytes(params) / 4);
+  const auto words = static_cast<std::size_t>(plan.workspace_bytes / 4);
   std::vector<float> workspace(words + 16, NAN);
-  const cudaError_t status = cuda::launch(params, workspace.data(), nullptr);
+  check(cuda::launch_backward(params, plan, workspace.data(), nullptr));
   for (std::size_t i = 0; i < 16; ++i) {
     if (workspace[words + i] == workspace[words + i]) throw std::runtime_error("workspace overrun");
   }
-  if (status != cudaSuccess) throw std::runtime_error("launch failed");
 }
 
 void set_device(std::int64_t capability_major) {

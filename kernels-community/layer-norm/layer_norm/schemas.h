@@ -13,6 +13,18 @@ constexpr char kLayerNormBackward[] =
 constexpr char kRmsNormBackward[] =
     "rms_norm_backward(Tensor(a!)? grad_x, Tensor(b!)? grad_weight, Tensor grad_out, Tensor x, "
     "Tensor? weight, float eps) -> ()";
+// The forms of eager mode, without autograd, which is Python's there: tensors of any layout,
+// results in new ones; one without elements stands for a gradient that nobody asks for.
+constexpr char kLayerNormFwdNograd[] =
+    "layer_norm_fwd_nograd(Tensor x, Tensor? weight, Tensor? bias, float eps) -> Tensor";
+constexpr char kRmsNormFwdNograd[] =
+    "rms_norm_fwd_nograd(Tensor x, Tensor? weight, float eps) -> Tensor";
+constexpr char kLayerNormBwdNograd[] =
+    "layer_norm_bwd_nograd(Tensor grad_out, Tensor x, Tensor? weight, float eps, bool needs_x, "
+    "bool needs_weight, bool needs_bias, ScalarType? bias_dtype) -> (Tensor, Tensor, Tensor)";
+constexpr char kRmsNormBwdNograd[] =
+    "rms_norm_bwd_nograd(Tensor grad_out, Tensor x, Tensor? weight, float eps, bool needs_x, bool "
+    "needs_weight) -> (Tensor, Tensor)";
 constexpr char kDropoutAddNorm[] =
     "dropout_add_norm(Tensor(a!) z0, Tensor(b!)? z1, Tensor(c!)? x, Tensor(d!)? dmask0, "
     "Tensor(e!)? dmask1, Tensor(f!)? mu, Tensor(g!)? rsigma, Tensor x0, Tensor? x1, "

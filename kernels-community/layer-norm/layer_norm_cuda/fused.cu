@@ -202,7 +202,7 @@ cudaError_t launch_dtype(const FusedParams& params, cudaStream_t stream) {
 
 }  // namespace
 
-cudaError_t launch(const FusedParams& params, void*, cudaStream_t stream) {
+cudaError_t launch(const FusedParams& params, cudaStream_t stream) {
   const auto size = static_cast<std::size_t>(primitives::size_of(params.dtype));
   const auto clear = [&](auto& matrix, std::size_t element_size, std::int64_t rows) {
     if (matrix.data == nullptr || rows == 0) return cudaSuccess;

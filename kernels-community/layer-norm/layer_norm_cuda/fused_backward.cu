@@ -306,82 +306,67 @@ __global__ void __launch_bounds__(kColumnThreads* kColumnRows, kColumnBlocks)
   store_partial(partial.dcolscale, dcolscale, shared, index, unit, p.cols);
 }
 
-/// How the sums over rows are cut on the current device.
-struct ColumnPlan {
-  std::int64_t sums = 0;  // that are asked for
-  unsigned blocks = 0;    // side by side
-  unsigned partials = 0;
-  std::int64_t terms_bytes = 0;
-
-  std::int64_t bytes(std::int64_t cols) const {
-    return terms_bytes + sums * partials * cols * static_cast<std::int64_t>(sizeof(float));
-  }
-};
-
-cudaError_t plan_columns(const FusedBackwardParams& params, ColumnPlan* plan) {
+std::int64_t count_sums(const FusedBackwardParams& params) {
+  std::int64_t count = 0;
   for (const void* sum :
        {params.dgamma0, params.dbeta0, params.dgamma1, params.dbeta1, params.dcolscale}) {
-    plan->sums += sum != nullptr ? 1 : 0;
+    count += sum != nullptr ? 1 : 0;
   }
-  if (plan->sums == 0) return cudaSuccess;
-  int device = 0;
+  return count;
+}
+
+/// How the sums over rows are cut.
+cudaError_t plan_columns(const FusedBackwardParams& params, BackwardPlan* plan) {
+  const std::int64_t sums = count_sums(params);
+  if (sums == 0) return cudaSuccess;
   int multiprocessors = 0;
-  cudaError_t status = cudaGetDevice(&device);
-  if (status == cudaSuccess) {
-    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  }
+  const cudaError_t status = primitives::count_multiprocessors(&multiprocessors);
+  if (status != cudaSuccess) return status;
   const std::int64_t lanes = 16 / primitives::size_of(params.dtype);
   const std::int64_t blocks = (params.cols + lanes * kColumnThreads - 1) / (lanes * kColumnThreads);
   std::int64_t partials = std::int64_t{8} * multiprocessors / blocks;
   const std::int64_t least = (params.rows + kMaxRowsPerPartial - 1) / kMaxRowsPerPartial;
   const std::int64_t most = (params.rows + kColumnRows - 1) / kColumnRows;
   partials = partials < least ? least : partials > most ? most : partials;
-  partials = partials < 1 ? 1 : partials;
-  plan->blocks = static_cast<unsigned>(blocks);
-  plan->partials = static_cast<unsigned>(partials);
+  plan->column_blocks = static_cast<unsigned>(blocks);
+  plan->partials = partials < 1 ? 1 : partials;
   constexpr std::int64_t kTerms = sizeof(RowTerms);
   plan->terms_bytes = (params.rows * kTerms + 15) / 16 * 16;
-  return status;
+  plan->workspace_bytes =
+      plan->terms_bytes + primitives::partial_elements(plan->partials, params.cols, sums) *
+                              static_cast<std::int64_t>(sizeof(float));
+  return cudaSuccess;
 }
 
+/// The launch shape of wider rows is that of fp32 for every dtype: h and g fill the registers.
+RowLaunch plan_rows(const FusedBackwardParams& params) {
+  const primitives::RowLimits limits{kHeldGroups, 1};
+  const RowLaunch launch =
+      primitives::row_launch(params.cols, primitives::size_of(params.dtype), limits);
+  return launch.groups == 1 ? launch : primitives::row_launch(params.cols, sizeof(float), limits);
+}
+
+/// The kernel that walks columns, and the sums of what it leaves behind `terms`.
 template <class T>
-cudaError_t launch_dtype(const FusedBackwardParams& params, void* workspace, cudaStream_t stream) {
-  ColumnPlan plan;
-  cudaError_t status = plan_columns(params, &plan);
-  if (status != cudaSuccess) return status;
-  auto* terms = plan.sums > 0 ? static_cast<RowTerms*>(workspace) : nullptr;
-
-  // The launch shape of wider rows is that of fp32 for every dtype: h and g fill the registers.
-  RowLaunch launch = primitives::row_launch(params.cols, sizeof(T), {kHeldGroups, 1});
-  if (launch.groups != 1) launch = primitives::row_launch(params.cols, 4, {kHeldGroups, 1});
-  constexpr int kGroups = kHeldGroups * kLanesOf<float> / kLanesOf<T>;
-  auto* kernel = launch.groups == 0   ? &fused_backward_rows<T, 0>
-                 : launch.groups == 1 ? &fused_backward_rows<T, 1>
-                                      : &fused_backward_rows<T, kGroups>;
-  const unsigned blocks = primitives::row_blocks(launch, params.rows, primitives::kMaxRowBlocks);
-  status = primitives::launch_rows(kernel, launch, blocks, 0, stream, params, terms,
-                                   launch.threads_per_row);
-  if (status != cudaSuccess || plan.sums == 0) return status;
-
-  auto* next = reinterpret_cast<float*>(static_cast<char*>(workspace) + plan.terms_bytes);
-  const auto partial = [&](const void* wanted) {
-    float* taken = wanted != nullptr ? next : nullptr;
-    if (wanted != nullptr) next += plan.partials * params.cols;
+cudaError_t launch_columns(const FusedBackwardParams& params, const BackwardPlan& plan,
+                           const RowTerms* terms, float* partial, cudaStream_t stream) {
+  const auto take = [&](const void* wanted) {
+    float* taken = wanted != nullptr ? partial : nullptr;
+    if (wanted != nullptr) partial += plan.partials * params.cols;
     return taken;
   };
   PartialSums sums;
-  sums.dgamma0 = partial(params.dgamma0);
-  sums.dbeta0 = partial(params.dbeta0);
-  sums.dgamma1 = partial(params.dgamma1);
-  sums.dbeta1 = partial(params.dbeta1);
-  sums.dcolscale = partial(params.dcolscale);
+  sums.dgamma0 = take(params.dgamma0);
+  sums.dbeta0 = take(params.dbeta0);
+  sums.dgamma1 = take(params.dgamma1);
+  sums.dbeta1 = take(params.dbeta1);
+  sums.dcolscale = take(params.dcolscale);
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(plan.blocks * plan.partials);
+  config.gridDim = dim3(plan.column_blocks * static_cast<unsigned>(plan.partials));
   config.blockDim = dim3(kColumnThreads, kColumnRows);
   config.stream = stream;
-  const RowTerms* read_terms = terms;
-  status = cudaLaunchKernelEx(&config, &fused_backward_columns<T>, params, read_terms, sums,
-                              plan.blocks);
+  cudaError_t status = cudaLaunchKernelEx(&config, &fused_backward_columns<T>, params, terms, sums,
+                                          plan.column_blocks);
   const auto add_up = [&](void* out, const float* from) {
     if (status != cudaSuccess || out == nullptr) return;
     status = primitives::launch_column_sums(out, params.weight_dtype, from, plan.partials,
@@ -395,37 +380,60 @@ cudaError_t launch_dtype(const FusedBackwardParams& params, void* workspace, cud
   return status;
 }
 
-}  // namespace
-
-std::int64_t workspace_bytes(const FusedBackwardParams& params) {
-  if (params.rows == 0) return 0;
-  if (is_plain(params)) return plain_workspace_bytes(params);
-  ColumnPlan plan;
-  return plan_columns(params, &plan) == cudaSuccess ? plan.bytes(params.cols) : 0;
+template <class T>
+cudaError_t launch_dtype(const FusedBackwardParams& params, const BackwardPlan& plan,
+                         void* workspace, cudaStream_t stream) {
+  auto* terms = plan.workspace_bytes > 0 ? static_cast<RowTerms*>(workspace) : nullptr;
+  constexpr int kGroups = kHeldGroups * kLanesOf<float> / kLanesOf<T>;
+  auto* kernel = plan.rows.groups == 0   ? &fused_backward_rows<T, 0>
+                 : plan.rows.groups == 1 ? &fused_backward_rows<T, 1>
+                                         : &fused_backward_rows<T, kGroups>;
+  const unsigned blocks = primitives::row_blocks(plan.rows, params.rows, primitives::kMaxRowBlocks);
+  const cudaError_t status = primitives::launch_rows(kernel, plan.rows, blocks, 0, stream, params,
+                                                     terms, plan.rows.threads_per_row);
+  if (status != cudaSuccess || terms == nullptr) return status;
+  auto* partial = reinterpret_cast<float*>(static_cast<char*>(workspace) + plan.terms_bytes);
+  return launch_columns<T>(params, plan, terms, partial, stream);
 }
 
-cudaError_t launch(const FusedBackwardParams& params, void* workspace, cudaStream_t stream) {
-  const auto size = static_cast<std::size_t>(primitives::size_of(params.dtype));
+/// Zeros in the rows of dx0 outside a subset, and in the sums over no rows.
+cudaError_t clear(const FusedBackwardParams& params, cudaStream_t stream) {
   const auto cols = static_cast<std::size_t>(params.cols);
+  const auto size = static_cast<std::size_t>(primitives::size_of(params.dtype));
+  const auto weight_size = static_cast<std::size_t>(primitives::size_of(params.weight_dtype));
   cudaError_t status = cudaSuccess;
   if (params.x0_subset != nullptr && params.dx0.data != nullptr && params.x0_rows > 0) {
     status = cudaMemset2DAsync(params.dx0.data, static_cast<std::size_t>(params.dx0.stride) * size,
                                0, cols * size, static_cast<std::size_t>(params.x0_rows), stream);
   }
-  if (params.rows == 0) {
-    const auto weight_size = static_cast<std::size_t>(primitives::size_of(params.weight_dtype));
-    for (void* sum :
-         {params.dgamma0, params.dbeta0, params.dgamma1, params.dbeta1, params.dcolscale}) {
-      if (status == cudaSuccess && sum != nullptr) {
-        status = cudaMemsetAsync(sum, 0, cols * weight_size, stream);
-      }
+  if (params.rows > 0) return status;
+  for (void* sum :
+       {params.dgamma0, params.dbeta0, params.dgamma1, params.dbeta1, params.dcolscale}) {
+    if (status == cudaSuccess && sum != nullptr) {
+      status = cudaMemsetAsync(sum, 0, cols * weight_size, stream);
     }
-    return status;
   }
-  if (status != cudaSuccess) return status;
-  if (is_plain(params)) return launch_plain(params, workspace, stream);
+  return status;
+}
+
+}  // namespace
+
+cudaError_t plan_backward(const FusedBackwardParams& params, BackwardPlan* plan) {
+  *plan = {};
+  if (params.rows == 0) return cudaSuccess;
+  const cudaError_t status = plan_plain(params, plan);
+  if (status != cudaSuccess || plan->is_plain) return status;
+  plan->rows = plan_rows(params);
+  return plan_columns(params, plan);
+}
+
+cudaError_t launch_backward(const FusedBackwardParams& params, const BackwardPlan& plan,
+                            void* workspace, cudaStream_t stream) {
+  const cudaError_t status = clear(params, stream);
+  if (status != cudaSuccess || params.rows == 0) return status;
+  if (plan.is_plain) return launch_plain(params, plan, workspace, stream);
   return primitives::with_device_type(params.dtype, [&](auto type) {
-    return launch_dtype<decltype(type)>(params, workspace, stream);
+    return launch_dtype<decltype(type)>(params, plan, workspace, stream);
   });
 }
 

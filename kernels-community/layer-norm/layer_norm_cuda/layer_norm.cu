@@ -151,8 +151,8 @@ cudaError_t launch_dtype(const Params& params, cudaStream_t stream) {
 
 }  // namespace
 
-cudaError_t launch(const Params& params, void*, cudaStream_t stream) {
-  if (params.weight_dtype != params.dtype) return launch(fused(params), nullptr, stream);
+cudaError_t launch(const Params& params, cudaStream_t stream) {
+  if (params.weight_dtype != params.dtype) return launch(fused(params), stream);
   return primitives::with_device_type(
       params.dtype, [&](auto type) { return launch_dtype<decltype(type)>(params, stream); });
 }

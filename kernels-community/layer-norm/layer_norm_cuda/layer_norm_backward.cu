@@ -3,7 +3,7 @@
 //   g = dz * weight, h = (x - mean) * rstd (computed again), dweight = sum dz * h, dbias = sum dz
 //   dx = (g - mean(g) - h * mean(g * h)) * rstd; rms_norm: no mean(g)
 // dx, dz, x [rows, cols]; weight, dweight, dbias [cols]; fp32, fp16, bf16; sums in fp32 and fp64.
-// Parameters of fp32 beside 16-bit rows: fused_backward.cu (is_plain says no).
+// Parameters of fp32 beside 16-bit rows: fused_backward.cu (the plan is not is_plain).
 // x and dz lie in registers (rows.h): each is read once, dx is written once. The sums over rows are
 // added up block by block, then over blocks (column_sums.cuh): no atomics, the same bits every
 // time. Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
@@ -18,7 +18,6 @@ namespace {
 
 using primitives::ColumnPartials;
 using primitives::narrow;
-using primitives::RowLaunch;
 using primitives::RowPlace;
 using primitives::Vec128;
 using primitives::widen;
@@ -130,38 +129,29 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
   dbias.fold(place);
 }
 
-/// How a call is launched on the current device.
-struct Plan {
-  RowLaunch launch;
-  std::int64_t partials;
-};
-
 template <class T>
-cudaError_t plan_for(const FusedBackwardParams& params, Plan* plan) {
+cudaError_t plan_dtype(const FusedBackwardParams& params, BackwardPlan* plan) {
   const primitives::RowLimits narrow_limits{kLaunchGroups, 1};
-  plan->launch = primitives::row_launch(params.cols, sizeof(T), narrow_limits);
+  plan->rows = primitives::row_launch(params.cols, sizeof(T), narrow_limits);
   cudaError_t status = cudaSuccess;
-  if (plan->launch.groups != 1) {
-    status = primitives::device_row_launch(&plan->launch, params.cols, sizeof(float), kLaunchGroups,
+  if (plan->rows.groups != 1) {
+    status = primitives::device_row_launch(&plan->rows, params.cols, sizeof(float), kLaunchGroups,
                                            &differentiate_held_rows<T, kMaxGroups<T>, true>);
   }
-  int device = 0;
+  plan->is_plain = plan->rows.groups != 0;
+  if (status != cudaSuccess || !plan->is_plain) return status;
   int multiprocessors = 0;
-  if (status == cudaSuccess) status = cudaGetDevice(&device);
-  if (status == cudaSuccess) {
-    status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  }
-  if (status == cudaSuccess) {
-    plan->partials = primitives::partial_rows(plan->launch, params.rows, multiprocessors);
-  }
-  return status;
+  status = primitives::count_multiprocessors(&multiprocessors);
+  if (status != cudaSuccess) return status;
+  plan->partials = primitives::partial_rows(plan->rows, params.rows, multiprocessors);
+  plan->workspace_bytes = primitives::partial_elements(plan->partials, params.cols, 2) *
+                          static_cast<std::int64_t>(sizeof(float));
+  return cudaSuccess;
 }
 
 template <class T>
-cudaError_t launch_dtype(const FusedBackwardParams& params, void* workspace, cudaStream_t stream) {
-  Plan plan;
-  cudaError_t status = plan_for<T>(params, &plan);
-  if (status != cudaSuccess) return status;
+cudaError_t launch_dtype(const FusedBackwardParams& params, const BackwardPlan& plan,
+                         void* workspace, cudaStream_t stream) {
   auto* partial = static_cast<float*>(workspace);
   const Tensors<T> tensors{static_cast<T*>(params.dx0.data),
                            static_cast<const T*>(params.dz0.data),
@@ -176,14 +166,14 @@ cudaError_t launch_dtype(const FusedBackwardParams& params, void* workspace, cud
                            params.x.stride,
                            params.eps,
                            params.norm};
-  auto* kernel = plan.launch.groups == 1 ? &differentiate_held_rows<T, 1, false>
-                                         : &differentiate_held_rows<T, kMaxGroups<T>, true>;
-  const std::size_t shared = plan.launch.groups == 1
-                                 ? ColumnPartials<T, 1>::shared_bytes(plan.launch)
-                                 : ColumnPartials<T, kMaxGroups<T>>::shared_bytes(plan.launch);
-  status = primitives::launch_rows(kernel, plan.launch,
-                                   static_cast<unsigned>(plan.partials * plan.launch.cluster),
-                                   shared, stream, tensors, plan.launch.threads_per_row);
+  auto* kernel = plan.rows.groups == 1 ? &differentiate_held_rows<T, 1, false>
+                                       : &differentiate_held_rows<T, kMaxGroups<T>, true>;
+  const std::size_t shared = plan.rows.groups == 1
+                                 ? ColumnPartials<T, 1>::shared_bytes(plan.rows)
+                                 : ColumnPartials<T, kMaxGroups<T>>::shared_bytes(plan.rows);
+  cudaError_t status = primitives::launch_rows(
+      kernel, plan.rows, static_cast<unsigned>(plan.partials * plan.rows.cluster), shared, stream,
+      tensors, plan.rows.threads_per_row);
   if (status == cudaSuccess && params.dgamma0 != nullptr) {
     status = primitives::launch_column_sums(params.dgamma0, params.weight_dtype, tensors.dweight,
                                             plan.partials, params.cols, stream);
@@ -197,35 +187,17 @@ cudaError_t launch_dtype(const FusedBackwardParams& params, void* workspace, cud
 
 }  // namespace
 
-bool is_plain(const FusedBackwardParams& params) {
-  const bool has_more = params.mu != nullptr || params.dz1.data != nullptr ||
-                        params.dx.data != nullptr || params.dmask0.data != nullptr ||
-                        params.dx1.data != nullptr || params.dresidual.data != nullptr ||
-                        params.rowscale != nullptr || params.colscale != nullptr ||
-                        params.x0_subset != nullptr || params.z_subset != nullptr ||
-                        params.rowscale_const != 1.0;
-  if (has_more || params.rows == 0 || params.residual_dtype != params.dtype ||
-      params.weight_dtype != params.dtype) {
-    return false;
-  }
-  Plan plan{};
-  const cudaError_t status = primitives::with_device_type(
-      params.dtype, [&](auto type) { return plan_for<decltype(type)>(params, &plan); });
-  return status == cudaSuccess && plan.launch.groups != 0;
+cudaError_t plan_plain(const FusedBackwardParams& params, BackwardPlan* plan) {
+  plan->is_plain = false;
+  if (!is_plain(params)) return cudaSuccess;
+  return primitives::with_device_type(
+      params.dtype, [&](auto type) { return plan_dtype<decltype(type)>(params, plan); });
 }
 
-std::int64_t plain_workspace_bytes(const FusedBackwardParams& params) {
-  Plan plan{};
-  const cudaError_t status = primitives::with_device_type(
-      params.dtype, [&](auto type) { return plan_for<decltype(type)>(params, &plan); });
-  if (status != cudaSuccess) return 0;
-  return primitives::partial_elements(plan.partials, params.cols, 2) *
-         static_cast<std::int64_t>(sizeof(float));
-}
-
-cudaError_t launch_plain(const FusedBackwardParams& params, void* workspace, cudaStream_t stream) {
+cudaError_t launch_plain(const FusedBackwardParams& params, const BackwardPlan& plan,
+                         void* workspace, cudaStream_t stream) {
   return primitives::with_device_type(params.dtype, [&](auto type) {
-    return launch_dtype<decltype(type)>(params, workspace, stream);
+    return launch_dtype<decltype(type)>(params, plan, workspace, stream);
   });
 }
 

@@ -19,6 +19,10 @@
 namespace kernelhub::layer_norm {
 namespace {
 
+using primitives::as_contiguous;
+using primitives::new_tensor;
+using primitives::sizes_of;
+using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 
@@ -44,34 +48,48 @@ void compute(const char* op, const Call& params, [[maybe_unused]] const Tensor& 
   cpu::run(params, primitives::torch_parallel_for());
 #elif defined(CUDA_KERNEL)
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  // torch's allocator keeps the memory for this stream until the kernels are done with it.
-  std::optional<Tensor> workspace;
-  void* memory = nullptr;
-  if (const std::int64_t bytes = cuda::workspace_bytes(params); bytes > 0) {
-    workspace = torch::stable::new_empty(x, {bytes}, torch::headeronly::ScalarType::Byte);
-    memory = workspace->data_ptr();
-  }
   primitives::check_launch("layer_norm", op, params.rows, params.cols,
-                           cuda::launch(params, memory, primitives::current_stream(x)));
+                           cuda::launch(params, primitives::current_stream(x)));
 #endif
 }
 
-void layer_norm(Tensor out, Tensor x, MaybeTensor weight, MaybeTensor bias, double eps) {
+#if defined(CUDA_KERNEL)
+void compute(const char* op, const FusedBackwardParams& params, const Tensor& x) {
+  if (is_empty(params)) return;
+  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  cuda::BackwardPlan plan{};
+  cudaError_t status = cuda::plan_backward(params, &plan);
+  // torch's allocator keeps the memory for this stream until the kernels are done with it.
+  std::optional<Tensor> workspace;
+  if (status == cudaSuccess && plan.workspace_bytes > 0) {
+    workspace = new_tensor(x, {plan.workspace_bytes}, ScalarType::Byte);
+  }
+  if (status == cudaSuccess) {
+    void* memory = workspace.has_value() ? workspace->data_ptr() : nullptr;
+    status = cuda::launch_backward(params, plan, memory, primitives::current_stream(x));
+  }
+  primitives::check_launch("layer_norm", op, params.rows, params.cols, status);
+}
+#endif
+
+void layer_norm(const Tensor& out, const Tensor& x, const MaybeTensor& weight,
+                const MaybeTensor& bias, double eps) {
   compute("layer_norm",
           checked_params(Norm::kLayer, *Argument("out", out), *Argument("x", x),
                          Argument("weight", weight), Argument("bias", bias), eps),
           x);
 }
 
-void rms_norm(Tensor out, Tensor x, MaybeTensor weight, double eps) {
+void rms_norm(const Tensor& out, const Tensor& x, const MaybeTensor& weight, double eps) {
   compute("rms_norm",
           checked_params(Norm::kRms, *Argument("out", out), *Argument("x", x),
                          Argument("weight", weight), nullptr, eps),
           x);
 }
 
-void layer_norm_backward(MaybeTensor grad_x, MaybeTensor grad_weight, MaybeTensor grad_bias,
-                         Tensor grad_out, Tensor x, MaybeTensor weight, double eps) {
+void layer_norm_backward(const MaybeTensor& grad_x, const MaybeTensor& grad_weight,
+                         const MaybeTensor& grad_bias, const Tensor& grad_out, const Tensor& x,
+                         const MaybeTensor& weight, double eps) {
   compute("layer_norm_backward",
           checked_backward_params(Norm::kLayer, Argument("grad_x", grad_x),
                                   Argument("grad_weight", grad_weight),
@@ -80,13 +98,79 @@ void layer_norm_backward(MaybeTensor grad_x, MaybeTensor grad_weight, MaybeTenso
           x);
 }
 
-void rms_norm_backward(MaybeTensor grad_x, MaybeTensor grad_weight, Tensor grad_out, Tensor x,
-                       MaybeTensor weight, double eps) {
+void rms_norm_backward(const MaybeTensor& grad_x, const MaybeTensor& grad_weight,
+                       const Tensor& grad_out, const Tensor& x, const MaybeTensor& weight,
+                       double eps) {
   compute("rms_norm_backward",
           checked_backward_params(
               Norm::kRms, Argument("grad_x", grad_x), Argument("grad_weight", grad_weight), nullptr,
               *Argument("grad_out", grad_out), *Argument("x", x), Argument("weight", weight), eps),
           x);
+}
+
+Tensor layer_norm_fwd_nograd(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias,
+                             double eps) {
+  Tensor out = new_tensor(x, sizes_of(x), x.scalar_type());
+  layer_norm(out, as_contiguous(x), as_contiguous(weight), as_contiguous(bias), eps);
+  return out;
+}
+
+Tensor rms_norm_fwd_nograd(const Tensor& x, const MaybeTensor& weight, double eps) {
+  Tensor out = new_tensor(x, sizes_of(x), x.scalar_type());
+  rms_norm(out, as_contiguous(x), as_contiguous(weight), eps);
+  return out;
+}
+
+/// New gradients of a plain norm, without elements where nobody asks for them.
+struct PlainGradients {
+  Tensor x, weight, bias;
+
+  /// Parameters have the dtype of the weight; a bias alone has its own, or that of x.
+  PlainGradients(const Tensor& input, const MaybeTensor& parameter,
+                 std::optional<ScalarType> bias_dtype, const bool (&wanted)[3])
+      : x(new_tensor(input, wanted[0] ? sizes_of(input) : kNone, input.scalar_type())),
+        weight(new_parameter(input, parameter, bias_dtype, wanted[1])),
+        bias(new_parameter(input, parameter, bias_dtype, wanted[2])) {}
+
+  /// `gradient` as an op takes it.
+  static MaybeTensor wanted(const Tensor& gradient, bool is_wanted) {
+    return is_wanted ? MaybeTensor(gradient) : std::nullopt;
+  }
+
+ private:
+  static constexpr std::int64_t kZero = 0;
+  static constexpr primitives::Extents kNone{&kZero, 1};
+
+  static Tensor new_parameter(const Tensor& input, const MaybeTensor& parameter,
+                              std::optional<ScalarType> dtype, bool is_wanted) {
+    const ScalarType type =
+        parameter.has_value() ? parameter->scalar_type() : dtype.value_or(input.scalar_type());
+    if (!is_wanted) return new_tensor(input, kNone, type);
+    if (parameter.has_value()) return new_tensor(input, sizes_of(*parameter), type);
+    const primitives::Extents sizes = sizes_of(input);
+    return new_tensor(input, {sizes.empty() ? 1 : sizes.back()}, type);
+  }
+};
+
+std::tuple<Tensor, Tensor, Tensor> layer_norm_bwd_nograd(const Tensor& grad_out, const Tensor& x,
+                                                         const MaybeTensor& weight, double eps,
+                                                         bool needs_x, bool needs_weight,
+                                                         bool needs_bias,
+                                                         std::optional<ScalarType> bias_dtype) {
+  const PlainGradients grads(x, weight, bias_dtype, {needs_x, needs_weight, needs_bias});
+  layer_norm_backward(grads.wanted(grads.x, needs_x), grads.wanted(grads.weight, needs_weight),
+                      grads.wanted(grads.bias, needs_bias), as_contiguous(grad_out),
+                      as_contiguous(x), as_contiguous(weight), eps);
+  return {grads.x, grads.weight, grads.bias};
+}
+
+std::tuple<Tensor, Tensor> rms_norm_bwd_nograd(const Tensor& grad_out, const Tensor& x,
+                                               const MaybeTensor& weight, double eps, bool needs_x,
+                                               bool needs_weight) {
+  const PlainGradients grads(x, weight, std::nullopt, {needs_x, needs_weight, false});
+  rms_norm_backward(grads.wanted(grads.x, needs_x), grads.wanted(grads.weight, needs_weight),
+                    as_contiguous(grad_out), as_contiguous(x), as_contiguous(weight), eps);
+  return {grads.x, grads.weight};
 }
 
 void dropout_add_norm(Tensor z0, MaybeTensor z1, MaybeTensor x, MaybeTensor dmask0,
@@ -171,6 +255,10 @@ STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, m) {
   m.def(kRmsNorm);
   m.def(kLayerNormBackward);
   m.def(kRmsNormBackward);
+  m.def(kLayerNormFwdNograd);
+  m.def(kRmsNormFwdNograd);
+  m.def(kLayerNormBwdNograd);
+  m.def(kRmsNormBwdNograd);
   m.def(kDropoutAddNorm);
   m.def(kDropoutAddNormBackward);
 }
@@ -184,6 +272,10 @@ STABLE_TORCH_LIBRARY_IMPL_EXPAND(TORCH_EXTENSION_NAME, CUDA, m) {
   m.impl("rms_norm", TORCH_BOX(&kernelhub::layer_norm::rms_norm));
   m.impl("layer_norm_backward", TORCH_BOX(&kernelhub::layer_norm::layer_norm_backward));
   m.impl("rms_norm_backward", TORCH_BOX(&kernelhub::layer_norm::rms_norm_backward));
+  m.impl("layer_norm_fwd_nograd", TORCH_BOX(&kernelhub::layer_norm::layer_norm_fwd_nograd));
+  m.impl("rms_norm_fwd_nograd", TORCH_BOX(&kernelhub::layer_norm::rms_norm_fwd_nograd));
+  m.impl("layer_norm_bwd_nograd", TORCH_BOX(&kernelhub::layer_norm::layer_norm_bwd_nograd));
+  m.impl("rms_norm_bwd_nograd", TORCH_BOX(&kernelhub::layer_norm::rms_norm_bwd_nograd));
   m.impl("dropout_add_norm", TORCH_BOX(&kernelhub::layer_norm::dropout_add_norm));
   m.impl("dropout_add_norm_backward", TORCH_BOX(&kernelhub::layer_norm::dropout_add_norm_backward));
 }

@@ -41,20 +41,32 @@ void check_device(const char* op, const DLTensor* x) {
 }
 
 template <class Call>
-void compute(const char* op, const Call& params, const DLTensor* x) {
+void compute(const char* op, const Call& params, [[maybe_unused]] const DLTensor* x) {
   if (is_empty(params)) return;
 #if defined(CPU_KERNEL)
   static_cast<void>(op);
-  static_cast<void>(x);
   cpu::run(params, primitives::host_parallel_for());
 #elif defined(CUDA_KERNEL)
   const primitives::DeviceGuard guard(x->device.device_id);
-  const cudaStream_t stream = primitives::current_stream(x->device);
-  const primitives::StreamMemory workspace(cuda::workspace_bytes(params), stream);
   primitives::check_launch("layer_norm", op, params.rows, params.cols,
-                           cuda::launch(params, workspace.get(), stream));
+                           cuda::launch(params, primitives::current_stream(x->device)));
 #endif
 }
+
+#if defined(CUDA_KERNEL)
+void compute(const char* op, const FusedBackwardParams& params, const DLTensor* x) {
+  if (is_empty(params)) return;
+  const primitives::DeviceGuard guard(x->device.device_id);
+  const cudaStream_t stream = primitives::current_stream(x->device);
+  cuda::BackwardPlan plan{};
+  cudaError_t status = cuda::plan_backward(params, &plan);
+  if (status == cudaSuccess) {
+    const primitives::StreamMemory workspace(plan.workspace_bytes, stream);
+    status = cuda::launch_backward(params, plan, workspace.get(), stream);
+  }
+  primitives::check_launch("layer_norm", op, params.rows, params.cols, status);
+}
+#endif
 
 void layer_norm(DLTensor* out, const DLTensor* x, MaybeIn weight, MaybeIn bias, double eps) {
   check_device("layer_norm", x);
