@@ -131,7 +131,7 @@ def test_the_layer_computes_what_is_asked_for(package: ModuleType, norm: str, as
     x = torch.randn(3, 8, requires_grad=asked == "x")
     weight = torch.randn(8, requires_grad=asked == "weight")
     out = getattr(package.layers, norm)(x, weight)
-    with reference.Results(f"{norm}_backward_functional") as results:
+    with reference.Results(f"{norm}_bwd_nograd") as results:
         out.sum().backward()
     assert [result.numel() > 0 for result in results.tensors[:2]] == [asked == "x", asked != "x"]
 
@@ -213,6 +213,9 @@ def test_ops_pass_the_checks_of_torch_library(package: ModuleType, norm: str) ->
         torch.library.opcheck(ops.rms_norm_functional.default, (*weighted, EPS))
         of_grad = ops.rms_norm_backward_functional.default
         torch.library.opcheck(of_grad, (grad, x, weight, EPS, [True, True]))
+        torch.library.opcheck(ops.rms_norm_fwd_nograd.default, (x, weight, EPS))
+        arguments = (grad, x, weight, EPS, True, False)
+        torch.library.opcheck(ops.rms_norm_bwd_nograd.default, arguments)
         return
     arguments = (out, of_weight, None, grad, x, weight, EPS)
     torch.library.opcheck(ops.layer_norm_backward.default, arguments)
@@ -223,6 +226,28 @@ def test_ops_pass_the_checks_of_torch_library(package: ModuleType, norm: str) ->
     torch.library.opcheck(ops.layer_norm_functional.default, (strided, None, torch.randn(2), EPS))
     of_grad = ops.layer_norm_backward_functional.default
     torch.library.opcheck(of_grad, (grad, x, weight, EPS, [True, True, True]))
+    torch.library.opcheck(ops.layer_norm_fwd_nograd.default, (strided.detach(), None, None, EPS))
+    for wanted in ((True, True, True), (False, False, True)):
+        arguments = (grad, x, None if wanted[2] else weight, EPS, *wanted, torch.float32)
+        torch.library.opcheck(ops.layer_norm_bwd_nograd.default, arguments)
+
+
+@NORMS
+def test_eager_calls_equal_the_functional_op(package: ModuleType, norm: str) -> None:
+    parameters = [torch.randn(6).requires_grad_() for _ in range(2 if norm == "layer_norm" else 1)]
+    layouts = (torch.randn(4, 6), torch.randn(2, 3, 6).transpose(0, 1), torch.randn(5, 8)[:, 2:])
+    for x in layouts:
+        inputs = (x.clone().requires_grad_(), *parameters)
+        results = [
+            call(*inputs, EPS)
+            for call in (getattr(package.layers, norm), getattr(package.ops, f"{norm}_functional"))
+        ]
+        grad = torch.randn(x.shape).transpose(0, -1).contiguous().transpose(0, -1)
+        eager, functional = (torch.autograd.grad(one, inputs, grad) for one in results)
+        detached = getattr(package.layers, norm)(x, *(p.detach() for p in parameters), EPS)
+        assert torch.equal(results[0], results[1])
+        assert torch.equal(results[0], detached)
+        assert all(torch.equal(a, b) for a, b in zip(eager, functional, strict=True))
 
 
 @NORMS

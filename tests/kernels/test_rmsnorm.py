@@ -390,7 +390,44 @@ def op_calls(package: ModuleType) -> list[tuple[Any, tuple[Any, ...]]]:
         (ops.rms_norm_bwd, (plain, plain, fixed, rstd, EPS, 0.0, True, True)),
         (ops.rms_norm_bwd, (plain, plain, None, rstd, EPS, 0.0, True, True)),
         (ops.apply_rms_norm_backward, (plain, plain, fixed, plain, rstd, EPS, True, True)),
+        (ops.rms_norm_fwd_nograd, (plain.t(), None, EPS, 0.0, "llama")),
+        (ops.fused_add_rms_norm_fwd_nograd, (plain, plain, fixed, EPS, 0.0, "none")),
+        (ops.rms_norm_bwd_nograd, (plain, plain, fixed, rstd, EPS, 0.0, True, False)),
     ]
+
+
+@pytest.mark.parametrize("casting", ["llama", "gemma", "none"])
+def test_eager_calls_equal_the_functional_ops(package: ModuleType, casting: str) -> None:
+    weight = torch.randn(6, requires_grad=True)
+    layouts = (torch.randn(4, 6), torch.randn(2, 3, 6).transpose(0, 1), torch.randn(5, 8)[:, 2:])
+    options = (weight, EPS, 1.0, casting)
+    for x in layouts:
+        x, residual = x.bfloat16().requires_grad_(), torch.randn(x.shape).bfloat16()
+        residual.requires_grad_()
+        dense = x.contiguous(), residual.contiguous()
+        normalized = package.layers.rms_norm(x, *options)
+        added = package.layers.fused_add_rms_norm(x, residual, *options)
+        pairs = [
+            (normalized, package.ops.rms_norm_fwd(dense[0], *options)[0], (x, weight)),
+            *(
+                (ours, functional, (x, residual, weight) if i == 0 else (x, residual))
+                for i, (ours, functional) in enumerate(
+                    zip(
+                        added, package.ops.fused_add_rms_norm_fwd(*dense, *options)[:2], strict=True
+                    )
+                )
+            ),
+        ]
+        with torch.no_grad():
+            assert torch.equal(package.layers.rms_norm(x, *options), normalized)
+            detached = package.layers.fused_add_rms_norm(x, residual, *options)
+            assert all(torch.equal(a, b) for a, b in zip(detached, added, strict=True))
+        for ours, functional, inputs in pairs:
+            assert torch.equal(ours, functional)
+            grad = torch.randn(x.shape).to(ours.dtype)
+            eager = torch.autograd.grad(ours, inputs, grad, retain_graph=True)
+            expected = torch.autograd.grad(functional, inputs, grad, retain_graph=True)
+            assert all(torch.equal(a, b) for a, b in zip(eager, expected, strict=True))
 
 
 def test_ops_pass_the_checks_of_torch_library(package: ModuleType) -> None:

@@ -16,10 +16,12 @@
 namespace kernelhub::rmsnorm {
 namespace {
 
+using primitives::as_contiguous;
 using primitives::optional_arg;
 using primitives::pointer;
 using primitives::tensor_arg;
 using primitives::TensorArg;
+using primitives::Text;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -38,21 +40,21 @@ void compute(const char* op, const Params& params, [[maybe_unused]] const Tensor
 void compute_backward(const char* op, BackwardParams& params, const Tensor& x) {
 #if defined(CPU_KERNEL)
   static_cast<void>(op);
-  Tensor workspace;
+  std::optional<Tensor> workspace;
   if (params.grad_weight != nullptr) {
     const std::int64_t size = cpu::backward_workspace(params.rows, params.cols);
-    workspace = torch::stable::new_empty(x, {size / 4}, ScalarType::Float);
-    params.workspace = workspace.data_ptr();
+    workspace = primitives::new_tensor(x, {size / 4}, ScalarType::Float);
+    params.workspace = workspace->data_ptr();
   }
   cpu::run_backward(params, primitives::torch_parallel_for());
 #elif defined(CUDA_KERNEL)
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   cuda::BackwardPlan plan{};
   cudaError_t status = cuda::plan_backward(params, &plan);
-  Tensor workspace;
+  std::optional<Tensor> workspace;
   if (status == cudaSuccess && params.grad_weight != nullptr) {
-    workspace = torch::stable::new_empty(x, {plan.workspace_bytes / 4}, ScalarType::Float);
-    params.workspace = workspace.data_ptr();
+    workspace = primitives::new_tensor(x, {plan.workspace_bytes / 4}, ScalarType::Float);
+    params.workspace = workspace->data_ptr();
   }
   if (status == cudaSuccess) {
     status = cuda::launch_backward(params, plan, primitives::current_stream(x));
@@ -61,20 +63,15 @@ void compute_backward(const char* op, BackwardParams& params, const Tensor& x) {
 #endif
 }
 
-std::vector<std::int64_t> sizes_of(const Tensor& tensor) {
-  const auto sizes = tensor.sizes();
-  return {sizes.begin(), sizes.end()};
-}
-
 /// Contiguous, of the shape of x.
 Tensor new_like(const Tensor& x, ScalarType dtype) {
-  return torch::stable::new_empty(x, sizes_of(x), dtype);
+  return primitives::new_tensor(x, primitives::sizes_of(x), dtype);
 }
 
 struct Results {
   Tensor out;
   Tensor rstd;
-  Tensor sum;  // undefined without a residual
+  std::optional<Tensor> sum;  // where there is a residual
 };
 
 /// The functional forms: checks, then allocates, then computes.
@@ -93,11 +90,10 @@ Results normalize(const char* op, Casting casting, const Tensor& x,
   check_inputs(arguments);
   const auto out_dtype =
       result_dtype(casting, x_arg.dtype, weight_arg.has_value() ? &weight_arg->dtype : nullptr);
-  Results results;
-  results.out = new_like(x, out_dtype == x_arg.dtype ? x.scalar_type() : ScalarType::Float);
-  std::vector<std::int64_t> rows = sizes_of(x);
-  rows.pop_back();
-  results.rstd = torch::stable::new_empty(x, rows, ScalarType::Float);
+  Results results{
+      new_like(x, out_dtype == x_arg.dtype ? x.scalar_type() : ScalarType::Float),
+      primitives::new_tensor(x, {x_arg.sizes.begin(), x_arg.sizes.size() - 1}, ScalarType::Float),
+      std::nullopt};
   const TensorArg out_arg = tensor_arg("output", results.out);
   const TensorArg rstd_arg = tensor_arg("rstd", results.rstd);
   arguments.out = &out_arg;
@@ -107,7 +103,7 @@ Results normalize(const char* op, Casting casting, const Tensor& x,
   if (residual.has_value()) {
     results.sum = new_like(x, x.scalar_type());
     residual_arg = tensor_arg("residual", *residual);
-    sum_arg = tensor_arg("sum", results.sum);
+    sum_arg = tensor_arg("sum", *results.sum);
     arguments.residual = &*residual_arg;
     arguments.sum = &*sum_arg;
   }
@@ -115,9 +111,10 @@ Results normalize(const char* op, Casting casting, const Tensor& x,
   return results;
 }
 
+/// Each where it is asked for.
 struct Gradients {
-  Tensor x;       // undefined where nobody asks
-  Tensor weight;  // undefined where nobody asks
+  std::optional<Tensor> x;
+  std::optional<Tensor> weight;
 };
 
 Gradients differentiate(const char* op, const Tensor& grad_out, const Tensor& x,
@@ -141,17 +138,17 @@ Gradients differentiate(const char* op, const Tensor& grad_out, const Tensor& x,
   std::optional<TensorArg> grad_weight_arg;
   if (has_grad_x) {
     gradients.x = new_like(x, x.scalar_type());
-    grad_x_arg = tensor_arg("grad_input", gradients.x);
+    grad_x_arg = tensor_arg("grad_input", *gradients.x);
     arguments.grad_x = &*grad_x_arg;
   }
   if (has_grad_weight && weight.has_value()) {
     gradients.weight = new_like(*weight, weight->scalar_type());
-    grad_weight_arg = tensor_arg("grad_weight", gradients.weight);
+    grad_weight_arg = tensor_arg("grad_weight", *gradients.weight);
     arguments.grad_weight = &*grad_weight_arg;
   }
   BackwardParams params = checked_params(arguments);
   if (params.rows == 0 || params.cols == 0) {
-    if (params.grad_weight != nullptr) torch::stable::zero_(gradients.weight);
+    if (params.grad_weight != nullptr) torch::stable::zero_(*gradients.weight);
   } else if (params.grad_x != nullptr || params.grad_weight != nullptr) {
     compute_backward(op, params, x);
   }
@@ -174,15 +171,16 @@ void write(const char* op, Casting casting, double offset, const Tensor& out, co
   compute(op, checked_params(arguments), input);
 }
 
-void rms_norm(Tensor out, Tensor input, Tensor weight, double epsilon) {
+void rms_norm(const Tensor& out, const Tensor& input, const Tensor& weight, double epsilon) {
   write("rms_norm", Casting::kLlama, 0.0, out, input, weight, epsilon);
 }
 
-void gemma_rms_norm(Tensor out, Tensor input, Tensor weight, double epsilon) {
+void gemma_rms_norm(const Tensor& out, const Tensor& input, const Tensor& weight, double epsilon) {
   write("gemma_rms_norm", Casting::kGemma, 1.0, out, input, weight, epsilon);
 }
 
-void fused_add_rms_norm(Tensor input, Tensor residual, Tensor weight, double epsilon) {
+void fused_add_rms_norm(const Tensor& input, const Tensor& residual, const Tensor& weight,
+                        double epsilon) {
   const TensorArg x_arg = tensor_arg("input", input);
   const TensorArg residual_arg = tensor_arg("residual", residual);
   const TensorArg weight_arg = tensor_arg("weight", weight);
@@ -198,56 +196,85 @@ void fused_add_rms_norm(Tensor input, Tensor residual, Tensor weight, double eps
   compute(arguments.op, checked_params(arguments, true), input);
 }
 
-std::vector<Tensor> apply_rms_norm(Tensor hidden_states, Tensor weight, double variance_epsilon) {
+std::vector<Tensor> apply_rms_norm(const Tensor& hidden_states, const Tensor& weight,
+                                   double variance_epsilon) {
   const Results results = normalize("apply_rms_norm", Casting::kLlama, hidden_states, std::nullopt,
                                     weight, variance_epsilon, 0.0);
   return {results.out, results.rstd};
 }
 
-std::vector<Tensor> apply_rms_norm_backward(Tensor grad_output, Tensor hidden_states, Tensor weight,
-                                            Tensor output, Tensor rstd, double variance_epsilon,
+std::vector<Tensor> apply_rms_norm_backward(const Tensor& grad_output, const Tensor& hidden_states,
+                                            const Tensor& weight, const Tensor& output,
+                                            const Tensor& rstd, double variance_epsilon,
                                             bool input_requires_grad, bool weight_requires_grad) {
   static_cast<void>(output);
   const Gradients gradients =
       differentiate("apply_rms_norm_backward", grad_output, hidden_states, weight, rstd,
                     variance_epsilon, 0.0, input_requires_grad, weight_requires_grad);
-  return {gradients.x, gradients.weight};
+  return {gradients.x.value_or(Tensor()), gradients.weight.value_or(Tensor())};
 }
 
-std::vector<Tensor> apply_gemma_rms_norm(Tensor hidden_states, Tensor weight,
+std::vector<Tensor> apply_gemma_rms_norm(const Tensor& hidden_states, const Tensor& weight,
                                          double variance_epsilon) {
   const Results results = normalize("apply_gemma_rms_norm", Casting::kGemma, hidden_states,
                                     std::nullopt, weight, variance_epsilon, 1.0);
   return {results.out, results.rstd};
 }
 
-std::tuple<Tensor, Tensor> rms_norm_fwd(Tensor x, std::optional<Tensor> weight, double eps,
-                                        double weight_offset, std::string casting) {
-  const Results results = normalize("rms_norm_fwd", checked_casting("rms_norm_fwd", casting), x,
-                                    std::nullopt, weight, eps, weight_offset);
+std::tuple<Tensor, Tensor> rms_norm_fwd(const Tensor& x, const std::optional<Tensor>& weight,
+                                        double eps, double weight_offset, const Text& casting) {
+  const Results results = normalize("rms_norm_fwd", checked_casting("rms_norm_fwd", casting.view()),
+                                    x, std::nullopt, weight, eps, weight_offset);
   return {results.out, results.rstd};
 }
 
-std::tuple<Tensor, Tensor, Tensor> fused_add_rms_norm_fwd(Tensor x, Tensor residual,
-                                                          std::optional<Tensor> weight, double eps,
-                                                          double weight_offset,
-                                                          std::string casting) {
+std::tuple<Tensor, Tensor, Tensor> fused_add_rms_norm_fwd(const Tensor& x, const Tensor& residual,
+                                                          const std::optional<Tensor>& weight,
+                                                          double eps, double weight_offset,
+                                                          const Text& casting) {
+  constexpr const char* kOp = "fused_add_rms_norm_fwd";
   const Results results =
-      normalize("fused_add_rms_norm_fwd", checked_casting("fused_add_rms_norm_fwd", casting), x,
-                residual, weight, eps, weight_offset);
-  return {results.out, results.sum, results.rstd};
+      normalize(kOp, checked_casting(kOp, casting.view()), x, residual, weight, eps, weight_offset);
+  return {results.out, *results.sum, results.rstd};
 }
 
 /// An empty tensor stands for a gradient that nobody asks for.
-std::tuple<Tensor, Tensor> rms_norm_bwd(Tensor grad_out, Tensor x, std::optional<Tensor> weight,
-                                        Tensor rstd, double eps, double weight_offset,
-                                        bool input_requires_grad, bool weight_requires_grad) {
+std::tuple<Tensor, Tensor> rms_norm_bwd(const Tensor& grad_out, const Tensor& x,
+                                        const std::optional<Tensor>& weight, const Tensor& rstd,
+                                        double eps, double weight_offset, bool input_requires_grad,
+                                        bool weight_requires_grad) {
   const Gradients gradients =
       differentiate("rms_norm_bwd", grad_out, x, weight, rstd, eps, weight_offset,
                     input_requires_grad, weight_requires_grad);
-  const bool has_grad_weight = weight_requires_grad && weight.has_value();
-  return {input_requires_grad ? gradients.x : torch::stable::new_empty(x, {0}),
-          has_grad_weight ? gradients.weight : torch::stable::new_empty(x, {0})};
+  const auto given = [&](const std::optional<Tensor>& gradient) {
+    return gradient.has_value() ? *gradient : primitives::new_tensor(x, {0}, x.scalar_type());
+  };
+  return {given(gradients.x), given(gradients.weight)};
+}
+
+// The forms of eager mode, registered without autograd, which is Python's there: tensors of any
+// layout, the bits of the functional ops.
+
+std::tuple<Tensor, Tensor> rms_norm_fwd_nograd(const Tensor& x, const std::optional<Tensor>& weight,
+                                               double eps, double weight_offset,
+                                               const Text& casting) {
+  return rms_norm_fwd(as_contiguous(x), weight, eps, weight_offset, casting);
+}
+
+std::tuple<Tensor, Tensor, Tensor> fused_add_rms_norm_fwd_nograd(
+    const Tensor& x, const Tensor& residual, const std::optional<Tensor>& weight, double eps,
+    double weight_offset, const Text& casting) {
+  return fused_add_rms_norm_fwd(as_contiguous(x), as_contiguous(residual), weight, eps,
+                                weight_offset, casting);
+}
+
+std::tuple<Tensor, Tensor> rms_norm_bwd_nograd(const Tensor& grad_out, const Tensor& x,
+                                               const std::optional<Tensor>& weight,
+                                               const Tensor& rstd, double eps, double weight_offset,
+                                               bool input_requires_grad,
+                                               bool weight_requires_grad) {
+  return rms_norm_bwd(as_contiguous(grad_out), as_contiguous(x), weight, rstd, eps, weight_offset,
+                      input_requires_grad, weight_requires_grad);
 }
 
 void register_kernels(torch::stable::detail::StableLibrary& m) {
@@ -260,6 +287,9 @@ void register_kernels(torch::stable::detail::StableLibrary& m) {
   m.impl("rms_norm_fwd", TORCH_BOX(&rms_norm_fwd));
   m.impl("fused_add_rms_norm_fwd", TORCH_BOX(&fused_add_rms_norm_fwd));
   m.impl("rms_norm_bwd", TORCH_BOX(&rms_norm_bwd));
+  m.impl("rms_norm_fwd_nograd", TORCH_BOX(&rms_norm_fwd_nograd));
+  m.impl("fused_add_rms_norm_fwd_nograd", TORCH_BOX(&fused_add_rms_norm_fwd_nograd));
+  m.impl("rms_norm_bwd_nograd", TORCH_BOX(&rms_norm_bwd_nograd));
 }
 
 }  // namespace
@@ -277,15 +307,24 @@ STABLE_TORCH_LIBRARY_EXPAND(TORCH_EXTENSION_NAME, m) {
   m.def(
       "apply_gemma_rms_norm(Tensor hidden_states, Tensor weight, float variance_epsilon) -> "
       "Tensor[]");
-  m.def(
-      "rms_norm_fwd(Tensor x, Tensor? weight, float eps, float weight_offset, str casting) -> "
-      "(Tensor, Tensor)");
-  m.def(
-      "fused_add_rms_norm_fwd(Tensor x, Tensor residual, Tensor? weight, float eps, float "
-      "weight_offset, str casting) -> (Tensor, Tensor, Tensor)");
-  m.def(
-      "rms_norm_bwd(Tensor grad_out, Tensor x, Tensor? weight, Tensor rstd, float eps, float "
-      "weight_offset, bool input_requires_grad, bool weight_requires_grad) -> (Tensor, Tensor)");
+  for (const char* schema : {
+           "rms_norm_fwd(Tensor x, Tensor? weight, float eps, float weight_offset, str casting) -> "
+           "(Tensor, Tensor)",
+           "rms_norm_fwd_nograd(Tensor x, Tensor? weight, float eps, float weight_offset, str "
+           "casting) -> (Tensor, Tensor)",
+           "fused_add_rms_norm_fwd(Tensor x, Tensor residual, Tensor? weight, float eps, float "
+           "weight_offset, str casting) -> (Tensor, Tensor, Tensor)",
+           "fused_add_rms_norm_fwd_nograd(Tensor x, Tensor residual, Tensor? weight, float eps, "
+           "float weight_offset, str casting) -> (Tensor, Tensor, Tensor)",
+           "rms_norm_bwd(Tensor grad_out, Tensor x, Tensor? weight, Tensor rstd, float eps, float "
+           "weight_offset, bool input_requires_grad, bool weight_requires_grad) -> (Tensor, "
+           "Tensor)",
+           "rms_norm_bwd_nograd(Tensor grad_out, Tensor x, Tensor? weight, Tensor rstd, float eps, "
+           "float weight_offset, bool input_requires_grad, bool weight_requires_grad) -> (Tensor, "
+           "Tensor)",
+       }) {
+    m.def(schema);
+  }
 }
 
 #if defined(CPU_KERNEL)

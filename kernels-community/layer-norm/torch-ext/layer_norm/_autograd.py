@@ -177,18 +177,6 @@ def _refuse(name: str) -> Callable[..., Any]:
 # -- plain norms -----------------------------------------------------------------------------
 
 
-def _layer_norm(x: Tensor, weight: MaybeTensor, bias: MaybeTensor, eps: float) -> Tensor:
-    out = empty_like(x)
-    ops.layer_norm(out, x.contiguous(), contiguous(weight), contiguous(bias), eps)
-    return out
-
-
-def _rms_norm(x: Tensor, weight: MaybeTensor, eps: float) -> Tensor:
-    out = empty_like(x)
-    ops.rms_norm(out, x.contiguous(), contiguous(weight), eps)
-    return out
-
-
 def _plain_gradients(
     x: Tensor, weight: MaybeTensor, wanted: list[bool], bias_dtype: torch.dtype | None
 ) -> list[Tensor]:
@@ -203,26 +191,25 @@ def _plain_gradients(
     ]
 
 
-def _plain_backward(op: Any) -> Callable[..., tuple[Tensor, ...]]:
-    def backward(
-        grad_out: Tensor,
-        x: Tensor,
-        weight: MaybeTensor,
-        eps: float,
-        wanted: list[bool],
-        bias_dtype: torch.dtype | None = None,
-    ) -> tuple[Tensor, ...]:
-        grads = _plain_gradients(x, weight, wanted, bias_dtype)
-        op(
-            *map(given, wanted, grads),
-            grad_out.contiguous(),
-            x.contiguous(),
-            contiguous(weight),
-            eps,
-        )
-        return tuple(grads)
+def _layer_norm_backward(
+    grad_out: Tensor,
+    x: Tensor,
+    weight: MaybeTensor,
+    eps: float,
+    wanted: list[bool],
+    bias_dtype: torch.dtype | None = None,
+) -> tuple[Tensor, ...]:
+    grads: tuple[Tensor, ...] = ops.layer_norm_bwd_nograd(
+        grad_out, x, weight, eps, *wanted, bias_dtype
+    )
+    return grads
 
-    return backward
+
+def _rms_norm_backward(
+    grad_out: Tensor, x: Tensor, weight: MaybeTensor, eps: float, wanted: list[bool]
+) -> tuple[Tensor, ...]:
+    grads: tuple[Tensor, ...] = ops.rms_norm_bwd_nograd(grad_out, x, weight, eps, *wanted)
+    return grads
 
 
 def _plain_backward_fake(
@@ -233,6 +220,20 @@ def _plain_backward_fake(
     wanted: list[bool],
     bias_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, ...]:
+    return tuple(_plain_gradients(x, weight, wanted, bias_dtype))
+
+
+def _nograd_fake(
+    grad_out: Tensor,
+    x: Tensor,
+    weight: MaybeTensor,
+    eps: float,
+    needs_x: bool,
+    needs_weight: bool,
+    needs_bias: bool | None = None,
+    bias_dtype: torch.dtype | None = None,
+) -> tuple[Tensor, ...]:
+    wanted = [needs_x, needs_weight, *([] if needs_bias is None else [needs_bias])]
     return tuple(_plain_gradients(x, weight, wanted, bias_dtype))
 
 
@@ -250,6 +251,53 @@ def _differentiate_plain(name: str) -> Callable[..., tuple[MaybeTensor, ...]]:
         return (*map(given, wanted, grads), None)
 
     return differentiate
+
+
+# What eager mode runs. The functional ops reach their autograd kernels through the dispatcher and
+# several frames of Python, which takes longer than a small call; these two build the node directly.
+# Somebody who asks for the graph of a gradient gets the op that refuses a second derivative.
+
+
+class LayerNormFunction(torch.autograd.Function):
+    """`layer_norm_functional`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: MaybeTensor, bias: MaybeTensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.eps, ctx.bias_dtype = eps, None if bias is None else bias.dtype
+        return ops.layer_norm_fwd_nograd(x, weight, bias, eps)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():
+            grads = ops.layer_norm_backward_functional(
+                grad_out, x, weight, ctx.eps, list(wanted), ctx.bias_dtype
+            )
+        else:
+            grads = ops.layer_norm_bwd_nograd(grad_out, x, weight, ctx.eps, *wanted, ctx.bias_dtype)
+        return (*map(given, wanted, grads), None)
+
+
+class RMSNormFunction(torch.autograd.Function):
+    """`rms_norm_functional`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: MaybeTensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.eps = eps
+        return ops.rms_norm_fwd_nograd(x, weight, eps)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            grads = ops.rms_norm_backward_functional(grad_out, x, weight, ctx.eps, list(wanted))
+        else:
+            grads = ops.rms_norm_bwd_nograd(grad_out, x, weight, ctx.eps, *wanted)
+        return (*map(given, wanted, grads), None)
 
 
 # -- the fused op ----------------------------------------------------------------------------
@@ -600,18 +648,21 @@ def register() -> None:
             _refuse("dropout_add_norm"),
         ),
     }
-    for name, implementation in (("layer_norm", _layer_norm), ("rms_norm", _rms_norm)):
-        rows[f"{name}_backward_functional"] = (
-            _plain_backward(getattr(ops, f"{name}_backward")),
-            _plain_backward_fake,
-            _refuse(name),
-        )
+    plain = {
+        "layer_norm": (ops.layer_norm_fwd_nograd, _layer_norm_backward),
+        "rms_norm": (ops.rms_norm_fwd_nograd, _rms_norm_backward),
+    }
+    for name, (forward, backward) in plain.items():
+        rows[f"{name}_backward_functional"] = (backward, _plain_backward_fake, _refuse(name))
         rows[f"{name}_functional"] = (
-            implementation,
+            forward,
             lambda x, *_: empty_like(x),
             _differentiate_plain(name),
             _setup_plain,
         )
+        for direction, fake in (("fwd", lambda x, *_: empty_like(x)), ("bwd", _nograd_fake)):
+            op = add_op_namespace_prefix(f"{name}_{direction}_nograd")
+            torch.library.register_fake(op, fake, lib=library)
     for name, (implementation, shape_only, derivative, *setup) in rows.items():
         library.define(name + SCHEMAS[name])
         full_name = add_op_namespace_prefix(name)

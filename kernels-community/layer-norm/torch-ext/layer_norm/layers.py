@@ -8,7 +8,7 @@ layers are differentiable (once) and trace into one graph. Layers keep no state 
 import torch
 from torch import nn
 
-from ._autograd import contiguous, empty_like, register
+from ._autograd import LayerNormFunction, RMSNormFunction, register
 from ._ops import ops
 
 register()
@@ -17,11 +17,6 @@ register()
 def _epsilon(module: nn.Module) -> float:
     eps = getattr(module, "eps", None)
     return module.variance_epsilon if eps is None else eps
-
-
-def _needs_graph(*tensors: torch.Tensor | None) -> bool:
-    # The functional op costs a passage through Python's dispatcher: only a graph needs it.
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def layer_norm(
@@ -34,11 +29,15 @@ def layer_norm(
 
     `weight` and `bias` `[d]` or None, of x's dtype; beside 16-bit x also float32.
     """
-    if _needs_graph(x, weight, bias):
+    if torch.compiler.is_compiling():
         return ops.layer_norm_functional(x, weight, bias, eps)
-    out = empty_like(x)
-    ops.layer_norm(out, x.contiguous(), contiguous(weight), contiguous(bias), eps)
-    return out
+    if torch.is_grad_enabled() and (
+        x.requires_grad
+        or (weight is not None and weight.requires_grad)
+        or (bias is not None and bias.requires_grad)
+    ):
+        return LayerNormFunction.apply(x, weight, bias, eps)
+    return ops.layer_norm_fwd_nograd(x, weight, bias, eps)
 
 
 def rms_norm(
@@ -48,11 +47,13 @@ def rms_norm(
 
     `weight` `[d]` or None, of x's dtype; beside 16-bit x also float32.
     """
-    if _needs_graph(x, weight):
+    if torch.compiler.is_compiling():
         return ops.rms_norm_functional(x, weight, eps)
-    out = empty_like(x)
-    ops.rms_norm(out, x.contiguous(), contiguous(weight), eps)
-    return out
+    if torch.is_grad_enabled() and (
+        x.requires_grad or (weight is not None and weight.requires_grad)
+    ):
+        return RMSNormFunction.apply(x, weight, eps)
+    return ops.rms_norm_fwd_nograd(x, weight, eps)
 
 
 class LayerNorm(nn.Module):

@@ -146,6 +146,79 @@ def _differentiate_apply(ctx: Any, grads: Any, *rest: Any) -> Any:
     return (*_gradients(ctx, grad_out), None)
 
 
+# What eager mode runs. The functional ops reach their autograd kernels through the dispatcher and
+# several frames of Python, which takes longer than a small call; these two build the node directly.
+
+
+def _eager_gradients(ctx: Any, grad_out: torch.Tensor, needs_x: bool, needs_weight: bool) -> Pair:
+    x, weight, rstd = ctx.saved_tensors
+    # Somebody who asks for the graph of a gradient gets the op that refuses a second derivative.
+    op = ops.rms_norm_bwd if torch.is_grad_enabled() else ops.rms_norm_bwd_nograd
+    grads: Pair = op(grad_out, x, weight, rstd, ctx.eps, ctx.offset, needs_x, needs_weight)
+    return grads
+
+
+class RMSNormFunction(torch.autograd.Function):
+    """`ops.rms_norm_fwd` of a tensor of any layout, the result alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: MaybeTensor, eps: float, offset: float, casting: str
+    ) -> torch.Tensor:
+        x = x.contiguous()
+        out, rstd = ops.rms_norm_fwd_nograd(x, weight, eps, offset, casting)
+        ctx.save_for_backward(x, weight, rstd)
+        ctx.eps, ctx.offset = eps, offset
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: torch.Tensor) -> Any:
+        needs_x, needs_weight, *_ = ctx.needs_input_grad
+        grad_x, grad_weight = _eager_gradients(ctx, grad_out.contiguous(), needs_x, needs_weight)
+        return grad_x if needs_x else None, grad_weight if needs_weight else None, None, None, None
+
+
+class FusedAddRMSNormFunction(torch.autograd.Function):
+    """`ops.fused_add_rms_norm_fwd` of tensors of any layout: the norm and the sum."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        residual: torch.Tensor,
+        weight: MaybeTensor,
+        eps: float,
+        offset: float,
+        casting: str,
+    ) -> Pair:
+        out, total, rstd = ops.fused_add_rms_norm_fwd_nograd(
+            x, residual, weight, eps, offset, casting
+        )
+        ctx.save_for_backward(total, weight, rstd)
+        ctx.set_materialize_grads(False)
+        ctx.eps, ctx.offset = eps, offset
+        return out, total
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: MaybeTensor, grad_sum: MaybeTensor) -> Any:
+        needs_x, needs_residual, needs_weight, *_ = ctx.needs_input_grad
+        needs_sum = needs_x or needs_residual
+        grad, grad_weight = grad_sum, None
+        if grad_out is not None:
+            grad_total, grad_weight = _eager_gradients(
+                ctx, grad_out.contiguous(), needs_sum, needs_weight
+            )
+            grad = grad_total if grad_sum is None else grad_total + grad_sum
+        return (
+            grad if needs_x else None,
+            grad if needs_residual else None,
+            grad_weight if needs_weight else None,
+            None,
+            None,
+            None,
+        )
+
+
 def _refuse(ctx: Any, *grads: Any) -> Any:
     raise RuntimeError(
         "rmsnorm.rms_norm_bwd: derivative order: expected at most the first, got the second"
@@ -165,6 +238,9 @@ def register() -> None:
         "apply_rms_norm": _fake_apply,
         "apply_gemma_rms_norm": _fake_apply_gemma,
         "apply_rms_norm_backward": _fake_apply_backward,
+        "rms_norm_fwd_nograd": _fake_fwd,
+        "fused_add_rms_norm_fwd_nograd": _fake_fused,
+        "rms_norm_bwd_nograd": _fake_bwd,
     }
     derivatives = {
         "rms_norm_fwd": (_differentiate_fwd, _setup_fwd),

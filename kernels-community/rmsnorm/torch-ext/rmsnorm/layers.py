@@ -8,7 +8,7 @@ differentiable (once) and trace into one graph. Layers keep no state of their ow
 import torch
 from torch import nn
 
-from ._autograd import register
+from ._autograd import FusedAddRMSNormFunction, RMSNormFunction, register
 from ._ops import ops
 
 register()
@@ -26,8 +26,13 @@ def rms_norm(
     `casting` says where the result is rounded: "llama" rounds x / rms to the dtype of x and gives
     the promoted dtype of x and weight, "none" rounds once to that one, "gemma" once to that of x.
     """
-    out: torch.Tensor = ops.rms_norm_fwd(x.contiguous(), weight, eps, weight_offset, casting)[0]
-    return out
+    if torch.compiler.is_compiling():
+        return ops.rms_norm_fwd(x.contiguous(), weight, eps, weight_offset, casting)[0]  # type: ignore[no-any-return]
+    if torch.is_grad_enabled() and (
+        x.requires_grad or (weight is not None and weight.requires_grad)
+    ):
+        return RMSNormFunction.apply(x, weight, eps, weight_offset, casting)  # type: ignore[no-any-return]
+    return ops.rms_norm_fwd_nograd(x, weight, eps, weight_offset, casting)[0]  # type: ignore[no-any-return]
 
 
 def fused_add_rms_norm(
@@ -39,9 +44,18 @@ def fused_add_rms_norm(
     casting: str = "llama",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(rms_norm(sum), sum), with sum = x + residual rounded to their dtype, in new tensors."""
-    out, total, _ = ops.fused_add_rms_norm_fwd(
-        x.contiguous(), residual.contiguous(), weight, eps, weight_offset, casting
-    )
+    if torch.compiler.is_compiling():
+        out, total, _ = ops.fused_add_rms_norm_fwd(
+            x.contiguous(), residual.contiguous(), weight, eps, weight_offset, casting
+        )
+    elif torch.is_grad_enabled() and (
+        x.requires_grad or residual.requires_grad or (weight is not None and weight.requires_grad)
+    ):
+        out, total = FusedAddRMSNormFunction.apply(x, residual, weight, eps, weight_offset, casting)
+    else:
+        out, total, _ = ops.fused_add_rms_norm_fwd_nograd(
+            x, residual, weight, eps, weight_offset, casting
+        )
     return out, total
 
 
