@@ -22,7 +22,8 @@
 //   section first, which have the most keys under a causal mask, and varlen sequences from the
 //   last one stored to the first. Every other round is dealt out backwards, so that no block has
 //   the longest of every round.
-// - Q of the next work is copied under the last softmax of this one, its last O += P V and its end.
+// - Q and the first K of the next work are copied under the last softmax of this one, its last
+//   O += P V and its end.
 // Bytes per query row: q and out once; K and V once per 128 rows, mostly from L2.
 // Archs: sm_90a only.
 // Sources: T. Dao et al., "FlashAttention", arXiv:2205.14135; T. Dao, "FlashAttention-2",
@@ -142,7 +143,7 @@ class WarpgroupForward {
   // ---- The producer: one thread, so that no lane can fall behind a phase that the others saw.
 
   __device__ __forceinline__ void produce(std::int64_t block, std::int64_t blocks) {
-    Stages stages;
+    Stages v;
     int turn = 0;
     for (int round = 0; round * blocks < block_works(call_.call); ++round) {
       const std::int64_t work = round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
@@ -150,8 +151,10 @@ class WarpgroupForward {
       WorkFacts& facts = facts_at(turn);
       note_facts(block_work(call_.call, work), facts);
       if (facts.first_row >= facts.row_count) continue;
+      Stages k = v;  // between works both are at the same stage
+      if (facts.first_tile < facts.end_tile) copy_k(facts, facts.first_tile, k);
       hand_over(facts, turn++);
-      copy_ahead(facts, stages);
+      copy_ahead(facts, k, v);
     }
     WorkFacts& end = facts_at(turn);
     end.first_tile = end.end_tile = 0;
@@ -221,12 +224,9 @@ class WarpgroupForward {
     }
   }
 
-  /// In the order in which the consumers need them: K one tile ahead of V. Between works both are
-  /// at the same stage.
-  __device__ __forceinline__ void copy_ahead(const WorkFacts& facts, Stages& v) const {
-    Stages k = v;
+  /// In the order in which the consumers need them: K one tile ahead of V.
+  __device__ __forceinline__ void copy_ahead(const WorkFacts& facts, Stages& k, Stages& v) const {
     for (int tile = facts.first_tile; tile < facts.end_tile; ++tile) {
-      if (tile == facts.first_tile) copy_k(facts, tile, k);
       if (tile + 1 < facts.end_tile) copy_k(facts, tile + 1, k);
       copy_v(facts, tile, v);
     }
