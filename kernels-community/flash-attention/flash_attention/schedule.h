@@ -38,7 +38,7 @@ constexpr std::int64_t padded_few(std::int64_t rows) {
 /// Most key heads of a piece of few rows.
 constexpr std::int64_t kPieceHeads = kPieceRows / kFewRows;
 /// Elements of keys and values from which on a split of few rows outweighs what it costs to merge.
-constexpr std::int64_t kSplitElements = 512 * 1024;
+constexpr std::int64_t kSplitElements = 1024 * 1024;
 /// Pieces of few rows below which a call's heads are dealt out too, and the elements that a piece
 /// keeps then.
 constexpr std::int64_t kFewPieces = 8;

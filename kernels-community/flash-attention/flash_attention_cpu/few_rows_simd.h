@@ -15,7 +15,8 @@ namespace {
 constexpr std::int64_t kLanes = hn::MaxLanes(F32());
 
 /// Bytes of keys, and of values, that are fetched ahead of those in use: rows may lie in as many
-/// pages, each of which has to be found first.
+/// pages, each of which has to be found first. As many rows as are used together are the least:
+/// fetched any later, the last of them are not there in time.
 constexpr std::int64_t kAheadBytes = 16 * 1024;
 /// Keys whose values are added to the sums in memory at once.
 constexpr std::int64_t kValueKeys = 8;
@@ -447,7 +448,8 @@ inline void attend_few(const Params& params, const Piece& piece, float* scratch,
   const auto stream = [&](const T* const* from, std::int64_t keys, const Strides& strides,
                           std::int64_t dim) {
     const std::int64_t bytes = piece.heads * dim * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t ahead = ceil_div(kAheadBytes, bytes);
+    std::int64_t ahead = ceil_div(kAheadBytes, bytes);
+    if (ahead < kValueKeys) ahead = kValueKeys;
     return RowStream<T>{
         from,        keys,         rows.known, ahead < kTileKeys ? ahead : kTileKeys,
         piece.heads, strides.head, dim};
