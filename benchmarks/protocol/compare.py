@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from protocol.rows import Result, Row
 
 REGRESSION = 0.03
@@ -14,13 +16,11 @@ def regressions(old: Result, new: Result) -> list[str]:
     Times are divided by those of the copy in the same row where both runs have one, so that a
     machine that is slower today is no regression.
     """
-    before = {(row.problem, row.candidate): row for row in old.rows}
+    before = _timed(old)
     lines = []
-    for row in new.rows:
-        past = before.get((row.problem, row.candidate))
-        if not row.candidate.startswith("ours") or past is None:
-            continue
-        if row.us_median is None or past.us_median is None:
+    for key, row in _timed(new).items():
+        past = before.get(key)
+        if past is None:
             continue
         change = _cost(row, past) / _cost(past, row) - 1
         if change > REGRESSION + (row.spread or 0) + (past.spread or 0):
@@ -29,6 +29,19 @@ def regressions(old: Result, new: Result) -> list[str]:
                 f"{change:+.1%} ({past.us_median:.2f} us before, {row.us_median:.2f} us now)"
             )
     return lines
+
+
+def unmatched(old: Result, new: Result) -> int:
+    """How many of our timed rows the earlier run lacks: another machine, or another setting."""
+    return len(_timed(new).keys() - _timed(old).keys())
+
+
+def _timed(result: Result) -> dict[tuple[Any, ...], Row]:
+    return {
+        (row.problem, row.candidate): row
+        for row in result.rows
+        if row.candidate.startswith("ours") and row.us_median is not None
+    }
 
 
 def _cost(row: Row, other: Row) -> float:

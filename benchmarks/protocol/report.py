@@ -41,12 +41,15 @@ def finish(
     (folder / "results.md").write_text(to_markdown(result, floors, method))
     print(f"results: {folder / 'results.md'}")
     print(draw(result, folder / "roofline.svg"))
-    slower = []
+    slower, others = [], ""
     if arguments.compare:
-        slower = compare.regressions(read_result(arguments.compare), result)
+        old = read_result(arguments.compare)
+        slower = compare.regressions(old, result)
+        if count := compare.unmatched(old, result):
+            others = f"; {count} rows of ours have no match in {arguments.compare}"
     for line in unsure + missed + slower:
         print(line)
-    print(f"{_counts(result, floors)}; {len(slower)} regressions")
+    print(f"{_counts(result, floors)}; {len(slower)} regressions{others}")
     wrong = any(row.status == FAILED for row in result.rows)
     if wrong or slower or (arguments.gate and missed):
         return 1

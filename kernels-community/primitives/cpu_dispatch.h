@@ -54,7 +54,7 @@ inline CpuFacts cpu_facts(int (*request_tiles)()) {
   constexpr unsigned kOsXsave = 1u << 27, kTileState = 3u << 17;
   if (__get_cpuid(1, &a, &b, &c, &d) != 0 && (c & kOsXsave)) {
     unsigned low = 0, high = 0;
-    asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     facts.os_switches_tiles = (low & kTileState) == kTileState;
   }
   facts.request_tiles = request_tiles;

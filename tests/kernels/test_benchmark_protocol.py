@@ -69,6 +69,19 @@ def test_a_slower_machine_is_no_regression() -> None:
     assert compare.regressions(result(OURS), result(both_slower)) == []
 
 
+def test_rows_that_an_earlier_run_lacks_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old.json"
+    result(replace(OURS, setting={"isa": "avx512", "threads": 2})).write(old)
+    absent = replace(OURS, shape=(1, 1), status=ABSENT, us_median=None)
+    assert finish(tmp_path, result(OURS, absent), [], gate=False, old=old) == 0
+    assert f"; 1 rows of ours have no match in {old}" in capsys.readouterr().out
+    result(OURS).write(old)
+    finish(tmp_path, result(OURS, absent), [], gate=False, old=old)
+    assert "no match" not in capsys.readouterr().out
+
+
 def test_missed_floors_fail_with_gate_only(tmp_path: Path) -> None:
     floors = [Floor("silu: share of copy", 0.4, 0.5), Floor("silu: over neg", 1.0, 1.5, True)]
     assert finish(tmp_path, result(OURS), floors, gate=False) == 0

@@ -120,21 +120,44 @@ def test_many_key_heads_keep_the_bounds(
     compare(attend, (2, 300), 40, "paged", mask, heads, 0, FP32)
 
 
+@pytest.mark.parametrize("dtype", [FP32, BF16])
 @pytest.mark.parametrize("rows", [1, 40])
-def test_large_scores_do_not_overflow(attend: Callable[..., Any], rows: int) -> None:
-    q, k, v = torch.randn(3, 1, 300, 2, 64) * 30
+def test_large_scores_do_not_overflow(
+    attend: Callable[..., Any], rows: int, dtype: torch.dtype
+) -> None:
+    q, k, v = (torch.randn(3, 1, 300, 2, 64) * 30).to(dtype)
     q = q[:, :rows]
     out, lse = attend(q, k, v)
     assert out.isfinite().all()
     assert lse.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [FP32, BF16])
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("size_of_q", [2e19, 1e-20])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_large_scores_may_come_from_the_scale_alone(
+    attend: Callable[..., Any], rows: int, dtype: torch.dtype, size_of_q: float, sign: int
+) -> None:
+    """Products of q and k would not fit into fp32, scores do."""
+    q, k, v = torch.randn(3, 1, 300, 2, 64)
+    q, k, v = (q[:, :rows] * size_of_q).to(dtype), (k * size_of_q).to(dtype), v.to(dtype)
+    scale = sign * 0.1 / size_of_q**2
+    out, lse = attend(q, k, v, softmax_scale=scale)
+    scores = torch.einsum("bihd,bjhd->bhij", q.double(), k.double()) * scale
+    exact = torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), v.double())
+    bound = 2e-6 if dtype == FP32 else 3e-3
+    assert (out.double() - exact).norm() <= bound * exact.norm()
+    torch.testing.assert_close(lse.double(), scores.logsumexp(-1), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16])
 @pytest.mark.parametrize("rows", [1, 40])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_and_infinity_come_out_as_nan(
-    attend: Callable[..., Any], rows: int, value: float
+    attend: Callable[..., Any], rows: int, value: float, dtype: torch.dtype
 ) -> None:
-    q, k, v = torch.randn(3, 1, 300, 2, 64)
+    q, k, v = torch.randn(3, 1, 300, 2, 64).to(dtype)
     q = q[:, :rows].clone()
     q[0, 0, 1, 3] = value
     out, lse = attend(q, k, v)
@@ -157,6 +180,21 @@ def test_nan_comes_out_where_it_is_seen_and_nowhere_else(
     splits: int,
 ) -> None:
     compare_nan(attend, rows, dtype, where, rule, splits)
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16])
+def test_nan_comes_out_with_the_same_bits_alone_and_in_a_batch(
+    attend: Callable[..., Any], dtype: torch.dtype
+) -> None:
+    """In a batch, blocks that see all of a tile share it with such that do not."""
+    q, k, v = torch.randn(3, 32, 512, 4, 32).to(dtype)
+    v[:, 5, :, 3] = torch.nan
+    v[:, 300, 1] = torch.inf
+    out, lse = attend(q, k, v, causal=True)
+    alone, alone_lse = attend(q[:1], k[:1], v[:1], causal=True)
+    assert torch.equal(alone.isnan(), out[:1].isnan())
+    assert torch.equal(alone.nan_to_num(), out[:1].nan_to_num())
+    assert torch.equal(alone_lse, lse[:1])
 
 
 @pytest.mark.parametrize("splits", SPLITS)

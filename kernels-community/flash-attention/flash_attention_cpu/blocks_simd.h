@@ -121,15 +121,20 @@ inline void attend_blocks(const Params& params, const Piece& piece, float* scrat
     Operands::load_tile(params, piece, tile, keys, s);
     KeyList odd;
     odd.count = 0;
-    bool has_mask = false;
-    for (std::int64_t b = 0; b < count; ++b) {
-      has_mask = has_mask || is_masked(blocks[b].visible, tile, keys);
-    }
-    if (has_mask) odd = Operands::without_odd_values(params, piece, tile, keys, s);
-    for (std::int64_t b = 0; b < count; ++b) {
-      const KeyRange& own = blocks[b].visible.some;
-      if (own.end <= tile || own.begin >= tile + kTileKeys) continue;
-      attend_tile<Operands>(params, rule, blocks[b], tile, keys_of(own, tile), odd);
+    // Blocks that see all of the tile first, while it is whole: a block's bits do not depend on
+    // what the others see.
+    bool has_masked = false;
+    for (int pass = 0; pass == 0 || (pass == 1 && has_masked); ++pass) {
+      if (pass == 1) odd = Operands::without_odd_values(params, piece, tile, keys, s);
+      for (std::int64_t b = 0; b < count; ++b) {
+        const KeyRange& own = blocks[b].visible.some;
+        if (own.end <= tile || own.begin >= tile + kTileKeys) continue;
+        const std::int64_t own_keys = keys_of(own, tile);
+        const bool is_later = is_masked(blocks[b].visible, tile, own_keys);
+        has_masked = has_masked || is_later;
+        if (is_later != (pass == 1)) continue;
+        attend_tile<Operands>(params, rule, blocks[b], tile, own_keys, odd);
+      }
     }
   }
   for (std::int64_t b = 0; b < count; ++b) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention of bf16 by dot products of pairs (AVX512_BF16, AMX): a 32-bit word holds two
-// consecutive steps of a product, the earlier one in its lower half. q and k are multiplied as they
-// are, weights are rounded to bf16 before they meet v; sums are fp32, and so is all between. The
-// instructions take subnormal numbers for zero and flush subnormal sums.
+// consecutive steps of a product, the earlier one in its lower half. q takes the power of two of
+// its factor, which rounds nothing; weights are rounded to bf16 before they meet v; sums are fp32,
+// and so is all between. The instructions take subnormal numbers for zero, and make zero of
+// products and sums that are.
 //
 //   s.k       [kTileKeys, key_words], words of two dimensions      s.q  [key_words, kBlockRows]
 //   s.v       [head_dim_v, kTileKeys / 2], words of two keys   weights  [kTileKeys / 2, kBlockRows]
@@ -11,6 +12,7 @@
 // of a are rows of s.k and s.v, its pairs of b are rows of s.q and of the weights.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 
 #include "flash_attention_cpu/blocks_simd.h"
@@ -64,6 +66,23 @@ HWY_INLINE void copy_row(const std::uint16_t* from, std::int64_t count, std::uin
 HWY_INLINE void clear_row(std::int64_t count, std::uint16_t* to) {
   const Halves d;
   for (std::int64_t i = 0; i < count; i += kStepHalves) hn::Store(hn::Zero(d), d, to + i);
+}
+
+/// The power of two in query_factor. Without it products of q and k could overflow, or vanish,
+/// where scores do not.
+inline float query_power(const Params& params) {
+  const double factor = std::fabs(query_factor(params));
+  if (!(factor > 0.0 && factor < HUGE_VAL)) return 1.0f;
+  const int exponent = std::ilogb(factor);
+  return std::ldexp(1.0f, exponent < -126 ? -126 : exponent > 127 ? 127 : exponent);
+}
+
+/// Multiplies `count` numbers, and the zeros behind them up to a multiple of kStepHalves.
+HWY_INLINE void multiply_row(std::int64_t count, V by, std::uint16_t* row) {
+  using Format = simd::BFloat16;
+  for (std::int64_t i = 0; i < count; i += kStepWords) {
+    Format::store(hn::Mul(Format::load(row + i), by), row + i);
+  }
 }
 
 /// Rows of kMaxHeadDim numbers on their way to columns.
@@ -168,13 +187,14 @@ struct PairOperands {
 
   static ScoreRule rule(const Params& params) {
     ScoreRule rule = score_rule(params);
-    rule.factor = static_cast<float>(query_factor(params));
+    rule.factor = static_cast<float>(query_factor(params) / query_power(params));
     return rule;
   }
 
   static void load_queries(const Params& params, const Piece& rows, const Scratch& s) {
     const auto* q = static_cast<const std::uint16_t*>(params.q);
     const std::int64_t words = key_words(params);
+    const V power = set(query_power(params));
     alignas(64) RowBuffer buffer;
     for (std::int64_t begin = 0; begin < kBlockRows; begin += kStepWords) {
       for (std::int64_t n = 0; n < kStepWords; ++n) {
@@ -185,6 +205,7 @@ struct PairOperands {
         }
         const RowOf row = row_of(params, rows, r);
         copy_row(q + element_of(params.q_strides, rows.sequence, row), params.head_dim, buffer[n]);
+        multiply_row(params.head_dim, power, buffer[n]);
       }
       for (std::int64_t w = 0; w < words; w += 4) {
         transpose_words(buffer, w, kBlockRows, s.q + w * kBlockRows + begin);
@@ -201,8 +222,6 @@ struct PairOperands {
       copy_row(k_rows + key_element(params, piece, params.k_strides, tile + j), params.head_dim,
                k + j * pitch);
     }
-    for (std::int64_t j = keys; j < round_up(keys, kStepWords); ++j)
-      clear_row(pitch, k + j * pitch);
     const auto* v_rows = static_cast<const std::uint16_t*>(params.v);
     auto* const v = reinterpret_cast<std::uint16_t*>(s.v);
     alignas(64) RowBuffer buffer;
