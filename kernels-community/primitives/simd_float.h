@@ -23,13 +23,13 @@ using I32 = hn::Rebind<std::int32_t, F32>;
 using U16 = hn::Rebind<std::uint16_t, F32>;
 using V = hn::Vec<F32>;
 
-/// Storage formats. `load` widens exactly; `store` rounds to nearest even and keeps NaN; `stream`
-/// is a store past the caches, to an address aligned as the vector; `round` is the value that a
-/// store followed by a load would give.
+/// Storage formats. `load` widens exactly; `store` rounds to nearest even and keeps NaN; `round` is
+/// the value that a store followed by a load would give.
 struct Float32 {
   using Storage = float;
   static HWY_INLINE V load(const float* HWY_RESTRICT from) { return hn::LoadU(F32(), from); }
   static HWY_INLINE void store(V value, float* HWY_RESTRICT to) { hn::StoreU(value, F32(), to); }
+  /// A store past the caches, to an address aligned as the vector.
   static HWY_INLINE void stream(V value, float* HWY_RESTRICT to) { hn::Stream(value, F32(), to); }
   static HWY_INLINE V round(V value) { return value; }
 };
@@ -48,14 +48,8 @@ struct BFloat16 {
     const auto bits = hn::PromoteTo(U32(), hn::LoadU(U16(), from));
     return hn::BitCast(F32(), hn::ShiftLeft<16>(bits));
   }
-  static HWY_INLINE hn::Vec<U16> narrow(V value) {
-    return hn::TruncateTo(U16(), hn::ShiftRight<16>(nearest_even(value)));
-  }
   static HWY_INLINE void store(V value, std::uint16_t* HWY_RESTRICT to) {
-    hn::StoreU(narrow(value), U16(), to);
-  }
-  static HWY_INLINE void stream(V value, std::uint16_t* HWY_RESTRICT to) {
-    hn::Stream(narrow(value), U16(), to);
+    hn::StoreU(hn::TruncateTo(U16(), hn::ShiftRight<16>(nearest_even(value))), U16(), to);
   }
   static HWY_INLINE V round(V value) {
     return hn::BitCast(F32(), hn::And(nearest_even(value), hn::Set(U32(), 0xffff0000u)));
@@ -70,8 +64,8 @@ struct Float16 {
   static HWY_INLINE V load(const std::uint16_t* HWY_RESTRICT from) {
     return hn::PromoteTo(F32(), hn::BitCast(H(), hn::LoadU(U16(), from)));
   }
-  static HWY_INLINE hn::Vec<U16> narrow(V value) {
-    return hn::BitCast(U16(), hn::DemoteTo(H(), value));
+  static HWY_INLINE void store(V value, std::uint16_t* HWY_RESTRICT to) {
+    hn::StoreU(hn::BitCast(U16(), hn::DemoteTo(H(), value)), U16(), to);
   }
   static HWY_INLINE V round(V value) { return hn::PromoteTo(F32(), hn::DemoteTo(H(), value)); }
 #else
@@ -90,7 +84,7 @@ struct Float16 {
   }
   // Normal results round in integer arithmetic; subnormal ones by adding 0.5, whose last place is
   // 2^-24, the spacing of binary16 subnormals.
-  static HWY_INLINE hn::Vec<U32> narrow_bits(V value) {
+  static HWY_INLINE hn::Vec<U32> narrow(V value) {
     const U32 du;
     const I32 di;
     const auto bits = hn::BitCast(du, value);
@@ -113,18 +107,11 @@ struct Float16 {
   static HWY_INLINE V load(const std::uint16_t* HWY_RESTRICT from) {
     return widen(hn::PromoteTo(U32(), hn::LoadU(U16(), from)));
   }
-  static HWY_INLINE hn::Vec<U16> narrow(V value) {
-    return hn::TruncateTo(U16(), narrow_bits(value));
-  }
-  static HWY_INLINE V round(V value) { return widen(narrow_bits(value)); }
-#endif
-
   static HWY_INLINE void store(V value, std::uint16_t* HWY_RESTRICT to) {
-    hn::StoreU(narrow(value), U16(), to);
+    hn::StoreU(hn::TruncateTo(U16(), narrow(value)), U16(), to);
   }
-  static HWY_INLINE void stream(V value, std::uint16_t* HWY_RESTRICT to) {
-    hn::Stream(narrow(value), U16(), to);
-  }
+  static HWY_INLINE V round(V value) { return widen(narrow(value)); }
+#endif
 };
 
 /// The first `count` < Lanes(F32()) elements; the other lanes are zero.

@@ -40,7 +40,9 @@ struct Whole {
   /// `streams`: past the caches, for a row that Streaming allows it to.
   template <class Format>
   HWY_INLINE void store(V value, typename Format::Storage* row, bool streams) const {
-    if (streams) return Format::stream(value, row + first);
+    if constexpr (sizeof(typename Format::Storage) == sizeof(float)) {
+      if (streams) return Format::stream(value, row + first);
+    }
     Format::store(value, row + first);
   }
   /// `value`, zero in lanes that hold no column.
@@ -80,7 +82,8 @@ HWY_INLINE void for_each_part(std::int64_t begin, std::int64_t end, const Visit&
 
 /// Whether results are written past the caches. Caches would not hold on to results of this size,
 /// and a line that is written whole need not be read from memory first: a quarter to a third less
-/// traffic.
+/// traffic. Of 16-bit rows the arithmetic is the limit, and the half lines that come of a vector
+/// cost more than the traffic (10 % of a forward).
 class Streaming {
  public:
   /// Of `rows` rows of `cols` elements of Storage at `out`, `stride` elements apart, none of which
@@ -90,7 +93,7 @@ class Streaming {
     constexpr auto kSize = static_cast<std::int64_t>(sizeof(Storage));
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
     const auto address = reinterpret_cast<std::uintptr_t>(out);
-    is_on_ = rows * cols * kSize >= kLeastBytes && stride % lanes == 0 &&
+    is_on_ = kSize == sizeof(float) && rows * cols * kSize >= kLeastBytes && stride % lanes == 0 &&
              address % static_cast<std::uintptr_t>(lanes * kSize) == 0;
   }
   /// Other threads may read what was written.
