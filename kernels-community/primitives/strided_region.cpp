@@ -38,15 +38,20 @@ StridedRegion::StridedRegion(const TensorArg& tensor)
       has_repeats_ = true;
       return;
     }
+    span_ += (count - 1) * step;
+    // Inside out, as most tensors lie: a dimension that continues the one before it is none.
+    if (rank_ > 0 && step == dims_[0].step * dims_[0].count) {
+      dims_[0].count *= count;
+      return;
+    }
     int at = rank_++;
     for (; at > 0 && dims_[at - 1].step < step; --at) dims_[at] = dims_[at - 1];
     dims_[at] = {step, count};
-    span_ += (count - 1) * step;
   };
-  for (std::size_t i = 0; i < tensor.sizes.size(); ++i) {
+  add(1, element);
+  for (std::size_t i = tensor.sizes.size(); i-- > 0;) {
     add(tensor.strides[i] * element, tensor.sizes[i]);
   }
-  add(1, element);
 }
 
 bool StridedRegion::is_injective() const {

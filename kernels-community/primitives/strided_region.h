@@ -39,8 +39,8 @@ class StridedRegion {
   std::uintptr_t end() const { return begin_ + static_cast<std::uintptr_t>(span_); }
 
   std::uintptr_t begin_;
-  std::int64_t span_ = 1;     // bytes from the first to behind the last
-  Dim dims_[kMaxRank + 1]{};  // widest step first; the innermost one is the bytes of an element
+  std::int64_t span_ = 1;   // bytes from the first to behind the last
+  Dim dims_[kMaxRank + 1];  // rank_ of them, widest step first, merged where one continues another
   int rank_ = 0;
   bool is_empty_;
   bool has_repeats_ = false;  // a dimension of stride 0

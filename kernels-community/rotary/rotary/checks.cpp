@@ -112,6 +112,7 @@ bool continues(const Dims& dims, int outer, int inner) {
 }
 
 void swap_dims(Dims& dims, int a, int b) {
+  if (a == b) return;
   std::swap(dims.sizes[a], dims.sizes[b]);
   for (Strides& operand : dims.strides) std::swap(operand.along[a], operand.along[b]);
 }
@@ -145,8 +146,9 @@ void place(const Dims& dims, Slot slot, std::int64_t (&strides)[kMaxDims]) {
   for (int i = 0; i < dims.count; ++i) strides[unused + i] = dims.strides[slot].along[i];
 }
 
-/// The part whose operands' strides are `dims`; data and tail are the caller's.
-Part part_of(const ArgumentCheck& check, const TensorArg& rotated, Dims dims) {
+/// The part whose operands' strides are `dims`, which are normalised; data and tail are the
+/// caller's.
+Part part_of(const ArgumentCheck& check, const TensorArg& rotated, Dims& dims) {
   normalise(dims);
   if (dims.count > kMaxDims) {
     check.fail(rotated.name, "strides",
@@ -326,10 +328,19 @@ Rotated checked_rotated(const ArgumentCheck& check, const TensorArg& x, const Te
   return rotated;
 }
 
-void check_tables_apart(const ArgumentCheck& check, const Tables& tables, const TensorArg& out,
-                        const StridedRegion& region) {
+struct Written {
+  const TensorArg& out;
+  const StridedRegion& region;
+};
+
+void check_tables_apart(const ArgumentCheck& check, const Tables& tables,
+                        std::initializer_list<Written> results) {
   for (const TensorArg* table : {&tables.cos, &tables.sin, tables.positions}) {
-    if (table != nullptr) disjoint(check, out, region, *table, StridedRegion(*table));
+    if (table == nullptr) continue;
+    const StridedRegion table_region(*table);
+    for (const Written& result : results) {
+      disjoint(check, result.out, result.region, *table, table_region);
+    }
   }
 }
 
@@ -390,8 +401,7 @@ Params checked_halves(const TensorArg& x1, const TensorArg& x2, const TensorArg&
   disjoint(check, out1, out1_region, x2, x2_region);
   disjoint(check, out2, out2_region, x1, x1_region);
   disjoint(check, out1, out1_region, out2, out2_region);
-  check_tables_apart(check, tables, out1, out1_region);
-  check_tables_apart(check, tables, out2, out2_region);
+  check_tables_apart(check, tables, {{out1, out1_region}, {out2, out2_region}});
 
   Dims dims = dims_of(x1, x2, out1, out2);
   add_tables(check, tables, x1, dims);
@@ -446,10 +456,14 @@ Params checked_embedding(const Embedding& call) {
   const int unsqueeze =
       unsqueeze_place(check, call.unsqueeze_dim, static_cast<std::int64_t>(table_rank));
   const Tables tables{cos, sin, call.positions, unsqueeze};
-  check_tables_apart(check, tables, *call.q_out, rotated_q.out_region);
+  const Written q_written{*call.q_out, rotated_q.out_region};
+  if (!rotated_k) {
+    check_tables_apart(check, tables, {q_written});
+    add_part(check, tables, rotated_q, params);
+    return params;
+  }
+  check_tables_apart(check, tables, {q_written, {*call.k_out, rotated_k->out_region}});
   add_part(check, tables, rotated_q, params);
-  if (!rotated_k) return params;
-  check_tables_apart(check, tables, *call.k_out, rotated_k->out_region);
   add_part(check, tables, *rotated_k, params);
   return params;
 }
