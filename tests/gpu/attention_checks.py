@@ -20,6 +20,8 @@ DIM_PAIRS = (
     *((dim, dim) for dim in (40, 64, 80, 96, 128, 160, 192, 256)),
     *((192, 128), (64, 256)),
 )
+# The tiles themselves.
+TILES = ((64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256))
 LENGTHS = (1, 2, 63, 64, 113, 128, 203, 512, 1023, 2048)
 HEADS = ((2, 2), (4, 2), (8, 1))
 RULES = ("none", "causal", "local", "softcap", "alibi")
@@ -218,15 +220,17 @@ def attention_many_works(context: Context) -> None:
     rule = reference.Rule(causal=True)
     batch, heads, rows = (4, 16, 2048) if is_cuda else (2, 2, 150)
     lengths = (0, 5, 1500, 129, 0, 2047, 64, 300) if is_cuda else (0, 5, 150, 33, 0, 64)
-    for dim in (64, 128, 256):
-        q, k, v = (_randn(context, BF16, batch, rows, heads, dim) for _ in range(3))
+    for dim, dim_v in TILES:
+        q, k = (_randn(context, BF16, batch, rows, heads, dim) for _ in range(2))
+        v = _randn(context, BF16, batch, rows, heads, dim_v)
         out, lse, _ = package.flash_attn_func(q, k, v, causal=True, return_attn_probs=True)
         for b in range(batch):
             one = slice(b, b + 1)
             _on_host(rule, out[one], lse[one], q[one], k[one], v[one])
         starts = list(accumulate(lengths, initial=0))
         cu = torch.tensor(starts, dtype=torch.int32, device=context.device)
-        q, k, v = (_randn(context, BF16, starts[-1], heads, dim) for _ in range(3))
+        q, k = (_randn(context, BF16, starts[-1], heads, dim) for _ in range(2))
+        v = _randn(context, BF16, starts[-1], heads, dim_v)
         most = max(lengths)
         out, lse, _ = package.flash_attn_varlen_func(
             q, k, v, cu, cu, most, most, causal=True, return_attn_probs=True
@@ -235,6 +239,25 @@ def attention_many_works(context: Context) -> None:
             own = slice(begin, end)
             tensors = (one[None, own] for one in (q, k, v))
             _on_host(rule, out[None, own], lse[None, :, own], *tensors)
+
+
+def attention_foreign_values(context: Context) -> None:
+    """NaN behind the used keys of a cache reaches no row, of one work or of the next."""
+    package = context.package("flash-attn2")
+    lengths = (300, 17, 129, 80, 1, 112, 255, 64)
+    batch = len(lengths) * (12 if context.device == "cuda" else 1)
+    used = torch.tensor(lengths, dtype=torch.int32, device=context.device)
+    used = used.repeat(batch // len(lengths))
+    behind = torch.arange(320, device=context.device) >= used[:, None]
+    for dim, dim_v in TILES:
+        q = _randn(context, BF16, batch, 40, 6, dim)
+        k, v = (_randn(context, BF16, batch, 320, 3, one) for one in (dim, dim_v))
+        step = {"cache_seqlens": used, "num_splits": 1, "return_softmax_lse": True}
+        clean = package.flash_attn_with_kvcache(q, k, v, **step)[:2]
+        k[behind], v[behind] = math.nan, math.nan
+        found = package.flash_attn_with_kvcache(q, k, v, **step)[:2]
+        assert all(map(torch.equal, found, clean))
+        assert found[0].isfinite().all()
 
 
 def _capture(step: Callable[[], torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
@@ -334,11 +357,11 @@ FAMILY = Family(
     checks=(
         *(attention_threads, attention, attention_paths, attention_many_works, attention_cache),
         *(attention_repeats, attention_alone, attention_capture, attention_capture_prefill),
-        attention_sinks,
+        *(attention_sinks, attention_foreign_values),
     ),
     on_any_device=(
         *(attention_threads, attention, attention_paths, attention_many_works, attention_cache),
-        *(attention_repeats, attention_alone, attention_sinks),
+        *(attention_repeats, attention_alone, attention_sinks, attention_foreign_values),
     ),
-    sanitized=(attention, attention_paths, attention_cache),
+    sanitized=(attention, attention_paths, attention_cache, attention_foreign_values),
 )

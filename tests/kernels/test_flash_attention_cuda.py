@@ -220,10 +220,14 @@ def test_left_padding_and_rows_that_are_not_aligned(emulator: Emulator) -> None:
     assert (room == 77.0).all()
 
 
-def test_scales_that_are_zero_or_negative(emulator: Emulator) -> None:
+@pytest.mark.parametrize("capability", [80, 90])
+def test_scales_that_are_zero_or_negative(emulator: Emulator, capability: int) -> None:
+    """1e-46 is zero in fp32."""
     q, k, v = (randn(1, 70, 2, 64, dtype=FP16) for _ in range(3))
-    for scale in (0.0, -0.2):
-        out, lse, _ = emulator.forward(q, k, v, Options(scale=scale))
+    for scale in (0.0, -0.2, 1e-46):
+        options = Options(scale=scale, splits=1, capability=capability)
+        out, lse, _ = emulator.forward(q, k, v, options)
+        assert (emulator.why_not_sm90 is None) == (capability == 90)
         reference.check(out, lse, q, k, v, reference.Rule(scale=scale))
 
 

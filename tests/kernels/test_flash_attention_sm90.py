@@ -22,7 +22,8 @@ from test_flash_attention_cuda import (
     run_case,
 )
 
-DIMS = (40, 64, 96, 128, 160, (192, 128), 192, 256)  # each fills a tile, or is zeros in part
+# Of q and k, and of v where that differs: each fills a tile, or is zeros in part.
+DIMS = (40, 64, 96, 128, (136, 8), 160, (192, 128), 192, 200, (64, 256), 256)
 ROWS = (33, 64, 128, 203)
 KEYS = (1, 113, 128, 300)
 HEADS = ((1, 1), (4, 2), (3, 1), (7, 1))

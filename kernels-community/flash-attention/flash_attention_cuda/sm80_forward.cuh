@@ -109,9 +109,9 @@ class ForwardBlock {
     const KeyRange tiles = split_tiles(visible_tiles(params_, sequence, first, last, Tile::kKeys),
                                        work.split, call_.splits);
     const KeyRange whole = whole_tiles(params_, sequence, first, last, Tile::kKeys);
-    facts.is_shaped =
-        params_.softcap != 0.0 || params_.alibi_slopes != nullptr || !(params_.scale > 0.0);
-    facts.exponent = facts.is_shaped ? 1.0f : static_cast<float>(params_.scale) * kLog2E;
+    const float scale = static_cast<float>(params_.scale);
+    facts.is_shaped = params_.softcap != 0.0 || params_.alibi_slopes != nullptr || !(scale > 0.0f);
+    facts.exponent = facts.is_shaped ? 1.0f : scale * kLog2E;
     facts.first_tile = static_cast<int>(tiles.begin);
     facts.end_tile = static_cast<int>(tiles.end);
     facts.end_copied = call_.is_vectorized ? facts.end_tile : facts.first_tile;

@@ -11,9 +11,8 @@
 //                                          ^ turns: named barriers
 //
 // - A thread of the producer copies Q, K and V ahead, as far as there are stages; barriers in
-// shared
-//   memory say what has landed (full) and what may be overwritten (empty). A warp beside it clears
-//   what a box of V holds of the next sequence.
+//   shared memory say what has landed (full) and what may be overwritten (empty). A warp beside it
+//   clears what a box of V holds of the next sequence.
 // - Each consumer warpgroup has 64 of the rows. It hands both products of a turn to the tensor
 //   cores and passes the turn on: the softmax of one runs under the products of the other.
 // - Within a warpgroup the next S is begun before this O += P V: while the softmax of the next tile
@@ -180,9 +179,9 @@ class WarpgroupForward {
     facts.first_whole = static_cast<int>(whole.begin);
     facts.end_whole = static_cast<int>(whole.end);
     facts.kept_rows = kept_rows(facts.sequence, facts.end_tile - 1);
-    facts.is_shaped =
-        params_.softcap != 0.0 || params_.alibi_slopes != nullptr || !(params_.scale > 0.0);
-    facts.exponent = (facts.is_shaped ? 1.0f : static_cast<float>(params_.scale)) * kLog2E;
+    const float scale = static_cast<float>(params_.scale);
+    facts.is_shaped = params_.softcap != 0.0 || params_.alibi_slopes != nullptr || !(scale > 0.0f);
+    facts.exponent = (facts.is_shaped ? 1.0f : scale) * kLog2E;
     facts.is_end = false;
   }
 

@@ -58,7 +58,7 @@ struct WorkFacts {
   int end_tile;
   int first_whole;  // those without a mask
   int end_whole;
-  int kept_rows;   // of the last tile of V; the producer clears those behind
+  int kept_rows;   // of the last tile of V; those behind are cleared
   float exponent;  // scores times this are in units of log2
   bool is_shaped;  // scores take more than a positive scale
   bool is_end;     // no work: the consumers are done
