@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layouts, errors, layers, gradients and tracing of the rmsnorm package."""
 
+import io
 import itertools
 import re
+import resource
 import subprocess
 import warnings
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 import rmsnorm_reference as reference
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.functional import rms_norm as torch_rms_norm
 
 EPS = 1e-6
 LAYERS = ("RMSNorm", "LlamaRMSNorm", "GemmaRMSNorm")
@@ -360,12 +363,91 @@ def test_a_change_of_a_saved_tensor_is_noticed(package: ModuleType) -> None:
         result.sum().backward()
 
 
-def test_the_second_derivative_is_an_error(package: ModuleType) -> None:
-    x = torch.randn(2, 4, requires_grad=True)
-    result = package.layers.rms_norm(x, torch.ones(4))
+def second_derivative(package: ModuleType, kind: str, layout: str, weight: str) -> None:
+    rows = torch.randn(4, 4).t() if layout == "transposed" else torch.randn(4, 4)
+    x = rows.requires_grad_()
+    given = None if weight == "none" else torch.ones(4, requires_grad=weight == "trained")
+    if kind == "fused":
+        result, _ = package.layers.fused_add_rms_norm(x, torch.ones(4, 4), given)
+    else:
+        result = package.layers.rms_norm(x, given)
     (grad,) = torch.autograd.grad(result.sum(), x, create_graph=True)
+    grad.pow(2).sum().backward()
+
+
+@pytest.mark.parametrize("kind", ["plain", "fused"])
+@pytest.mark.parametrize("layout", ["rows", "transposed"])
+@pytest.mark.parametrize("weight", ["none", "frozen", "trained"])
+def test_the_second_derivative_is_an_error(
+    package: ModuleType, kind: str, layout: str, weight: str
+) -> None:
     with pytest.raises(RuntimeError, match="derivative order: expected at most the first"):
-        grad.sum().backward()
+        second_derivative(package, kind, layout, weight)
+
+
+@pytest.mark.parametrize("wanted", list(itertools.product([False, True], repeat=3))[1:], ids=str)
+@pytest.mark.parametrize("used", [(0,), (1,), (0, 1)], ids=str)
+def test_whatever_of_the_sum_is_trained_gets_its_gradient(
+    package: ModuleType, wanted: tuple[bool, ...], used: tuple[int, ...]
+) -> None:
+    drawn = [torch.randn(2, 4, 6, dtype=torch.float64) for _ in range(2)]
+    drawn.append(torch.randn(6, dtype=torch.float64))
+    factors = torch.randn(2, 2, 4, 6, dtype=torch.float64)
+
+    def gradients(formula: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> Any:
+        tensors = [
+            one.clone().requires_grad_(is_wanted)
+            for one, is_wanted in zip(drawn, wanted, strict=True)
+        ]
+        results = formula(*tensors)
+        terms = [(results[i] * factors[i]).sum() for i in used if results[i].requires_grad]
+        if terms:
+            sum(terms[1:], terms[0]).backward()
+        return [one.grad for one in tensors]
+
+    def formula(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor) -> Any:
+        total = x + residual
+        return torch_rms_norm(total, (6,), weight, EPS), total
+
+    ours = gradients(lambda *tensors: package.layers.fused_add_rms_norm(*tensors, EPS))
+    for found, expected in zip(ours, gradients(formula), strict=True):
+        if expected is None:
+            assert found is None or not found.any()
+        else:
+            torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_layer_in_training_is_traced_and_saved(package: ModuleType) -> None:
+    x = torch.randn(3, 6)
+
+    class Norms(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = package.layers.rms_norm(x, self.weight)
+            return out + package.layers.fused_add_rms_norm(x, x, self.weight)[0]
+
+    module, file = Norms(), io.BytesIO()
+    torch.jit.save(torch.jit.trace(module, x), file)
+    file.seek(0)
+    torch.testing.assert_close(torch.jit.load(file)(x), module(x))
+
+
+def test_names_of_casting_modes_are_not_kept(package: ModuleType) -> None:
+    """torch hands a string over to the op, as memory that the op must free."""
+    x, weight, text = torch.randn(2, 4), torch.ones(4), "x" * (64 << 10)
+
+    def call(count: int) -> int:
+        for _ in range(count):
+            with pytest.raises(RuntimeError, match="casting"):
+                package.ops.rms_norm_fwd(x, weight, EPS, 0.0, text)
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    before = call(50)
+    assert call(1000) - before < 32 << 20  # kept, the names would be 62 MiB
 
 
 # -- torch.library and compilation ----------------------------------------------------------

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of many MiB, which the CPU kernels of the norms write past the caches: the bits of the
-same rows in small calls, and not a byte beside them."""
+"""Results of many MiB, which the CPU kernels of the norms write past the caches in fp32: the bits
+of the same rows in small calls, and not a byte beside them."""
 
 from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 import torch
-from precision import BF16, FP16, FP32
+from precision import FP32
 
 EPS = 1e-6
-# Rows end inside a vector; the pitch is whole vectors, which writing past the caches asks for.
+# Rows end inside a vector; only the first place has a pitch and addresses of whole vectors, which
+# writing past the caches asks for.
 COLS, PITCH = 1027, 1040
+PLACES = ((PITCH, 0), (PITCH, 1), (PITCH, 4), (COLS + 2, 0))
+ROWS = (20 << 20) // (COLS * FP32.itemsize)
 SMALL = 64
 
 
@@ -25,44 +28,45 @@ def layer_norm(load_package: Callable[[str], ModuleType]) -> ModuleType:
     return load_package("layer-norm")
 
 
-def row_count(dtype: torch.dtype) -> int:
-    """Rows of 20 MiB."""
-    return (20 << 20) // (COLS * dtype.itemsize)
+def new_rows(count: int, pitch: int, shift: int) -> torch.Tensor:
+    return torch.full((count * pitch + shift,), float("nan"))[shift:].view(count, pitch)
 
 
-def new_rows(count: int, dtype: torch.dtype) -> torch.Tensor:
-    return torch.full((count, PITCH), float("nan"), dtype=dtype)
-
-
-def check(write: Callable[..., object], dtype: torch.dtype, *inputs: torch.Tensor) -> None:
+def check(write: Callable[..., object], place: tuple[int, int], *inputs: torch.Tensor) -> None:
     """`write(out, *inputs)` over all rows at once, and over a few of them at a time."""
-    rows = len(inputs[0])
-    buffer = new_rows(rows, dtype)
+    buffer = new_rows(ROWS, *place)
     write(buffer[:, :COLS], *inputs)
     assert bool(buffer[:, COLS:].isnan().all())
-    for first in (0, rows // 2, rows - SMALL):
+    for first in (0, ROWS // 2, ROWS - SMALL):
         few = slice(first, first + SMALL)
-        small = new_rows(SMALL, dtype)
+        small = new_rows(SMALL, PITCH, 0)
         write(small[:, :COLS], *(one[few] for one in inputs))
         assert torch.equal(small[:, :COLS], buffer[few, :COLS])
 
 
-def drawn(dtype: torch.dtype) -> torch.Tensor:
-    return torch.randn(row_count(dtype), COLS).to(dtype)
+def check_in_place(write: Callable[[torch.Tensor, torch.Tensor], object]) -> None:
+    """`write(x, x)` gives what a tensor of its own gets."""
+    x, out = torch.randn(ROWS, PITCH), torch.empty(ROWS, PITCH)
+    write(out[:, :COLS], x[:, :COLS])
+    write(x[:, :COLS], x[:, :COLS])
+    assert torch.equal(x[:, :COLS], out[:, :COLS])
 
 
-@pytest.mark.parametrize("dtype", [FP32, BF16, FP16])
-def test_rms_norm(rmsnorm: ModuleType, dtype: torch.dtype) -> None:
-    weight = torch.randn(COLS).to(dtype)
-    check(lambda out, x: rmsnorm.rms_norm(out, x, weight, EPS), dtype, drawn(dtype))
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_rms_norm(rmsnorm: ModuleType, place: tuple[int, int]) -> None:
+    weight = torch.randn(COLS)
+
+    def write(out: torch.Tensor, x: torch.Tensor) -> None:
+        rmsnorm.rms_norm(out, x, weight, EPS)
+
+    check(write, place, torch.randn(ROWS, COLS))
+    check_in_place(write)
 
 
-@pytest.mark.parametrize("dtype", [FP32, BF16, FP16])
-def test_gradient_of_rms_norm(rmsnorm: ModuleType, dtype: torch.dtype) -> None:
+def test_gradient_of_rms_norm(rmsnorm: ModuleType) -> None:
     # Its results are contiguous: rows of whole vectors.
-    rows = (20 << 20) // (PITCH * dtype.itemsize)
-    weight = torch.randn(PITCH).to(dtype)
-    x, grad = (torch.randn(rows, PITCH).to(dtype) for _ in range(2))
+    weight = torch.randn(PITCH)
+    x, grad = torch.randn(2, ROWS, PITCH)
     rstd = torch.rsqrt(x.float().pow(2).mean(-1) + EPS)
 
     def grad_x(few: slice) -> torch.Tensor:
@@ -71,23 +75,28 @@ def test_gradient_of_rms_norm(rmsnorm: ModuleType, dtype: torch.dtype) -> None:
         return result
 
     result = grad_x(slice(None))
-    for first in (0, rows // 2, rows - SMALL):
+    for first in (0, ROWS // 2, ROWS - SMALL):
         few = slice(first, first + SMALL)
         assert torch.equal(grad_x(few), result[few])
 
 
-@pytest.mark.parametrize("dtype", [FP32, BF16, FP16])
-def test_layer_norm(layer_norm: ModuleType, dtype: torch.dtype) -> None:
-    weight, bias = torch.randn(2, COLS).to(dtype)
-    check(lambda out, x: layer_norm.layer_norm(out, x, weight, bias, EPS), dtype, drawn(dtype))
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_layer_norm(layer_norm: ModuleType, place: tuple[int, int]) -> None:
+    weight, bias = torch.randn(2, COLS)
+
+    def write(out: torch.Tensor, x: torch.Tensor) -> None:
+        layer_norm.layer_norm(out, x, weight, bias, EPS)
+
+    check(write, place, torch.randn(ROWS, COLS))
+    check_in_place(write)
 
 
-@pytest.mark.parametrize("dtype", [FP32, BF16, FP16])
-def test_gradient_of_layer_norm(layer_norm: ModuleType, dtype: torch.dtype) -> None:
-    weight = torch.randn(COLS).to(dtype)
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_gradient_of_layer_norm(layer_norm: ModuleType, place: tuple[int, int]) -> None:
+    weight = torch.randn(COLS)
 
     def write(out: torch.Tensor, grad: torch.Tensor, x: torch.Tensor) -> None:
         sums = torch.empty_like(weight), torch.empty_like(weight)
         layer_norm.ops.layer_norm_backward(out, *sums, grad, x, weight, EPS)
 
-    check(write, dtype, drawn(dtype), drawn(dtype))
+    check(write, place, torch.randn(ROWS, COLS), torch.randn(ROWS, COLS))

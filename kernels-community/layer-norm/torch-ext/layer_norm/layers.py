@@ -29,7 +29,7 @@ def layer_norm(
 
     `weight` and `bias` `[d]` or None, of x's dtype; beside 16-bit x also float32.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return ops.layer_norm_functional(x, weight, bias, eps)
     if torch.is_grad_enabled() and (
         x.requires_grad
@@ -47,7 +47,7 @@ def rms_norm(
 
     `weight` `[d]` or None, of x's dtype; beside 16-bit x also float32.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return ops.rms_norm_functional(x, weight, eps)
     if torch.is_grad_enabled() and (
         x.requires_grad or (weight is not None and weight.requires_grad)

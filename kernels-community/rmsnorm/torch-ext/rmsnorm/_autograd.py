@@ -81,14 +81,24 @@ def _fake_apply_backward(
     ]
 
 
-def _gradients(ctx: Any, grad_out: torch.Tensor) -> tuple[MaybeTensor, MaybeTensor]:
-    """Gradients of what was normalised and of the weight."""
+def _gradients(ctx: Any, grad_out: torch.Tensor, op: Any) -> tuple[MaybeTensor, MaybeTensor]:
+    """Gradients of what was normalised and of the weight, by one of the backward ops."""
     x, weight, rstd = ctx.saved_tensors
     needs_weight = ctx.needs_weight and weight is not None
-    grad_x, grad_weight = ops.rms_norm_bwd(
+    grad_x, grad_weight = op(
         grad_out.contiguous(), x, weight, rstd, ctx.eps, ctx.offset, ctx.needs_x, needs_weight
     )
     return grad_x if ctx.needs_x else None, grad_weight if needs_weight else None
+
+
+def _fused_gradients(ctx: Any, grad_out: MaybeTensor, grad_sum: MaybeTensor, op: Any) -> Any:
+    """Those of x and residual, which are the sum's, and of the weight; of the rest None."""
+    grad, grad_weight = grad_sum, None
+    if grad_out is not None:
+        grad, grad_weight = _gradients(ctx, grad_out, op)
+        if grad is not None and grad_sum is not None:
+            grad = grad + grad_sum
+    return grad, grad, grad_weight, None, None, None
 
 
 def _save(ctx: Any, x: torch.Tensor, weight: MaybeTensor, rstd: torch.Tensor) -> None:
@@ -106,7 +116,7 @@ def _setup_fwd(ctx: Any, inputs: tuple[Any, ...], output: Pair) -> None:
 def _differentiate_fwd(ctx: Any, grad_out: MaybeTensor, grad_rstd: MaybeTensor) -> Any:
     if grad_out is None:
         return None, None, None, None, None
-    return (*_gradients(ctx, grad_out), None, None, None)
+    return (*_gradients(ctx, grad_out, ops.rms_norm_bwd), None, None, None)
 
 
 def _setup_fused(ctx: Any, inputs: tuple[Any, ...], output: Triple) -> None:
@@ -120,12 +130,7 @@ def _setup_fused(ctx: Any, inputs: tuple[Any, ...], output: Triple) -> None:
 def _differentiate_fused(
     ctx: Any, grad_out: MaybeTensor, grad_sum: MaybeTensor, grad_rstd: MaybeTensor
 ) -> Any:
-    grad, grad_weight = grad_sum, None
-    if grad_out is not None:
-        grad, grad_weight = _gradients(ctx, grad_out)
-        if grad is not None and grad_sum is not None:
-            grad = grad + grad_sum
-    return grad, grad, grad_weight, None, None, None
+    return _fused_gradients(ctx, grad_out, grad_sum, ops.rms_norm_bwd)
 
 
 def _setup_apply(offset: float) -> Any:
@@ -143,39 +148,36 @@ def _differentiate_apply(ctx: Any, grads: Any, *rest: Any) -> Any:
     grad_out = grads[0] if isinstance(grads, (list, tuple)) else grads
     if grad_out is None:
         return None, None, None
-    return (*_gradients(ctx, grad_out), None)
+    return (*_gradients(ctx, grad_out, ops.rms_norm_bwd), None)
 
 
 # What eager mode runs. The functional ops reach their autograd kernels through the dispatcher and
 # several frames of Python, which takes longer than a small call; these two build the node directly.
 
 
-def _eager_gradients(ctx: Any, grad_out: torch.Tensor, needs_x: bool, needs_weight: bool) -> Pair:
-    x, weight, rstd = ctx.saved_tensors
+def _eager_op() -> Any:
     # Somebody who asks for the graph of a gradient gets the op that refuses a second derivative.
-    op = ops.rms_norm_bwd if torch.is_grad_enabled() else ops.rms_norm_bwd_nograd
-    grads: Pair = op(grad_out, x, weight, rstd, ctx.eps, ctx.offset, needs_x, needs_weight)
-    return grads
+    return ops.rms_norm_bwd if torch.is_grad_enabled() else ops.rms_norm_bwd_nograd
 
 
 class RMSNormFunction(torch.autograd.Function):
-    """`ops.rms_norm_fwd` of a tensor of any layout, the result alone."""
+    """`ops.rms_norm_fwd`, the result alone."""
 
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, weight: MaybeTensor, eps: float, offset: float, casting: str
     ) -> torch.Tensor:
-        x = x.contiguous()
         out, rstd = ops.rms_norm_fwd_nograd(x, weight, eps, offset, casting)
-        ctx.save_for_backward(x, weight, rstd)
+        _save(ctx, x, weight, rstd)
         ctx.eps, ctx.offset = eps, offset
         return out  # type: ignore[no-any-return]
 
     @staticmethod
-    def backward(ctx: Any, grad_out: torch.Tensor) -> Any:
-        needs_x, needs_weight, *_ = ctx.needs_input_grad
-        grad_x, grad_weight = _eager_gradients(ctx, grad_out.contiguous(), needs_x, needs_weight)
-        return grad_x if needs_x else None, grad_weight if needs_weight else None, None, None, None
+    def backward(ctx: Any, grad_out: MaybeTensor) -> Any:
+        if grad_out is None:
+            return None, None, None, None, None
+        ctx.needs_x, ctx.needs_weight = ctx.needs_input_grad[:2]
+        return (*_gradients(ctx, grad_out, _eager_op()), None, None, None)
 
 
 class FusedAddRMSNormFunction(torch.autograd.Function):
@@ -194,29 +196,15 @@ class FusedAddRMSNormFunction(torch.autograd.Function):
         out, total, rstd = ops.fused_add_rms_norm_fwd_nograd(
             x, residual, weight, eps, offset, casting
         )
-        ctx.save_for_backward(total, weight, rstd)
-        ctx.set_materialize_grads(False)
+        _save(ctx, total, weight, rstd)
         ctx.eps, ctx.offset = eps, offset
         return out, total
 
     @staticmethod
     def backward(ctx: Any, grad_out: MaybeTensor, grad_sum: MaybeTensor) -> Any:
-        needs_x, needs_residual, needs_weight, *_ = ctx.needs_input_grad
-        needs_sum = needs_x or needs_residual
-        grad, grad_weight = grad_sum, None
-        if grad_out is not None:
-            grad_total, grad_weight = _eager_gradients(
-                ctx, grad_out.contiguous(), needs_sum, needs_weight
-            )
-            grad = grad_total if grad_sum is None else grad_total + grad_sum
-        return (
-            grad if needs_x else None,
-            grad if needs_residual else None,
-            grad_weight if needs_weight else None,
-            None,
-            None,
-            None,
-        )
+        ctx.needs_x = any(ctx.needs_input_grad[:2])
+        ctx.needs_weight = ctx.needs_input_grad[2]
+        return _fused_gradients(ctx, grad_out, grad_sum, _eager_op())
 
 
 def _refuse(ctx: Any, *grads: Any) -> Any:

@@ -26,12 +26,13 @@ def rms_norm(
     `casting` says where the result is rounded: "llama" rounds x / rms to the dtype of x and gives
     the promoted dtype of x and weight, "none" rounds once to that one, "gemma" once to that of x.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return ops.rms_norm_fwd(x.contiguous(), weight, eps, weight_offset, casting)[0]  # type: ignore[no-any-return]
     if torch.is_grad_enabled() and (
         x.requires_grad or (weight is not None and weight.requires_grad)
     ):
-        return RMSNormFunction.apply(x, weight, eps, weight_offset, casting)  # type: ignore[no-any-return]
+        # Copied outside of the node: what it keeps must know the graph.
+        return RMSNormFunction.apply(x.contiguous(), weight, eps, weight_offset, casting)  # type: ignore[no-any-return]
     return ops.rms_norm_fwd_nograd(x, weight, eps, weight_offset, casting)[0]  # type: ignore[no-any-return]
 
 
@@ -44,7 +45,7 @@ def fused_add_rms_norm(
     casting: str = "llama",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(rms_norm(sum), sum), with sum = x + residual rounded to their dtype, in new tensors."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         out, total, _ = ops.fused_add_rms_norm_fwd(
             x.contiguous(), residual.contiguous(), weight, eps, weight_offset, casting
         )
