@@ -21,6 +21,7 @@ class Extents {
   constexpr Extents() = default;
   constexpr Extents(const std::int64_t* data, std::size_t count) : data_(data), count_(count) {}
   Extents(const std::vector<std::int64_t>& values) : Extents(values.data(), values.size()) {}
+  Extents(std::vector<std::int64_t>&&) = delete;  // would be gone
   /// For arguments of a call alone: the list ends with the expression that it stands in.
   Extents(std::initializer_list<std::int64_t> values) : Extents(values.begin(), values.size()) {}
 

@@ -36,13 +36,15 @@ DTypeCode code_of() {
 template <class T>
 struct Tensor {
   std::vector<T> memory;
-  TensorArg arg;
+  std::vector<std::int64_t> sizes;
+  std::vector<std::int64_t> strides;
+  TensorArg arg;  // borrows them
 
-  Tensor(Random& random, const char* name, std::vector<std::int64_t> sizes) {
+  Tensor(Random& random, const char* name, std::vector<std::int64_t> shape)
+      : sizes(std::move(shape)), strides(sizes.size(), 1) {
     std::vector<std::size_t> order(sizes.size() - 1);
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
     if (random.coin()) std::shuffle(order.begin(), order.end(), random.engine);
-    std::vector<std::int64_t> strides(sizes.size(), 1);
     std::int64_t pitch = sizes.back() + random.one_of({0, 0, 0, 16 / sizeof(T), 1, 3});
     for (const std::size_t i : order) {
       strides[i] = pitch;
@@ -55,7 +57,7 @@ struct Tensor {
     T* data = memory.data();
     while (reinterpret_cast<std::uintptr_t>(data) % 16 != 0) ++data;
     data += random.one_of({0, 0, 0, 16 / sizeof(T), 1, 2, 3});
-    arg = {name, data, code_of<T>(), kCudaDevice, 0, std::move(sizes), std::move(strides)};
+    arg = {name, data, code_of<T>(), kCudaDevice, 0, sizes, strides, {}};
   }
   Tensor(const Tensor&) = delete;
 

@@ -59,7 +59,8 @@ Params checked_params(Op op, const TensorArg& out, const TensorArg& input, doubl
   check.same_device(out, input);
   const primitives::DType dtype = check.supported_dtype(input);
   check.same_dtype(out, input);
-  check.shape(out, expected_out_shape(check, op, input));
+  const std::vector<std::int64_t> out_shape = expected_out_shape(check, op, input);
+  check.shape(out, out_shape);
   const RowLayout input_rows = check.rows(input);
   const RowLayout out_rows = check.writable_rows(out);
   check.overlap(out, out_rows, input, input_rows,
@@ -93,7 +94,8 @@ BackwardParams checked_backward_params(Op op, const TensorArg& grad_input,
   const primitives::DType dtype = check.supported_dtype(input);
   check.same_dtype(grad_input, input);
   check.same_dtype(grad_out, input);
-  check.shape(grad_out, expected_out_shape(check, op, input));
+  const std::vector<std::int64_t> out_shape = expected_out_shape(check, op, input);
+  check.shape(grad_out, out_shape);
   check.shape(grad_input, input.sizes);
   const RowLayout input_rows = check.rows(input);
   const RowLayout grad_out_rows = check.rows(grad_out);

@@ -12,6 +12,7 @@ namespace {
 
 using primitives::ArgumentCheck;
 using primitives::DTypeCode;
+using primitives::Extents;
 using primitives::StridedRegion;
 using primitives::TensorArg;
 
@@ -427,8 +428,8 @@ Params forward_params(const CallCheck& check, const ForwardArguments& a) {
     check->same_device(*a.alibi_slopes, a.q);
     check.dtype(*a.alibi_slopes, kFloat32);
     const bool has_batch = a.alibi_slopes->sizes.size() == 2;
-    check->shape(*a.alibi_slopes, has_batch ? std::vector<std::int64_t>{p.batch, p.heads_q}
-                                            : std::vector<std::int64_t>{p.heads_q});
+    const std::int64_t shape[] = {p.batch, p.heads_q};
+    check->shape(*a.alibi_slopes, has_batch ? Extents(shape, 2) : Extents(shape + 1, 1));
     check.unit_last_stride(*a.alibi_slopes);
     p.alibi_slopes = static_cast<const float*>(a.alibi_slopes->data);
     p.alibi_batch_stride = has_batch ? a.alibi_slopes->strides[0] : 0;
