@@ -3,13 +3,12 @@
 // once per instruction set. Lanes are fp32, totals fp64; as in simd_float.h no symbol is shared.
 #pragma once
 
-#include <hwy/cache_control.h>
-
 #include <cmath>
 #include <limits>
 
 #include "primitives/column_sums.h"
 #include "primitives/simd_float.h"
+#include "primitives/simd_streaming.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kernelhub::primitives::HWY_NAMESPACE {
@@ -79,37 +78,6 @@ HWY_INLINE void for_each_part(std::int64_t begin, std::int64_t end, const Visit&
   for (; i + lanes <= end; i += lanes) visit(Whole{i});
   if (i < end) visit(Rest{i, static_cast<std::size_t>(end - i)});
 }
-
-/// Whether results are written past the caches. Caches would not hold on to results of this size,
-/// and a line that is written whole need not be read from memory first: a quarter to a third less
-/// traffic. Of 16-bit rows the arithmetic is the limit, and the half lines that come of a vector
-/// cost more than the traffic (10 % of a forward).
-class Streaming {
- public:
-  /// Of `rows` rows of `cols` elements of Storage at `out`, `stride` elements apart, none of which
-  /// was read shortly before; rows must start at whole vectors.
-  template <class Storage>
-  Streaming(const Storage* out, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
-    constexpr auto kSize = static_cast<std::int64_t>(sizeof(Storage));
-    const auto lanes = static_cast<std::int64_t>(hn::Lanes(F32()));
-    const auto address = reinterpret_cast<std::uintptr_t>(out);
-    is_on_ = kSize == sizeof(float) && rows * cols * kSize >= kLeastBytes && stride % lanes == 0 &&
-             address % static_cast<std::uintptr_t>(lanes * kSize) == 0;
-  }
-  /// Other threads may read what was written.
-  ~Streaming() {
-    if (is_on_) hwy::FlushStream();
-  }
-  Streaming(const Streaming&) = delete;
-  Streaming& operator=(const Streaming&) = delete;
-
-  HWY_INLINE bool is_on() const { return is_on_; }
-
- private:
-  static constexpr std::int64_t kLeastBytes = std::int64_t{16} << 20;
-
-  bool is_on_;
-};
 
 template <int kCount>
 struct Totals {

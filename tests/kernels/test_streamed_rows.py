@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of many MiB, which the CPU kernels of the norms write past the caches in fp32: the bits
-of the same rows in small calls, and not a byte beside them."""
+"""Results of many MiB, which the CPU kernels of norms and of activations' gradients write past the
+caches in fp32: the bits of the same rows in small calls, and not a byte beside them."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -26,6 +26,11 @@ def rmsnorm(load_package: Callable[[str], ModuleType]) -> ModuleType:
 @pytest.fixture(scope="module")
 def layer_norm(load_package: Callable[[str], ModuleType]) -> ModuleType:
     return load_package("layer-norm")
+
+
+@pytest.fixture(scope="module")
+def activation(load_package: Callable[[str], ModuleType]) -> ModuleType:
+    return load_package("activation")
 
 
 def new_rows(count: int, pitch: int, shift: int) -> torch.Tensor:
@@ -100,3 +105,27 @@ def test_gradient_of_layer_norm(layer_norm: ModuleType, place: tuple[int, int]) 
         layer_norm.ops.layer_norm_backward(out, *sums, grad, x, weight, EPS)
 
     check(write, place, torch.randn(ROWS, COLS), torch.randn(ROWS, COLS))
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_gradient_of_an_activation(activation: ModuleType, place: tuple[int, int]) -> None:
+    backward = activation.ops.silu_backward
+    check(backward, place, *torch.randn(2, ROWS, COLS))
+    grad = torch.randn(ROWS, PITCH)
+    check_in_place(lambda out, x: backward(out, grad[:, :COLS], x))
+
+
+@pytest.mark.parametrize("cols", [1024, 1027, 1032])
+def test_gradient_of_a_gated_activation(activation: ModuleType, cols: int) -> None:
+    """The second half starts at a whole vector, or does not."""
+    rows = (20 << 20) // (2 * cols * FP32.itemsize)
+    grad, x = torch.randn(rows, cols), torch.randn(rows, 2 * cols)
+    out = torch.full((rows, 2 * cols), torch.nan)
+    activation.ops.silu_and_mul_backward(out, grad, x)
+    for first in (0, rows // 2, rows - SMALL):
+        few = slice(first, first + SMALL)
+        small = torch.full((SMALL, 2 * cols), torch.nan)
+        activation.ops.silu_and_mul_backward(small, grad[few], x[few])
+        assert torch.equal(small, out[few])
+    activation.ops.silu_and_mul_backward(x, grad, x)
+    assert torch.equal(x, out)

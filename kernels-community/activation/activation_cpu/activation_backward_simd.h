@@ -10,6 +10,7 @@
 #include "activation_cpu/backward_segments.h"
 #include "primitives/simd_loop.h"
 #include "primitives/simd_math.h"
+#include "primitives/simd_streaming.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kernelhub::activation::HWY_NAMESPACE {
@@ -93,20 +94,24 @@ template <class Format, class Function>
 inline void unary_range(const BackwardParams& params, std::int64_t begin, std::int64_t end,
                         const Function& function) {
   using T = typename Format::Storage;
+  const simd::Streaming streaming(static_cast<const T*>(params.grad_input), params.rows,
+                                  params.cols, params.grad_input_stride);
+  const bool is_in_place = params.grad_input == params.input;
   for_each_backward_segment<T>(params, begin, end, [&](const cpu::BackwardSegment<T>& segment) {
     const T* grad = segment.grad_out;
     const T* in = segment.input;
     T* grad_in = segment.grad_input;
+    const bool streams = streaming.is_on(grad_in) && !is_in_place;
     const std::int64_t done = for_each_vector<T>(
         segment.count,
         [&](std::int64_t i) {
           primitives::fetch(grad + segment.grad_out_ahead + i);
           primitives::fetch(in + segment.input_ahead + i);
-          primitives::fetch_to_write(grad_in + segment.grad_input_ahead + i);
+          if (!streams) primitives::fetch_to_write(grad_in + segment.grad_input_ahead + i);
         },
         [&](std::int64_t i) {
           const V slope = function(Format::load(in + i)).slope;
-          Format::store(hn::Mul(Format::load(grad + i), slope), grad_in + i);
+          simd::store<Format>(hn::Mul(Format::load(grad + i), slope), grad_in + i, streams);
         });
     if (done == segment.count) return;
     const auto rest = static_cast<std::size_t>(segment.count - done);
@@ -121,25 +126,31 @@ template <class Format, class Function>
 inline void gated_range(const BackwardParams& params, std::int64_t begin, std::int64_t end,
                         std::int64_t gate, std::int64_t factor, const Function& function) {
   using T = typename Format::Storage;
+  const simd::Streaming streaming(static_cast<const T*>(params.grad_input), params.rows,
+                                  2 * params.cols, params.grad_input_stride);
+  const bool is_in_place = params.grad_input == params.input;
   for_each_backward_segment<T>(params, begin, end, [&](const cpu::BackwardSegment<T>& segment) {
     const T* grad = segment.grad_out;
     const T* in = segment.input;
     T* grad_in = segment.grad_input;
+    const bool streams =
+        streaming.is_on(grad_in) && streaming.is_on(grad_in + params.cols) && !is_in_place;
     const std::int64_t done = for_each_vector<T>(
         segment.count,
         [&](std::int64_t i) {
           primitives::fetch(grad + segment.grad_out_ahead + i);
           for (const std::int64_t half : {gate, factor}) {
             primitives::fetch(in + half + segment.input_ahead + i);
-            primitives::fetch_to_write(grad_in + half + segment.grad_input_ahead + i);
+            if (!streams) primitives::fetch_to_write(grad_in + half + segment.grad_input_ahead + i);
           }
         },
         [&](std::int64_t i) {
           const V g = Format::load(grad + i);
           const Activation act = function(Format::load(in + gate + i));
           const V other = Format::load(in + factor + i);
-          Format::store(hn::Mul(hn::Mul(g, act.slope), other), grad_in + gate + i);
-          Format::store(hn::Mul(g, act.value), grad_in + factor + i);
+          const V grad_gate = hn::Mul(hn::Mul(g, act.slope), other);
+          simd::store<Format>(grad_gate, grad_in + gate + i, streams);
+          simd::store<Format>(hn::Mul(g, act.value), grad_in + factor + i, streams);
         });
     if (done == segment.count) return;
     const auto rest = static_cast<std::size_t>(segment.count - done);
