@@ -101,16 +101,5 @@ class ElementWise(Family):
         ceilings: Mapping[str, float],
         aligned: Row | None,
     ) -> list[Floor]:
-        ours = candidates["ours"]
-        if ours.setting.get("launch") == "host":
-            return floors.gpu_host(candidates)
-        if ours.setting.get("layout") == "misaligned":
-            return floors.gpu_misaligned(ours, aligned)
-        found = []
-        if ours.bytes >= floors.GPU_LARGE:
-            share = self.gpu_share(ours.op)
-            found += floors.gpu_share_of_copy(candidates, share) if share is not None else []
-            found += floors.gpu_keeps_up(candidates)
-        if ours.bytes <= floors.GPU_SMALL and ours.setting.get("launch") == "graph":
-            found += floors.gpu_latency(candidates, ceilings)
-        return found
+        share = self.gpu_share(candidates["ours"].op)
+        return floors.gpu_memory_bound(candidates, ceilings, aligned, share)

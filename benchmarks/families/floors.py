@@ -163,11 +163,6 @@ def gpu_share_of_copy(candidates: Rows, percent: float) -> list[Floor]:
     return share_of_copy(candidates, ", % of copy", 100.0, bound)
 
 
-def gpu_large(candidates: Rows, percent: float) -> list[Floor]:
-    """A large problem: its share of the copy, and nobody is faster."""
-    return gpu_share_of_copy(candidates, percent) + gpu_keeps_up(candidates)
-
-
 def gpu_keeps_up(candidates: Rows) -> list[Floor]:
     """Ours against the best of all references."""
     others = {
@@ -206,3 +201,25 @@ def gpu_misaligned(ours: Row, aligned: Row | None) -> list[Floor]:
         return []
     share = 100 * ours.gbps / aligned.gbps
     return [Floor(f"{label(ours)}, misaligned, % of aligned", share, MISALIGNED)]
+
+
+def gpu_memory_bound(
+    candidates: Rows,
+    ceilings: Mapping[str, float],
+    aligned: Row | None,
+    percent: float | None,
+) -> list[Floor]:
+    """What is asked of an op whose limit is memory: calls cost little, small problems are done at
+    once, large ones reach `percent` of the copy (where that is given) and nobody is faster.
+    """
+    ours = candidates[OURS]
+    if ours.setting.get("launch") == "host":
+        return gpu_host(candidates)
+    if ours.setting.get("layout") == "misaligned":
+        return gpu_misaligned(ours, aligned)
+    if ours.bytes >= GPU_LARGE:
+        share = [] if percent is None else gpu_share_of_copy(candidates, percent)
+        return share + gpu_keeps_up(candidates)
+    if ours.bytes <= GPU_SMALL and ours.setting.get("launch") == "graph":
+        return gpu_latency(candidates, ceilings)
+    return []

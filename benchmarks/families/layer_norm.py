@@ -95,10 +95,7 @@ class LayerNorm(Family):
         ceilings: Mapping[str, float],
         aligned: Row | None,
     ) -> list[Floor]:
-        ours = candidates["ours"]
-        if ours.bytes < floors.GPU_LARGE:
-            return []
-        return floors.gpu_large(candidates, self.gpu_share)
+        return floors.gpu_memory_bound(candidates, ceilings, aligned, self.gpu_share)
 
 
 class LayerNormBackward(LayerNorm):

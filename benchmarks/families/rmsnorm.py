@@ -106,12 +106,9 @@ class _Norms(Family):
         ceilings: Mapping[str, float],
         aligned: Row | None,
     ) -> list[Floor]:
-        ours = candidates["ours"]
-        if ours.setting.get("layout") == "misaligned":
-            return floors.gpu_misaligned(ours, aligned)
-        if ours.setting.get("launch") == "host" or ours.bytes < floors.GPU_LARGE:
-            return []
-        return floors.gpu_large(candidates, self.gpu_share)
+        if candidates["ours"].bytes <= floors.GPU_SMALL:
+            return []  # several kernels, or several results: torch.neg is no yardstick
+        return floors.gpu_memory_bound(candidates, ceilings, aligned, self.gpu_share)
 
 
 class RMSNorm(_Norms):
@@ -160,15 +157,9 @@ class RMSNorm(_Norms):
         ceilings: Mapping[str, float],
         aligned: Row | None,
     ) -> list[Floor]:
-        ours = candidates["ours"]
-        if ours.setting.get("launch") == "host":
-            return floors.gpu_host(candidates)
-        is_aligned = ours.setting.get("layout") == "aligned"
-        if is_aligned and ours.bytes <= floors.GPU_SMALL:
-            return floors.gpu_latency(candidates, ceilings)
-        if is_aligned and ours.bytes >= floors.GPU_LARGE and ours.shape[1] < 4096:
-            return floors.gpu_large(candidates, GPU_SHARE_BELOW_4096)
-        return super().gpu_floors(candidates, ceilings, aligned)
+        is_narrow = candidates["ours"].shape[1] < 4096
+        share = GPU_SHARE_BELOW_4096 if is_narrow else GPU_SHARE
+        return floors.gpu_memory_bound(candidates, ceilings, aligned, share)
 
 
 class FusedAddRMSNorm(_Norms):

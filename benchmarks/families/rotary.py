@@ -126,16 +126,7 @@ class Rotary(Family):
         ceilings: Mapping[str, float],
         aligned: Row | None,
     ) -> list[Floor]:
-        ours = candidates["ours"]
-        if ours.setting.get("launch") == "host":
-            return floors.gpu_host(candidates)
-        if ours.setting.get("layout") == "misaligned":
-            return floors.gpu_misaligned(ours, aligned)
-        if ours.bytes >= floors.GPU_LARGE:
-            return floors.gpu_large(candidates, GPU_SHARE)
-        if ours.bytes <= floors.GPU_SMALL and ours.setting.get("launch") == "graph":
-            return floors.gpu_latency(candidates, ceilings)
-        return []
+        return floors.gpu_memory_bound(candidates, ceilings, aligned, GPU_SHARE)
 
 
 def _liger(function: Callable[..., Tensors], buffers: Buffers) -> Call:

@@ -39,10 +39,7 @@ struct Whole {
   /// `streams`: past the caches, for a row that Streaming allows it to.
   template <class Format>
   HWY_INLINE void store(V value, typename Format::Storage* row, bool streams) const {
-    if constexpr (sizeof(typename Format::Storage) == sizeof(float)) {
-      if (streams) return Format::stream(value, row + first);
-    }
-    Format::store(value, row + first);
+    HWY_NAMESPACE::store<Format>(value, row + first, streams);
   }
   /// `value`, zero in lanes that hold no column.
   HWY_INLINE V columns_of(V value) const { return value; }

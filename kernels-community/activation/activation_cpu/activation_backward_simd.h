@@ -90,18 +90,22 @@ HWY_INLINE Activation fatrelu(V x, V threshold) {
   return {hn::IfThenZeroElse(is_cut, x), hn::IfThenZeroElse(is_cut, constant(1.0))};
 }
 
+/// Rows of the gradient that are not those of the input, which has just been read.
+inline std::int64_t rows_apart(const BackwardParams& params) {
+  return params.grad_input == params.input ? 0 : params.rows;
+}
+
 template <class Format, class Function>
 inline void unary_range(const BackwardParams& params, std::int64_t begin, std::int64_t end,
                         const Function& function) {
   using T = typename Format::Storage;
-  const simd::Streaming streaming(static_cast<const T*>(params.grad_input), params.rows,
+  const simd::Streaming streaming(static_cast<const T*>(params.grad_input), rows_apart(params),
                                   params.cols, params.grad_input_stride);
-  const bool is_in_place = params.grad_input == params.input;
   for_each_backward_segment<T>(params, begin, end, [&](const cpu::BackwardSegment<T>& segment) {
     const T* grad = segment.grad_out;
     const T* in = segment.input;
     T* grad_in = segment.grad_input;
-    const bool streams = streaming.is_on(grad_in) && !is_in_place;
+    const bool streams = streaming.is_on(grad_in);
     const std::int64_t done = for_each_vector<T>(
         segment.count,
         [&](std::int64_t i) {
@@ -126,15 +130,13 @@ template <class Format, class Function>
 inline void gated_range(const BackwardParams& params, std::int64_t begin, std::int64_t end,
                         std::int64_t gate, std::int64_t factor, const Function& function) {
   using T = typename Format::Storage;
-  const simd::Streaming streaming(static_cast<const T*>(params.grad_input), params.rows,
+  const simd::Streaming streaming(static_cast<const T*>(params.grad_input), rows_apart(params),
                                   2 * params.cols, params.grad_input_stride);
-  const bool is_in_place = params.grad_input == params.input;
   for_each_backward_segment<T>(params, begin, end, [&](const cpu::BackwardSegment<T>& segment) {
     const T* grad = segment.grad_out;
     const T* in = segment.input;
     T* grad_in = segment.grad_input;
-    const bool streams =
-        streaming.is_on(grad_in) && streaming.is_on(grad_in + params.cols) && !is_in_place;
+    const bool streams = streaming.is_on(grad_in) && streaming.is_on(grad_in + params.cols);
     const std::int64_t done = for_each_vector<T>(
         segment.count,
         [&](std::int64_t i) {
