@@ -23,20 +23,74 @@ using I32 = hn::Rebind<std::int32_t, F32>;
 using U16 = hn::Rebind<std::uint16_t, F32>;
 using V = hn::Vec<F32>;
 
+/// The elements of one vector of memory as fp32 lanes. Which element a lane holds is the format's
+/// own choice, so batches of different formats do not match.
+template <class Format>
+struct Batch {
+  V of[Format::kVectors];
+};
+
+/// Elements of a batch.
+template <class Format>
+constexpr std::int64_t kBatch =
+    Format::kVectors * static_cast<std::int64_t>(hn::MaxLanes(F32()));
+
 /// Storage formats. `load` widens exactly; `store` rounds to nearest even and keeps NaN; `round` is
-/// the value that a store followed by a load would give.
+/// the value that a store followed by a load would give. `load_batch` and `store_batch` do the same
+/// with kBatch elements and fewer instructions; `stream_batch` stores past the caches, to an
+/// address aligned as a vector. 16-bit formats have `unpacked`: the batch that a vector of memory is.
 struct Float32 {
   using Storage = float;
+  static constexpr int kVectors = 1;
   static HWY_INLINE V load(const float* HWY_RESTRICT from) { return hn::LoadU(F32(), from); }
   static HWY_INLINE void store(V value, float* HWY_RESTRICT to) { hn::StoreU(value, F32(), to); }
   /// A store past the caches, to an address aligned as the vector.
   static HWY_INLINE void stream(V value, float* HWY_RESTRICT to) { hn::Stream(value, F32(), to); }
   static HWY_INLINE V round(V value) { return value; }
+  static HWY_INLINE Batch<Float32> load_batch(const float* HWY_RESTRICT from) {
+    return {{load(from)}};
+  }
+  static HWY_INLINE void store_batch(const Batch<Float32>& batch, float* HWY_RESTRICT to) {
+    store(batch.of[0], to);
+  }
+  static HWY_INLINE void stream_batch(const Batch<Float32>& batch, float* HWY_RESTRICT to) {
+    stream(batch.of[0], to);
+  }
 };
+
+/// Batches of a format that has nothing better: one vector each.
+template <class Format>
+struct SingleVectors {
+  static constexpr int kVectors = 1;
+  template <class T>
+  static HWY_INLINE Batch<Format> unpacked(T element) {
+    return {{Format::load(&element)}};
+  }
+  template <class T>
+  static HWY_INLINE Batch<Format> load_batch(const T* HWY_RESTRICT from) {
+    return {{Format::load(from)}};
+  }
+  template <class T>
+  static HWY_INLINE void store_batch(const Batch<Format>& batch, T* HWY_RESTRICT to) {
+    Format::store(batch.of[0], to);
+  }
+  template <class T>
+  static HWY_INLINE void stream_batch(const Batch<Format>& batch, T* HWY_RESTRICT to) {
+    Format::store(batch.of[0], to);
+  }
+};
+
+#if HWY_TARGET != HWY_SCALAR
+using Packed16 = hn::Repartition<std::uint16_t, F32>;  // as many bits as fp32 lanes
+#endif
 
 // The last 16 bits of a NaN lane must be zero, or rounding could carry into its sign. So it is for
 // every lane computed from bf16 memory: a NaN comes from there or is the default one.
-struct BFloat16 {
+struct BFloat16
+#if HWY_TARGET == HWY_SCALAR
+    : SingleVectors<BFloat16>
+#endif
+{
   using Storage = std::uint16_t;
   static HWY_INLINE hn::Vec<U32> nearest_even(V value) {
     const U32 du;
@@ -54,9 +108,39 @@ struct BFloat16 {
   static HWY_INLINE V round(V value) {
     return hn::BitCast(F32(), hn::And(nearest_even(value), hn::Set(U32(), 0xffff0000u)));
   }
+
+#if HWY_TARGET != HWY_SCALAR
+  // Elements with even numbers, then those with odd ones: no lane changes its place.
+  static constexpr int kVectors = 2;
+  static HWY_INLINE Batch<BFloat16> unpacked(hn::Vec<Packed16> packed) {
+    const auto pairs = hn::BitCast(U32(), packed);
+    return {{hn::BitCast(F32(), hn::ShiftLeft<16>(pairs)),
+             hn::BitCast(F32(), hn::And(pairs, hn::Set(U32(), 0xffff0000u)))}};
+  }
+  static HWY_INLINE Batch<BFloat16> load_batch(const std::uint16_t* HWY_RESTRICT from) {
+    return unpacked(hn::LoadU(Packed16(), from));
+  }
+  static HWY_INLINE hn::Vec<Packed16> packed(const Batch<BFloat16>& batch) {
+    const auto even = hn::ShiftRight<16>(nearest_even(batch.of[0]));
+    return hn::OddEven(hn::BitCast(Packed16(), nearest_even(batch.of[1])),
+                       hn::BitCast(Packed16(), even));
+  }
+  static HWY_INLINE void store_batch(const Batch<BFloat16>& batch,
+                                     std::uint16_t* HWY_RESTRICT to) {
+    hn::StoreU(packed(batch), Packed16(), to);
+  }
+  static HWY_INLINE void stream_batch(const Batch<BFloat16>& batch,
+                                      std::uint16_t* HWY_RESTRICT to) {
+    hn::Stream(packed(batch), Packed16(), to);
+  }
+#endif
 };
 
-struct Float16 {
+struct Float16
+#if HWY_TARGET == HWY_SCALAR
+    : SingleVectors<Float16>
+#endif
+{
   using Storage = std::uint16_t;
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
@@ -68,6 +152,30 @@ struct Float16 {
     hn::StoreU(hn::BitCast(U16(), hn::DemoteTo(H(), value)), U16(), to);
   }
   static HWY_INLINE V round(V value) { return hn::PromoteTo(F32(), hn::DemoteTo(H(), value)); }
+
+  // The lower half, then the upper one.
+  static constexpr int kVectors = 2;
+  static HWY_INLINE Batch<Float16> unpacked(hn::Vec<Packed16> packed) {
+    const auto lower = hn::LowerHalf(U16(), packed);
+    const auto upper = hn::UpperHalf(U16(), packed);
+    return {{hn::PromoteTo(F32(), hn::BitCast(H(), lower)),
+             hn::PromoteTo(F32(), hn::BitCast(H(), upper))}};
+  }
+  static HWY_INLINE Batch<Float16> load_batch(const std::uint16_t* HWY_RESTRICT from) {
+    return {{load(from), load(from + hn::MaxLanes(F32()))}};
+  }
+  static HWY_INLINE hn::Vec<Packed16> packed(const Batch<Float16>& batch) {
+    const auto lower = hn::BitCast(U16(), hn::DemoteTo(H(), batch.of[0]));
+    const auto upper = hn::BitCast(U16(), hn::DemoteTo(H(), batch.of[1]));
+    return hn::Combine(Packed16(), upper, lower);
+  }
+  static HWY_INLINE void store_batch(const Batch<Float16>& batch, std::uint16_t* HWY_RESTRICT to) {
+    hn::StoreU(packed(batch), Packed16(), to);
+  }
+  static HWY_INLINE void stream_batch(const Batch<Float16>& batch,
+                                      std::uint16_t* HWY_RESTRICT to) {
+    hn::Stream(packed(batch), Packed16(), to);
+  }
 #else
   // binary16 placed at the fraction of a binary32 and scaled by 2^112: exact also for subnormals.
   static HWY_INLINE V widen(hn::Vec<U32> half) {

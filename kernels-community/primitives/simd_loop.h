@@ -1,28 +1,106 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loop of an element-wise op over one stretch of memory (stretches.h).
+// The loop of element-wise ops over rows of several tensors.
 #pragma once
 
+#include <array>
+
 #include "primitives/simd_float.h"
+#include "primitives/streaming.h"
 #include "primitives/stretches.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kernelhub::primitives::HWY_NAMESPACE {
 
-/// Calls `fetch(i)` for each cache line of T and `compute(i)` for each vector of fp32 lanes that
-/// are whole in [0, count); how many elements that are.
-template <class T, class Fetch, class Compute>
-HWY_INLINE std::int64_t for_each_vector(std::int64_t count, const Fetch& fetch,
-                                        const Compute& compute) {
-  constexpr auto kElements = primitives::kLineBytes / static_cast<std::int64_t>(sizeof(T));
-  constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(F32()));
-  std::int64_t i = 0;
-  for (; i + kElements <= count; i += kElements) {
-    fetch(i);
-    for (std::int64_t j = i; j < i + kElements; j += kLanes) compute(j);
-  }
-  for (; i + kLanes <= count; i += kLanes) compute(i);
-  return i;
+// No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
+namespace {
+
+/// Walks over all elements [begin, end) of rows of `cols` elements of T, equal or disjoint tensors.
+/// Calls `whole(from, to, i, streams)` for `batch` elements from the i-th one behind the pointers
+/// `from` and `to`; they may be written past the caches where `streams`. Calls
+/// `rest(from, to, i, count)` for fewer elements than a cache line holds.
+template <class T, std::int64_t batch, std::size_t kIn, std::size_t kOut, class Whole, class Rest>
+inline void for_each_batch(const std::array<Rows<const T>, kIn>& inputs,
+                           const std::array<Rows<T>, kOut>& outputs,
+                           const primitives::Streaming& streaming, std::int64_t cols,
+                           std::int64_t begin, std::int64_t end, const Whole& whole,
+                           const Rest& rest) {
+  constexpr auto kElements = kLineBytes / static_cast<std::int64_t>(sizeof(T));
+  for_each_stretch<T>(cols, begin, end, [&](const Stretch& stretch) {
+    std::array<const T*, kIn> from;
+    std::array<T*, kOut> to;
+    bool streams = true;
+    for (std::size_t k = 0; k < kIn; ++k) from[k] = inputs[k].at(stretch);
+    for (std::size_t k = 0; k < kOut; ++k) {
+      to[k] = outputs[k].at(stretch);
+      streams = streams && streaming.is_on(to[k]);
+    }
+    std::int64_t i = 0;
+    for (; i + kElements <= stretch.count; i += kElements) {
+      for (std::size_t k = 0; k < kIn; ++k) fetch(from[k] + inputs[k].ahead(stretch) + i);
+      for (std::size_t k = 0; k < kOut; ++k) {
+        if (!streams) fetch_to_write(to[k] + outputs[k].ahead(stretch) + i);
+      }
+      for (std::int64_t j = i; j < i + kElements; j += batch) whole(from, to, j, streams);
+    }
+    if (i < stretch.count) rest(from, to, i, stretch.count - i);
+  });
 }
 
+/// A `rest` of for_each_batch that calls `few(from, to, i, count)` with a std::size_t count of at
+/// most a vector's lanes.
+template <class Few>
+HWY_INLINE auto in_vectors(const Few& few) {
+  return [&few](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
+    constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(F32()));
+    for (const std::int64_t end = i + count; i < end; i += kLanes) {
+      few(from, to, i, static_cast<std::size_t>(end - i < kLanes ? end - i : kLanes));
+    }
+  };
+}
+
+/// Past the caches where `streams`.
+template <class Format>
+HWY_INLINE void store_batch(const Batch<Format>& batch, typename Format::Storage* to,
+                            bool streams) {
+  streams ? Format::stream_batch(batch, to) : Format::store_batch(batch, to);
+}
+
+template <std::size_t count>
+using Vectors = std::array<V, count>;
+
+/// Calls `function(inputs, outputs)` with Vectors<kIn> and Vectors<kOut> for the elements that
+/// for_each_batch walks over. Lanes are elements of the same places in all tensors, in no
+/// particular order.
+template <class Format, std::size_t kIn, std::size_t kOut, class Function>
+inline void map_rows(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
+                     const std::array<Rows<typename Format::Storage>, kOut>& outputs,
+                     const primitives::Streaming& streaming, std::int64_t cols, std::int64_t begin,
+                     std::int64_t end, const Function& function) {
+  const auto whole = [&function](const auto& from, const auto& to, std::int64_t i, bool streams) {
+    std::array<Batch<Format>, kIn> in;
+    std::array<Batch<Format>, kOut> out;
+    for (std::size_t k = 0; k < kIn; ++k) in[k] = Format::load_batch(from[k] + i);
+    for (int v = 0; v < Format::kVectors; ++v) {
+      Vectors<kIn> arguments;
+      Vectors<kOut> results;
+      for (std::size_t k = 0; k < kIn; ++k) arguments[k] = in[k].of[v];
+      function(arguments, results);
+      for (std::size_t k = 0; k < kOut; ++k) out[k].of[v] = results[k];
+    }
+    for (std::size_t k = 0; k < kOut; ++k) store_batch(out[k], to[k] + i, streams);
+  };
+  const auto rest = [&function](const auto& from, const auto& to, std::int64_t i,
+                                std::size_t count) {
+    Vectors<kIn> arguments;
+    Vectors<kOut> results;
+    for (std::size_t k = 0; k < kIn; ++k) arguments[k] = load_first<Format>(from[k] + i, count);
+    function(arguments, results);
+    for (std::size_t k = 0; k < kOut; ++k) store_first<Format>(results[k], to[k] + i, count);
+  };
+  for_each_batch<typename Format::Storage, kBatch<Format>>(inputs, outputs, streaming, cols, begin,
+                                                           end, whole, in_vectors(rest));
+}
+
+}  // namespace
 }  // namespace kernelhub::primitives::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -21,53 +21,90 @@ HWY_INLINE V power_of_two(V shifted) {
   return hn::BitCast(F32(), hn::Add(exponent, hn::Set(di, 127 << 23)));
 }
 
-/// value * 2^n for an integral n in [-250, 127], also where 2^n or the result is subnormal.
-HWY_INLINE V scale_by_power(V value, V n) {
-#if HWY_TARGET == HWY_AVX3
-  return V{_mm512_scalef_ps(value.raw, n.raw)};
-#else
-  const V rounder = constant(kRounder);
-  if (HWY_LIKELY(hn::AllTrue(F32(), hn::Ge(n, constant(-126.0))))) {
-    return hn::Mul(value, power_of_two(hn::Add(n, rounder)));
-  }
-  // Both factors are normal and the first product is exact, so the result is rounded once.
-  const V half = hn::Sub(hn::MulAdd(n, constant(0.5), rounder), rounder);
-  const V scaled = hn::Mul(value, power_of_two(hn::Add(half, rounder)));
-  return hn::Mul(scaled, power_of_two(hn::Add(hn::Sub(n, half), rounder)));
-#endif
-}
+/// Binary digits of an exponent behind the point: as many powers as a vector has lanes.
+constexpr int kPowerDigits = HWY_TARGET == HWY_AVX3 ? 4 : 3;
 
-/// e^-z = mantissa * 2^exponent, mantissa in [0.7, 1.42], for z = y * unit in [0, 130]; `unit` is a
-/// power of two. Cody-Waite reduction to |r| <= ln(2) / 2 and a polynomial of degree 6 in r:
-/// relative error below 1.4e-8 before rounding (Remez fit in 40-digit arithmetic), and z / 2 ulp
-/// for the rounding of y.
+/// e^-z, z = y * unit, taken apart: 2^n e^r, n the nearest multiple of 2^-kPowerDigits.
 struct ExpParts {
-  V mantissa;
-  V exponent;
+  V shifted;   // n + kRounder / 2^kPowerDigits: the lowest bits are those behind the point
+  V n;
+  V negative;  // -r / unit, |r| <= ln(2) / 2^(kPowerDigits + 1)
+  V slope;     // (e^r - 1) / r * unit: a polynomial of degree 2 in r, own minimax fit
 };
 
-HWY_INLINE ExpParts exp_of_negative(V y, double unit = 1.0) {
-  const V rounder = constant(kRounder);
-  const V n = hn::Sub(hn::MulAdd(y, constant(-1.4426950408889634 * unit), rounder), rounder);
-  // -r / unit: ln(2) in two parts, the first short enough for an exact product.
+HWY_INLINE ExpParts exp_parts(V y, double unit) {
+  const V rounder = constant(kRounder / (1 << kPowerDigits));
+  const V shifted = hn::MulAdd(y, constant(-1.4426950408889634 * unit), rounder);
+  const V n = hn::Sub(shifted, rounder);
+  // ln(2) in two parts, the first short enough for an exact product.
   V s = hn::MulAdd(n, constant(0.693359375 / unit), y);
   s = hn::MulAdd(n, constant(-2.12194440054690583e-4 / unit), s);
-  const double unit2 = unit * unit;
-  V m = constant(0.0013882487547 * unit2 * unit2 * unit2);
-  m = hn::MulAdd(m, s, constant(-0.0083666918799 * unit2 * unit2 * unit));
-  m = hn::MulAdd(m, s, constant(0.0416672043502 * unit2 * unit2));
-  m = hn::MulAdd(m, s, constant(-0.1666654199362 * unit2 * unit));
-  m = hn::MulAdd(m, s, constant(0.4999999701977 * unit2));
-  m = hn::MulAdd(m, s, constant(-unit));
-  return {hn::MulAdd(m, s, constant(1.0)), n};
+  constexpr bool kIsFine = kPowerDigits == 4;
+  V q = constant((kIsFine ? -0.1666698 : -0.16667917) * unit * unit * unit);
+  q = hn::MulAdd(q, s, constant((kIsFine ? 0.50001619 : 0.50006478) * unit * unit));
+  q = hn::MulAdd(q, s, constant(-unit));
+  return {shifted, n, s, q};
 }
+
+#if HWY_TARGET == HWY_AVX3
+
+/// e^-z for z = y * unit in [0, 130]; `unit` is a power of two. Relative error below 1.7e-9 before
+/// rounding, within 1.5 ulp after it.
+HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
+  alignas(64) static constexpr std::uint32_t kPowers[16] = {  // 2^(k / 16)
+      0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532,
+      0x3fa5fed7, 0x3fad583f, 0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c,
+      0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d};
+  const ExpParts e = exp_parts(y, unit);
+  const __m512i digits = _mm512_castps_si512(e.shifted.raw);
+  const V power{_mm512_castsi512_ps(
+      _mm512_permutexvar_epi32(digits, _mm512_load_si512(kPowers)))};
+  const V mantissa = hn::MulAdd(hn::Mul(power, e.negative), e.slope, power);
+  return V{_mm512_scalef_ps(mantissa.raw, e.n.raw)};  // goes by the floor of n
+}
+
+/// The same where z is at most 86.
+HWY_INLINE V exp_to_normal(V y, double unit) { return exp_of_negative(y, unit); }
+
+#else
+
+/// e^-z for z = y * unit in [0, 86]; `unit` is a power of two. Relative error below 2.6e-8 before
+/// rounding, within 2 ulp after it.
+HWY_INLINE V exp_to_normal(V y, double unit) {
+  // 2^(k / 8). What is before the point of n is added to the exponent; k comes along and is
+  // subtracted from its entry.
+  alignas(32) static constexpr std::int32_t kPowers[8] = {
+      0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7,
+      0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7};
+  const I32 di;
+  const ExpParts e = exp_parts(y, unit);
+  const auto digits = hn::BitCast(di, e.shifted);
+#if HWY_TARGET == HWY_SCALAR
+  const auto root = hn::Set(di, kPowers[hn::GetLane(digits) & 7]);
+#else
+  const auto* table = reinterpret_cast<const __m256i*>(kPowers);
+  const hn::Vec<I32> root{_mm256_permutevar8x32_epi32(_mm256_load_si256(table), digits.raw)};
+#endif
+  const V power = hn::BitCast(F32(), hn::Add(root, hn::ShiftLeft<23 - kPowerDigits>(digits)));
+  return hn::MulAdd(hn::Mul(power, e.negative), e.slope, power);
+}
+
+/// The same for z in [0, 130], also where the result is subnormal.
+HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
+  const V power = exp_to_normal(y, unit);
+  const auto is_normal = hn::Le(y, constant(86.0 / unit));
+  if (HWY_LIKELY(hn::AllTrue(F32(), is_normal))) return power;
+  const V root = exp_to_normal(y, unit / 2);
+  return hn::IfThenElse(is_normal, power, hn::Mul(root, root));
+}
+
+#endif
 
 /// x / (1 + e^-y), the logistic gate of x, for y of the sign of x and |y| = size. Written over
 /// e^-|y|, so that it neither overflows nor cancels: within 3 ulp where |y| is below 1.
 /// NaN in x gives NaN, +inf gives +inf, -inf gives NaN (as -inf / inf does in the plain formula).
 HWY_INLINE V logistic_gate(V x, V size) {
-  const ExpParts e = exp_of_negative(hn::Min(size, constant(128.0)));
-  const V power = scale_by_power(e.mantissa, e.exponent);
+  const V power = exp_of_negative(hn::Min(size, constant(128.0)));
   const auto is_negative = hn::Lt(x, hn::Zero(F32()));
   const V numerator = hn::IfThenElse(is_negative, hn::Mul(x, power), x);
   return hn::Div(numerator, hn::Add(constant(1.0), power));
@@ -86,7 +123,7 @@ struct NormalTail {
 
 HWY_INLINE NormalTail normal_tail(V x) {
   const V a = hn::Min(hn::Abs(x), constant(16.0));
-  const ExpParts e = exp_of_negative(hn::Mul(a, a), 0.5);
+  const V power = exp_of_negative(hn::Mul(a, a), 0.5);
   V p = constant(0.00412404293);
   p = hn::MulAdd(p, a, constant(0.0406852321));
   p = hn::MulAdd(p, a, constant(0.183389227));
@@ -98,8 +135,7 @@ HWY_INLINE NormalTail normal_tail(V x) {
   q = hn::MulAdd(q, a, constant(1.20314268));
   q = hn::MulAdd(q, a, constant(1.67489025));
   q = hn::MulAdd(q, a, constant(1.0));
-  const V tail = scale_by_power(hn::Div(hn::Mul(p, e.mantissa), q), e.exponent);
-  return {a, scale_by_power(e.mantissa, e.exponent), tail};
+  return {a, power, hn::Mul(power, hn::Div(p, q))};
 }
 
 /// x * Phi(x) = 0.5 * x * (1 + erf(x / sqrt(2))) without the cancellation of 1 + erf. Special
@@ -109,6 +145,16 @@ HWY_INLINE V normal_gate(V x) {
   // For x >= 0: x - x * Phi(-x); a instead of the factor x keeps +inf from meeting zero.
   return hn::IfThenElse(hn::Lt(x, hn::Zero(F32())), hn::Mul(x, normal.tail),
                         hn::NegMulAdd(normal.size, normal.tail, x));
+}
+
+/// 1 + tanh(x), tanh rounded first and within an ulp of 1: what tanh has below 2^-24 the sum would
+/// lose. NaN gives a number, which the factor x of its callers turns into NaN.
+/// tanh(|x|) = 1 - 2 e^(-2|x|) / (1 + e^(-2|x|)).
+HWY_INLINE V one_plus_tanh(V x) {
+  const V power = exp_to_normal(hn::Min(hn::Abs(x), constant(10.0)), 2.0);
+  const V half = constant(0.5);
+  const V magnitude = hn::Sub(constant(1.0), hn::Div(power, hn::MulAdd(power, half, half)));
+  return hn::Add(constant(1.0), hn::CopySign(magnitude, x));
 }
 
 /// tanh(x) = -E / (2 + E) with E = e^(-2|x|) - 1, the scheme of fdlibm: relative error below 3 ulp,

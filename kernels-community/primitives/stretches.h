@@ -24,17 +24,29 @@ struct Stretch {
   std::int64_t ahead(std::int64_t stride) const { return ahead_rows * stride + ahead_cols; }
 };
 
+/// A tensor's rows, `stride` elements apart.
+template <class T>
+struct Rows {
+  T* data;
+  std::int64_t stride;
+
+  T* at(const Stretch& stretch) const { return data + stretch.row * stride + stretch.col; }
+  std::int64_t ahead(const Stretch& stretch) const { return stretch.ahead(stride); }
+};
+
 /// Calls `visit(stretch)` for elements [begin, end) of rows of `cols` elements of T.
 template <class T, class F>
 inline void for_each_stretch(std::int64_t cols, std::int64_t begin, std::int64_t end,
                              const F& visit) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kStretch = kStretchBytes / kSize, kAhead = kAheadBytes / kSize;
+  constexpr std::int64_t kLine = kLineBytes / kSize;
   const std::int64_t ahead_rows = kAhead / cols, ahead_cols = kAhead % cols;
   Stretch stretch{begin / cols, begin % cols, 0, 0, 0};
   while (begin < end) {
     const std::int64_t left = cols - stretch.col < end - begin ? cols - stretch.col : end - begin;
-    stretch.count = left < kStretch ? left : kStretch;
+    const std::int64_t whole = kStretch - stretch.col % kLine;  // the next one starts at a line
+    stretch.count = left < whole ? left : whole;
     const bool wraps = stretch.col + ahead_cols >= cols;
     stretch.ahead_rows = ahead_rows + (wraps ? 1 : 0);
     stretch.ahead_cols = ahead_cols - (wraps ? cols : 0);

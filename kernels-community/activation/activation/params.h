@@ -26,6 +26,12 @@ enum class Op : std::int32_t {
 /// Gated ops read `[rows, 2 * cols]`; row r holds x in its first half and y in its second.
 constexpr bool is_gated(Op op) { return op >= Op::kSiluAndMul; }
 
+/// Every step of the formula rounds to the storage dtype.
+constexpr bool is_stepwise(Op op) { return op == Op::kGeluFast || op == Op::kGeluNew; }
+
+/// The op whose derivative is taken.
+constexpr Op smooth(Op op) { return is_stepwise(op) ? Op::kGeluTanh : op; }
+
 /// The unary op inside a gated one, a unary op itself. fatrelu is no op of its own: it stands for
 /// its gated form.
 constexpr Op activation_of(Op op) {

@@ -7,8 +7,14 @@ static_assert(HWY_TARGET == HWY_AVX3, "compile this file with the flags of build
 
 namespace kernelhub::activation::cpu {
 
-void apply_backward_avx512(const BackwardParams& params, std::int64_t begin, std::int64_t end) {
-  HWY_NAMESPACE::apply_backward(params, begin, end);
+BackwardLevel backward_level_avx512(bool gathers) {
+  namespace simd = HWY_NAMESPACE;
+  if (gathers) {
+    return {simd::apply_backward, simd::apply_slopes<simd::Gathers>,
+            simd::apply_derivatives<simd::Gathers>};
+  }
+  return {simd::apply_backward, simd::apply_slopes<simd::Loads>,
+          simd::apply_derivatives<simd::Loads>};
 }
 
 }  // namespace kernelhub::activation::cpu

@@ -3,10 +3,13 @@
 #include <cmath>
 
 #include "activation_cpu/activation_cpu.h"
-#include "activation_cpu/backward_segments.h"
+#include "primitives/stretches.h"
 
 namespace kernelhub::activation::cpu {
 namespace {
+
+using primitives::Rows;
+using primitives::Stretch;
 
 /// act(x) and act'(x).
 struct Activation {
@@ -64,21 +67,27 @@ Activation activate(double x, double threshold) {
 }  // namespace
 
 void apply_backward_fp64(const BackwardParams& params, std::int64_t begin, std::int64_t end) {
+  const Rows<const double> grad_out{static_cast<const double*>(params.grad_out),
+                                    params.grad_out_stride};
+  const Rows<const double> input{static_cast<const double*>(params.input), params.input_stride};
+  const Rows<double> grad_input{static_cast<double*>(params.grad_input), params.grad_input_stride};
   with_op(params.op, [&](auto constant) {
     constexpr Op op = decltype(constant)::value;
     const std::int64_t gate = op == Op::kMulAndSilu ? params.cols : 0;
     const std::int64_t other = params.cols - gate;
-    for_each_backward_segment<double>(params, begin, end, [&](const auto& segment) {
-      const double* in = segment.input;
-      for (std::int64_t i = 0; i < segment.count; ++i) {
-        const double grad = segment.grad_out[i];
+    primitives::for_each_stretch<double>(params.cols, begin, end, [&](const Stretch& stretch) {
+      const double* from = grad_out.at(stretch);
+      const double* in = input.at(stretch);
+      double* to = grad_input.at(stretch);
+      for (std::int64_t i = 0; i < stretch.count; ++i) {
+        const double grad = from[i];
         const Activation act = activate<op>(in[gate + i], params.threshold);
         if constexpr (is_gated(op)) {
           const double factor = in[other + i];
-          segment.grad_input[other + i] = grad * act.value;
-          segment.grad_input[gate + i] = grad * act.slope * factor;
+          to[other + i] = grad * act.value;
+          to[gate + i] = grad * act.slope * factor;
         } else {
-          segment.grad_input[i] = grad * act.slope;
+          to[i] = grad * act.slope;
         }
       }
     });

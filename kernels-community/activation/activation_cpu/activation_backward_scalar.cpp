@@ -7,8 +7,10 @@ static_assert(HWY_TARGET == HWY_SCALAR, "compile this file with the flags of bui
 
 namespace kernelhub::activation::cpu {
 
-void apply_backward_scalar(const BackwardParams& params, std::int64_t begin, std::int64_t end) {
-  HWY_NAMESPACE::apply_backward(params, begin, end);
+BackwardLevel backward_level_scalar() {
+  namespace simd = HWY_NAMESPACE;
+  return {simd::apply_backward, simd::apply_slopes<simd::Loads>,
+          simd::apply_derivatives<simd::Loads>};
 }
 
 }  // namespace kernelhub::activation::cpu

@@ -2,24 +2,25 @@
 // Gradients of the ops on Highway lanes; the includer's flags choose the instruction set.
 //   unary  grad_input = T(g * act'(x))
 //   gated  grad_x = T(g * act'(x) * y), grad_y = T(g * act(x)) in one pass
-// Derivatives are those of the smooth formulas in fp32: the rounding points of gelu_fast, gelu_new
-// and the gated forward have none of their own. g is never written.
+// Derivatives are those of the smooth formulas: the rounding points of gelu_fast, gelu_new and the
+// gated forward have none of their own. They are computed in fp32, and looked up in 16 bits
+// (value_table.h). g is never written.
 #pragma once
 
 #include "activation/params.h"
-#include "activation_cpu/backward_segments.h"
+#include "activation_cpu/look_up_simd.h"
+#include "activation_cpu/value_table.h"
 #include "primitives/simd_loop.h"
 #include "primitives/simd_math.h"
-#include "primitives/simd_streaming.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kernelhub::activation::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace simd = primitives::HWY_NAMESPACE;
-using cpu::for_each_backward_segment;
+using primitives::Rows;
+using primitives::Streaming;
 using simd::constant;
 using simd::F32;
-using simd::for_each_vector;
 using simd::V;
 
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
@@ -44,8 +45,7 @@ HWY_INLINE V keep_nan(V x, V slope) { return hn::IfThenElse(hn::IsNaN(x), x, slo
 /// `rate` = y' there.
 HWY_INLINE Activation logistic(V x, V clamped_x, V y, V rate) {
   const V size = hn::Min(hn::Abs(y), constant(128.0));
-  const simd::ExpParts e = simd::exp_of_negative(size);
-  const V power = simd::scale_by_power(e.mantissa, e.exponent);
+  const V power = simd::exp_of_negative(size);
   const V above = hn::Div(constant(1.0), hn::Add(constant(1.0), power));  // s(|y|)
   const V below = hn::Mul(power, above);                                  // s(-|y|)
   const V s = hn::IfThenElse(hn::Lt(y, hn::Zero(F32())), below, above);
@@ -95,73 +95,147 @@ inline std::int64_t rows_apart(const BackwardParams& params) {
   return params.grad_input == params.input ? 0 : params.rows;
 }
 
-template <class Format, class Function>
-inline void unary_range(const BackwardParams& params, std::int64_t begin, std::int64_t end,
-                        const Function& function) {
-  using T = typename Format::Storage;
-  const simd::Streaming streaming(static_cast<const T*>(params.grad_input), rows_apart(params),
-                                  params.cols, params.grad_input_stride);
-  for_each_backward_segment<T>(params, begin, end, [&](const cpu::BackwardSegment<T>& segment) {
-    const T* grad = segment.grad_out;
-    const T* in = segment.input;
-    T* grad_in = segment.grad_input;
-    const bool streams = streaming.is_on(grad_in);
-    const std::int64_t done = for_each_vector<T>(
-        segment.count,
-        [&](std::int64_t i) {
-          primitives::fetch(grad + segment.grad_out_ahead + i);
-          primitives::fetch(in + segment.input_ahead + i);
-          if (!streams) primitives::fetch_to_write(grad_in + segment.grad_input_ahead + i);
-        },
-        [&](std::int64_t i) {
-          const V slope = function(Format::load(in + i)).slope;
-          simd::store<Format>(hn::Mul(Format::load(grad + i), slope), grad_in + i, streams);
-        });
-    if (done == segment.count) return;
-    const auto rest = static_cast<std::size_t>(segment.count - done);
-    const V slope = function(simd::load_first<Format>(in + done, rest)).slope;
-    const V g = simd::load_first<Format>(grad + done, rest);
-    simd::store_first<Format>(hn::Mul(g, slope), grad_in + done, rest);
-  });
+template <class T>
+inline std::array<Rows<const T>, 2> unary_inputs(const BackwardParams& params) {
+  return {{{static_cast<const T*>(params.grad_out), params.grad_out_stride},
+           {static_cast<const T*>(params.input), params.input_stride}}};
 }
 
-/// `function` acts on one half and `gate` points at it; the other half is its factor.
+template <class T>
+inline std::array<Rows<T>, 1> unary_outs(const BackwardParams& params) {
+  return {{{static_cast<T*>(params.grad_input), params.grad_input_stride}}};
+}
+
+/// The column where the half begins that the activation is of.
+inline std::int64_t gate_of(const BackwardParams& params) {
+  return params.op == Op::kMulAndSilu ? params.cols : 0;
+}
+
+/// grad_out, then the halves of the input, the one that the activation is of first.
+template <class T>
+inline std::array<Rows<const T>, 3> gated_inputs(const BackwardParams& params) {
+  const T* input = static_cast<const T*>(params.input);
+  const std::int64_t gate = gate_of(params);
+  return {{{static_cast<const T*>(params.grad_out), params.grad_out_stride},
+           {input + gate, params.input_stride},
+           {input + params.cols - gate, params.input_stride}}};
+}
+
+/// Their gradients.
+template <class T>
+inline std::array<Rows<T>, 2> gated_outs(const BackwardParams& params) {
+  T* grad_input = static_cast<T*>(params.grad_input);
+  const std::int64_t gate = gate_of(params);
+  return {{{grad_input + gate, params.grad_input_stride},
+           {grad_input + params.cols - gate, params.grad_input_stride}}};
+}
+
+template <class Function>
+inline void unary_range(const BackwardParams& params, std::int64_t begin, std::int64_t end,
+                        const Function& function) {
+  simd::map_rows<simd::Float32>(unary_inputs<float>(params), unary_outs<float>(params),
+                                Streaming::of<float>(rows_apart(params), params.cols), params.cols,
+                                begin, end, [&](const simd::Vectors<2>& in, simd::Vectors<1>& out) {
+                                  out[0] = hn::Mul(in[0], function(in[1]).slope);
+                                });
+}
+
+/// Gradients of the gate and of its factor.
+HWY_INLINE void gated_gradients(V grad, Activation act, V factor, V* grad_gate, V* grad_factor) {
+  *grad_gate = hn::Mul(hn::Mul(grad, act.slope), factor);
+  *grad_factor = hn::Mul(grad, act.value);
+}
+
 template <class Format, class Function>
 inline void gated_range(const BackwardParams& params, std::int64_t begin, std::int64_t end,
-                        std::int64_t gate, std::int64_t factor, const Function& function) {
+                        const Function& function) {
   using T = typename Format::Storage;
-  const simd::Streaming streaming(static_cast<const T*>(params.grad_input), rows_apart(params),
-                                  2 * params.cols, params.grad_input_stride);
-  for_each_backward_segment<T>(params, begin, end, [&](const cpu::BackwardSegment<T>& segment) {
-    const T* grad = segment.grad_out;
-    const T* in = segment.input;
-    T* grad_in = segment.grad_input;
-    const bool streams = streaming.is_on(grad_in) && streaming.is_on(grad_in + params.cols);
-    const std::int64_t done = for_each_vector<T>(
-        segment.count,
-        [&](std::int64_t i) {
-          primitives::fetch(grad + segment.grad_out_ahead + i);
-          for (const std::int64_t half : {gate, factor}) {
-            primitives::fetch(in + half + segment.input_ahead + i);
-            if (!streams) primitives::fetch_to_write(grad_in + half + segment.grad_input_ahead + i);
-          }
-        },
-        [&](std::int64_t i) {
-          const V g = Format::load(grad + i);
-          const Activation act = function(Format::load(in + gate + i));
-          const V other = Format::load(in + factor + i);
-          const V grad_gate = hn::Mul(hn::Mul(g, act.slope), other);
-          simd::store<Format>(grad_gate, grad_in + gate + i, streams);
-          simd::store<Format>(hn::Mul(g, act.value), grad_in + factor + i, streams);
-        });
-    if (done == segment.count) return;
-    const auto rest = static_cast<std::size_t>(segment.count - done);
-    const V g = simd::load_first<Format>(grad + done, rest);
-    const Activation act = function(simd::load_first<Format>(in + gate + done, rest));
-    const V other = simd::load_first<Format>(in + factor + done, rest);
-    simd::store_first<Format>(hn::Mul(hn::Mul(g, act.slope), other), grad_in + gate + done, rest);
-    simd::store_first<Format>(hn::Mul(g, act.value), grad_in + factor + done, rest);
-  });
+  simd::map_rows<Format>(gated_inputs<T>(params), gated_outs<T>(params),
+                         Streaming::of<T>(rows_apart(params), 2 * params.cols), params.cols, begin,
+                         end, [&](const simd::Vectors<3>& in, simd::Vectors<2>& out) {
+                           gated_gradients(in[0], function(in[1]), in[2], &out[0], &out[1]);
+                         });
+}
+
+/// g * table[x] for fp16 or bf16.
+template <class Format, class LookUp>
+inline void unary_table_range(const BackwardParams& params, const float* slopes,
+                              std::int64_t begin, std::int64_t end) {
+  using T = std::uint16_t;
+  const auto whole = [slopes](const auto& from, const auto& to, std::int64_t i, bool streams) {
+    const auto found = LookUp::template batch<Format>(from[1] + i, slopes);
+    auto grads = Format::load_batch(from[0] + i);
+    for (int v = 0; v < Format::kVectors; ++v) grads.of[v] = hn::Mul(grads.of[v], found.of[v]);
+    simd::store_batch(grads, to[0] + i, streams);
+  };
+  const auto rest = [slopes](const auto& from, const auto& to, std::int64_t i, std::size_t count) {
+    HWY_ALIGN float found[hn::MaxLanes(F32())] = {};
+    for (std::size_t k = 0; k < count; ++k) found[k] = slopes[(from[1] + i)[k]];
+    const V grad = simd::load_first<Format>(from[0] + i, count);
+    simd::store_first<Format>(hn::Mul(grad, hn::Load(F32(), found)), to[0] + i, count);
+  };
+  simd::for_each_batch<T, simd::kBatch<Format>>(
+      unary_inputs<T>(params), unary_outs<T>(params),
+      Streaming::of<T>(rows_apart(params), params.cols), params.cols, begin, end, whole,
+      simd::in_vectors(rest));
+}
+
+/// The same for both halves of a gated op.
+template <class Format, class LookUp>
+inline void gated_table_range(const BackwardParams& params, const cpu::Derivative* derivatives,
+                              std::int64_t begin, std::int64_t end) {
+  using T = std::uint16_t;
+  const auto whole = [derivatives](const auto& from, const auto& to, std::int64_t i, bool streams) {
+    const auto found = LookUp::template batch<Format>(from[1] + i, derivatives);
+    const auto grads = Format::load_batch(from[0] + i);
+    const auto factors = Format::load_batch(from[2] + i);
+    simd::Batch<Format> gate, factor;
+    for (int v = 0; v < Format::kVectors; ++v) {
+      gated_gradients(grads.of[v], {found.values.of[v], found.slopes.of[v]}, factors.of[v],
+                      &gate.of[v], &factor.of[v]);
+    }
+    simd::store_batch(gate, to[0] + i, streams);
+    simd::store_batch(factor, to[1] + i, streams);
+  };
+  const auto rest = [derivatives](const auto& from, const auto& to, std::int64_t i,
+                                  std::size_t count) {
+    HWY_ALIGN float slopes[hn::MaxLanes(F32())] = {}, values[hn::MaxLanes(F32())] = {};
+    for (std::size_t k = 0; k < count; ++k) {
+      const cpu::Derivative found = derivatives[(from[1] + i)[k]];
+      slopes[k] = found.slope;
+      values[k] = found.value;
+    }
+    V gate, factor;
+    gated_gradients(simd::load_first<Format>(from[0] + i, count),
+                    {hn::Load(F32(), values), hn::Load(F32(), slopes)},
+                    simd::load_first<Format>(from[2] + i, count), &gate, &factor);
+    simd::store_first<Format>(gate, to[0] + i, count);
+    simd::store_first<Format>(factor, to[1] + i, count);
+  };
+  simd::for_each_batch<T, simd::kBatch<Format>>(
+      gated_inputs<T>(params), gated_outs<T>(params),
+      Streaming::of<T>(rows_apart(params), 2 * params.cols), params.cols, begin, end, whole,
+      simd::in_vectors(rest));
+}
+
+/// Of ops of one tensor; dtype is fp16 or bf16, as below.
+template <class LookUp>
+inline void apply_slopes(const BackwardParams& params, const float* slopes, std::int64_t begin,
+                         std::int64_t end) {
+  if (params.dtype == primitives::DType::kFloat16) {
+    return unary_table_range<simd::Float16, LookUp>(params, slopes, begin, end);
+  }
+  unary_table_range<simd::BFloat16, LookUp>(params, slopes, begin, end);
+}
+
+/// Of gated ops.
+template <class LookUp>
+inline void apply_derivatives(const BackwardParams& params, const cpu::Derivative* derivatives,
+                              std::int64_t begin, std::int64_t end) {
+  if (params.dtype == primitives::DType::kFloat16) {
+    return gated_table_range<simd::Float16, LookUp>(params, derivatives, begin, end);
+  }
+  gated_table_range<simd::BFloat16, LookUp>(params, derivatives, begin, end);
 }
 
 template <Op op>
@@ -174,36 +248,36 @@ HWY_INLINE Activation differentiate(V x, V threshold) {
   if constexpr (kAct == Op::kFatreluAndMul) return fatrelu(x, threshold);
 }
 
-/// The op whose derivative is computed.
-constexpr Op smooth(Op op) {
-  return op == Op::kGeluFast || op == Op::kGeluNew ? Op::kGeluTanh : op;
-}
-
-template <class Format>
-inline void apply_backward_format(const BackwardParams& params, std::int64_t begin,
-                                  std::int64_t end) {
+inline void apply_backward_fp32(const BackwardParams& params, std::int64_t begin,
+                                std::int64_t end) {
   const V threshold = constant(params.threshold);
   with_op(params.op, [&](auto constant) {
     constexpr Op op = smooth(decltype(constant)::value);
     const auto function = [threshold](V x) { return differentiate<op>(x, threshold); };
     if constexpr (is_gated(op)) {
-      const std::int64_t gate = op == Op::kMulAndSilu ? params.cols : 0;
-      gated_range<Format>(params, begin, end, gate, params.cols - gate, function);
+      gated_range<simd::Float32>(params, begin, end, function);
     } else {
-      unary_range<Format>(params, begin, end, function);
+      unary_range(params, begin, end, function);
     }
   });
 }
 
-/// dtype is fp32, fp16 or bf16.
+/// fatrelu_and_mul in 16 bits: a comparison needs no table.
+template <class Format>
+inline void apply_fatrelu(const BackwardParams& params, std::int64_t begin, std::int64_t end) {
+  const V threshold = constant(params.threshold);
+  gated_range<Format>(params, begin, end, [threshold](V x) { return fatrelu(x, threshold); });
+}
+
+/// dtype is fp32; fp16 and bf16 for fatrelu_and_mul.
 inline void apply_backward(const BackwardParams& params, std::int64_t begin, std::int64_t end) {
   switch (params.dtype) {
     case primitives::DType::kFloat16:
-      return apply_backward_format<simd::Float16>(params, begin, end);
+      return apply_fatrelu<simd::Float16>(params, begin, end);
     case primitives::DType::kBFloat16:
-      return apply_backward_format<simd::BFloat16>(params, begin, end);
+      return apply_fatrelu<simd::BFloat16>(params, begin, end);
     default:
-      return apply_backward_format<simd::Float32>(params, begin, end);
+      return apply_backward_fp32(params, begin, end);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "activation/params.h"
+#include "activation_cpu/value_table.h"
 #include "primitives/parallel_for.h"
 
 namespace kernelhub::activation::cpu {
@@ -35,9 +36,23 @@ Level level_avx512(bool gathers);
 void apply_fp64(const Params& params, std::int64_t begin, std::int64_t end);
 
 /// The gradient of the input for elements [begin, end) of grad_out, counted row by row.
-void apply_backward_scalar(const BackwardParams& params, std::int64_t begin, std::int64_t end);
-void apply_backward_avx2(const BackwardParams& params, std::int64_t begin, std::int64_t end);
-void apply_backward_avx512(const BackwardParams& params, std::int64_t begin, std::int64_t end);
+using ApplyBackward = void (*)(const BackwardParams& params, std::int64_t begin, std::int64_t end);
+using ApplySlopes = void (*)(const BackwardParams& params, const float* slopes, std::int64_t begin,
+                             std::int64_t end);
+using ApplyDerivatives = void (*)(const BackwardParams& params, const Derivative* derivatives,
+                                  std::int64_t begin, std::int64_t end);
+
+/// As Level.
+struct BackwardLevel {
+  ApplyBackward apply;                 // fp32, and all dtypes of fatrelu_and_mul
+  ApplySlopes apply_slopes;            // ops of one tensor in fp16 and bf16, looked up
+  ApplyDerivatives apply_derivatives;  // the other gated ops in fp16 and bf16
+};
+
+BackwardLevel backward_level_scalar();
+BackwardLevel backward_level_avx2(bool gathers);
+BackwardLevel backward_level_avx512(bool gathers);
+
 void apply_backward_fp64(const BackwardParams& params, std::int64_t begin, std::int64_t end);
 
 }  // namespace kernelhub::activation::cpu

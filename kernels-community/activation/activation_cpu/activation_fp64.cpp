@@ -4,10 +4,13 @@
 #include <cmath>
 
 #include "activation_cpu/activation_cpu.h"
-#include "activation_cpu/row_segments.h"
+#include "primitives/stretches.h"
 
 namespace kernelhub::activation::cpu {
 namespace {
+
+using primitives::Rows;
+using primitives::Stretch;
 
 // expm1 instead of exp: 2 + expm1(-x) is 1 + e^-x, and expm1 keeps its symbol version since glibc
 // 2.2.5 while exp got a new one in 2.29.
@@ -49,15 +52,18 @@ double activate(double x, double threshold) {
 }  // namespace
 
 void apply_fp64(const Params& params, std::int64_t begin, std::int64_t end) {
+  const Rows<const double> input{static_cast<const double*>(params.input), params.input_stride};
+  const Rows<double> out{static_cast<double*>(params.out), params.out_stride};
   with_op(params.op, [&](auto constant) {
     constexpr Op op = decltype(constant)::value;
-    for_each_row_segment<double>(params, begin, end, [&](const Segment<double>& segment) {
-      const double* y = segment.input + params.cols;
-      const double* activated = op == Op::kMulAndSilu ? y : segment.input;
-      const double* factor = op == Op::kMulAndSilu ? segment.input : y;
-      for (std::int64_t i = 0; i < segment.count; ++i) {
-        const double value = activate<activation_of(op)>(activated[i], params.threshold);
-        segment.out[i] = is_gated(op) ? value * factor[i] : value;
+    const std::int64_t gate = op == Op::kMulAndSilu ? params.cols : 0;
+    const std::int64_t other = params.cols - gate;
+    primitives::for_each_stretch<double>(params.cols, begin, end, [&](const Stretch& stretch) {
+      const double* in = input.at(stretch);
+      double* to = out.at(stretch);
+      for (std::int64_t i = 0; i < stretch.count; ++i) {
+        const double value = activate<activation_of(op)>(in[gate + i], params.threshold);
+        to[i] = is_gated(op) ? value * in[other + i] : value;
       }
     });
   });

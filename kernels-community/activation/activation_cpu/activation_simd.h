@@ -6,8 +6,7 @@
 #pragma once
 
 #include "activation/params.h"
-#include "activation_cpu/look_up.h"
-#include "activation_cpu/row_segments.h"
+#include "activation_cpu/look_up_simd.h"
 #include "primitives/simd_loop.h"
 #include "primitives/simd_math.h"
 
@@ -15,10 +14,10 @@ HWY_BEFORE_NAMESPACE();
 namespace kernelhub::activation::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace simd = primitives::HWY_NAMESPACE;
-using cpu::for_each_row_segment;
+using primitives::Rows;
+using primitives::Streaming;
 using simd::constant;
 using simd::F32;
-using simd::for_each_vector;
 using simd::V;
 
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
@@ -42,8 +41,7 @@ HWY_INLINE V gelu_quick(V x) {
 
 /// The last step of gelu_fast and gelu_new.
 HWY_INLINE V half_gate(V x, V inner) {
-  const V tanh = simd::tanh(inner);
-  return hn::Mul(hn::Mul(constant(0.5), x), hn::Add(constant(1.0), tanh));
+  return hn::Mul(hn::Mul(constant(0.5), x), simd::one_plus_tanh(inner));
 }
 
 HWY_INLINE V gelu_fast(V x) {
@@ -58,51 +56,46 @@ HWY_INLINE V gelu_new(V x) {
   return half_gate(x, hn::Mul(constant(0.79788456), sum));
 }
 
+/// Rows of the output that were not read shortly before.
+inline std::int64_t rows_apart(const Params& params) {
+  return params.out == params.input ? 0 : params.rows;
+}
+
+/// The halves of a gated input, the one that the activation is of first.
+template <class T>
+inline std::array<Rows<const T>, 2> halves_of(const Params& params) {
+  const Rows<const T> x{static_cast<const T*>(params.input), params.input_stride};
+  const Rows<const T> y{x.data + params.cols, x.stride};
+  if (params.op == Op::kMulAndSilu) return {y, x};
+  return {x, y};
+}
+
+template <class T>
+inline std::array<Rows<T>, 1> out_of(const Params& params) {
+  return {{{static_cast<T*>(params.out), params.out_stride}}};
+}
+
 template <class Function>
 inline void unary_range(const Params& params, std::int64_t begin, std::int64_t end,
                         const Function& function) {
-  using Format = simd::Float32;
-  for_each_row_segment<float>(params, begin, end, [&](const cpu::Segment<float>& segment) {
-    const float* in = segment.input;
-    float* out = segment.out;
-    const std::int64_t done = for_each_vector<float>(
-        segment.count,
-        [&](std::int64_t i) {
-          primitives::fetch(in + segment.input_ahead + i);
-          primitives::fetch_to_write(out + segment.out_ahead + i);
-        },
-        [&](std::int64_t i) { Format::store(function(Format::load(in + i)), out + i); });
-    if (done == segment.count) return;
-    const auto rest = static_cast<std::size_t>(segment.count - done);
-    const V x = simd::load_first<Format>(in + done, rest);
-    simd::store_first<Format>(function(x), out + done, rest);
-  });
+  const std::array<Rows<const float>, 1> input{
+      {{static_cast<const float*>(params.input), params.input_stride}}};
+  simd::map_rows<simd::Float32>(input, out_of<float>(params),
+                                Streaming::of<float>(rows_apart(params), params.cols), params.cols,
+                                begin, end, [&](const simd::Vectors<1>& in, simd::Vectors<1>& out) {
+                                  out[0] = function(in[0]);
+                                });
 }
 
 template <class Format, class Function>
 inline void gated_range(const Params& params, std::int64_t begin, std::int64_t end,
                         const Function& function) {
   using T = typename Format::Storage;
-  for_each_row_segment<T>(params, begin, end, [&](const cpu::Segment<T>& segment) {
-    const T* x = segment.input;
-    const T* y = x + params.cols;
-    T* out = segment.out;
-    const std::int64_t done = for_each_vector<T>(
-        segment.count,
-        [&](std::int64_t i) {
-          primitives::fetch(x + segment.input_ahead + i);
-          primitives::fetch(y + segment.input_ahead + i);
-          primitives::fetch_to_write(out + segment.out_ahead + i);
-        },
-        [&](std::int64_t i) {
-          Format::store(function(Format::load(x + i), Format::load(y + i)), out + i);
-        });
-    if (done == segment.count) return;
-    const auto rest = static_cast<std::size_t>(segment.count - done);
-    const V last_x = simd::load_first<Format>(x + done, rest);
-    const V last_y = simd::load_first<Format>(y + done, rest);
-    simd::store_first<Format>(function(last_x, last_y), out + done, rest);
-  });
+  simd::map_rows<Format>(halves_of<T>(params), out_of<T>(params),
+                         Streaming::of<T>(params.rows, params.cols), params.cols, begin, end,
+                         [&](const simd::Vectors<2>& in, simd::Vectors<1>& out) {
+                           out[0] = hn::Mul(function(in[0]), in[1]);
+                         });
 }
 
 /// x <= threshold is false for NaN, which stays.
@@ -124,12 +117,10 @@ inline void apply_fp32(const Params& params, std::int64_t begin, std::int64_t en
   with_op(params.op, [&](auto constant) {
     constexpr Op op = decltype(constant)::value;
     const auto act = [threshold](V x) { return activate<activation_of(op)>(x, threshold); };
-    if constexpr (!is_gated(op)) {
-      unary_range(params, begin, end, act);
-    } else if constexpr (op == Op::kMulAndSilu) {
-      gated_range<simd::Float32>(params, begin, end, [&](V x, V y) { return hn::Mul(x, act(y)); });
+    if constexpr (is_gated(op)) {
+      gated_range<simd::Float32>(params, begin, end, act);
     } else {
-      gated_range<simd::Float32>(params, begin, end, [&](V x, V y) { return hn::Mul(act(x), y); });
+      unary_range(params, begin, end, act);
     }
   });
 }
@@ -138,8 +129,7 @@ inline void apply_fp32(const Params& params, std::int64_t begin, std::int64_t en
 template <class Format>
 inline void apply_fatrelu(const Params& params, std::int64_t begin, std::int64_t end) {
   const V threshold = constant(params.threshold);
-  gated_range<Format>(params, begin, end,
-                      [threshold](V x, V y) { return hn::Mul(fatrelu(x, threshold), y); });
+  gated_range<Format>(params, begin, end, [threshold](V x) { return fatrelu(x, threshold); });
 }
 
 /// dtype is fp32; fp16 and bf16 for fatrelu_and_mul.
@@ -154,82 +144,46 @@ inline void apply(const Params& params, std::int64_t begin, std::int64_t end) {
   }
 }
 
-/// Looks up a line with one load after the other. The results meet in registers: a vector read from
-/// memory over narrow stores still in flight would wait for them.
-struct Loads {
-  static HWY_INLINE void line(const std::uint16_t* from, std::uint16_t* to,
-                              const std::uint16_t* table) {
-#if HWY_TARGET == HWY_SCALAR
-    cpu::look_up_line(from, to, table);
-#else
-    for (std::int64_t i = 0; i < cpu::kLine; i += 16) {
-      const auto four = [&](std::int64_t j) {
-        return static_cast<long long>(cpu::look_up_four(from + i + j, table));
-      };
-      const __m256i values = _mm256_set_epi64x(four(12), four(8), four(4), four(0));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), values);
-    }
-#endif
-  }
-};
-
-#if HWY_TARGET != HWY_SCALAR
-/// The same with gathers of 32 bits, of which the upper half belongs to the next value.
-struct Gathers {
-  static HWY_INLINE void line(const std::uint16_t* from, std::uint16_t* to,
-                              const std::uint16_t* table) {
-    const hn::ScalableTag<std::uint16_t> d;
-    const hn::RepartitionToWide<decltype(d)> wide;
-    const hn::RebindToSigned<decltype(wide)> offsets;
-    const auto* base = reinterpret_cast<const std::int32_t*>(table);
-    for (std::int64_t i = 0; i < cpu::kLine; i += static_cast<std::int64_t>(hn::Lanes(d))) {
-      const auto index = hn::BitCast(wide, hn::LoadU(d, from + i));
-      // In bytes, of the even and of the odd elements.
-      const auto even = hn::ShiftRight<15>(hn::ShiftLeft<16>(index));
-      const auto odd = hn::And(hn::ShiftRight<15>(index), hn::Set(wide, 0x1fffe));
-      const auto low = hn::GatherOffset(offsets, base, hn::BitCast(offsets, even));
-      const auto high = hn::GatherOffset(offsets, base, hn::BitCast(offsets, odd));
-      const auto values = hn::OddEven(hn::BitCast(d, hn::ShiftLeft<16>(high)), hn::BitCast(d, low));
-      hn::StoreU(values, d, to + i);
-    }
-  }
-};
-#endif
+/// table[x]: an op of one tensor in fp16 or bf16.
+template <class LookUp>
+inline void apply_table(const Params& params, const std::uint16_t* table, std::int64_t begin,
+                        std::int64_t end) {
+  using T = std::uint16_t;
+  const std::array<Rows<const T>, 1> input{
+      {{static_cast<const T*>(params.input), params.input_stride}}};
+  const auto whole = [table](const auto& from, const auto& to, std::int64_t i, bool streams) {
+    LookUp::line(from[0] + i, to[0] + i, table, streams);
+  };
+  const auto rest = [table](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
+    for (const std::int64_t end_i = i + count; i < end_i; ++i) to[0][i] = table[from[0][i]];
+  };
+  simd::for_each_batch<T, cpu::kLine>(input, out_of<T>(params),
+                                      Streaming::of<T>(rows_apart(params), params.cols),
+                                      params.cols, begin, end, whole, rest);
+}
 
 /// T(table[gate] * factor) for fp16 or bf16: a gated op whose activation was tabulated.
 template <class Format, class LookUp>
 inline void gated_table_range(const Params& params, const std::uint16_t* table, std::int64_t begin,
                               std::int64_t end) {
-  constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(F32()));
-  const bool second = params.op == Op::kMulAndSilu;
-  for_each_row_segment<std::uint16_t>(
-      params, begin, end, [&](const cpu::Segment<std::uint16_t>& segment) {
-        const std::uint16_t* x = segment.input;
-        const std::uint16_t* y = x + params.cols;
-        const std::uint16_t* gate = second ? y : x;
-        const std::uint16_t* factor = second ? x : y;
-        std::uint16_t* out = segment.out;
-        HWY_ALIGN std::uint16_t values[cpu::kLine];
-        std::int64_t first = 0;
-        for (; first + cpu::kLine <= segment.count; first += cpu::kLine) {
-          primitives::fetch(x + segment.input_ahead + first);
-          primitives::fetch(y + segment.input_ahead + first);
-          primitives::fetch_to_write(out + segment.out_ahead + first);
-          LookUp::line(gate + first, values, table);
-          for (std::int64_t i = 0; i < cpu::kLine; i += kLanes) {
-            const V factors = Format::load(factor + first + i);
-            Format::store(hn::Mul(Format::load(values + i), factors), out + first + i);
-          }
-        }
-        for (; first < segment.count; first += kLanes) {
-          const std::int64_t left = segment.count - first;
-          const auto rest = static_cast<std::size_t>(left < kLanes ? left : kLanes);
-          for (std::size_t i = 0; i < rest; ++i) values[i] = table[gate[first + i]];
-          const V act = simd::load_first<Format>(values, rest);
-          const V factors = simd::load_first<Format>(factor + first, rest);
-          simd::store_first<Format>(hn::Mul(act, factors), out + first, rest);
-        }
-      });
+  using T = std::uint16_t;
+  const auto whole = [table](const auto& from, const auto& to, std::int64_t i, bool streams) {
+    const auto gates = Format::unpacked(LookUp::batch(from[0] + i, table));
+    auto products = Format::load_batch(from[1] + i);
+    for (int v = 0; v < Format::kVectors; ++v) products.of[v] = hn::Mul(gates.of[v], products.of[v]);
+    simd::store_batch(products, to[0] + i, streams);
+  };
+  const auto rest = [table](const auto& from, const auto& to, std::int64_t i, std::size_t count) {
+    T values[hn::MaxLanes(F32())];
+    for (std::size_t k = 0; k < count; ++k) values[k] = table[(from[0] + i)[k]];
+    const V gate = simd::load_first<Format>(values, count);
+    const V factor = simd::load_first<Format>(from[1] + i, count);
+    simd::store_first<Format>(hn::Mul(gate, factor), to[0] + i, count);
+  };
+  simd::for_each_batch<T, simd::kBatch<Format>>(halves_of<T>(params), out_of<T>(params),
+                                                Streaming::of<T>(params.rows, params.cols),
+                                                params.cols, begin, end, whole,
+                                                simd::in_vectors(rest));
 }
 
 template <class LookUp>
@@ -238,25 +192,7 @@ inline void apply_gated_table(const Params& params, const std::uint16_t* table, 
   if (params.dtype == primitives::DType::kFloat16) {
     return gated_table_range<simd::Float16, LookUp>(params, table, begin, end);
   }
-  return gated_table_range<simd::BFloat16, LookUp>(params, table, begin, end);
-}
-
-/// table[x]: an op of one tensor in fp16 or bf16.
-template <class LookUp>
-inline void apply_table(const Params& params, const std::uint16_t* table, std::int64_t begin,
-                        std::int64_t end) {
-  for_each_row_segment<std::uint16_t>(params, begin, end,
-                                      [&](const cpu::Segment<std::uint16_t>& segment) {
-                                        const std::uint16_t* in = segment.input;
-                                        std::uint16_t* out = segment.out;
-                                        std::int64_t i = 0;
-                                        for (; i + cpu::kLine <= segment.count; i += cpu::kLine) {
-                                          primitives::fetch(in + segment.input_ahead + i);
-                                          primitives::fetch_to_write(out + segment.out_ahead + i);
-                                          LookUp::line(in + i, out + i, table);
-                                        }
-                                        for (; i < segment.count; ++i) out[i] = table[in[i]];
-                                      });
+  gated_table_range<simd::BFloat16, LookUp>(params, table, begin, end);
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A 16-bit op of one tensor is a function of 65536 values. To look them up costs about one cycle an
-// element on any CPU, less than the conversions alone cost in vector code. So they may be computed
-// at leisure: in fp64 with one rounding, or by the stepwise definition with an exact tanh; results
-// do not depend on the instruction set, and the exhaustive test sees all that can ever come out.
+// A 16-bit op of one tensor is a function of 65536 values, and so is its derivative. To look them up
+// costs less than one cycle an element on any CPU, about what the conversions alone cost in vector
+// code. So they may be computed at leisure: in fp64 with one rounding, or by the stepwise definition
+// with an exact tanh; results do not depend on the instruction set, and the exhaustive test sees all
+// that can ever come out.
 #define HWY_COMPILE_ONLY_STATIC
 #include "activation_cpu/value_table.h"
 
@@ -71,6 +72,7 @@ float value_of(Op op, float x) {
 
 template <class Format>
 struct ValueTable {
+  using Value = std::uint16_t;
   std::uint16_t values[kValues + 1];  // a gather of the last value reads one more
 
   explicit ValueTable(Op op) {
@@ -82,14 +84,53 @@ struct ValueTable {
   }
 };
 
-template <Op op>
-const std::uint16_t* table_of(primitives::DType dtype) {
-  if (dtype == primitives::DType::kBFloat16) {
-    static const ValueTable<simd::BFloat16> bf16(op);
-    return bf16.values;
+/// act'(x) and act(x), computed in fp64.
+Derivative derivative_of(Op op, double x) {
+  using primitives::DType;
+  const double one = 1.0;
+  double value, slope;
+  apply_fp64({op, DType::kFloat64, &value, &x, 1, 1, 1, 1, 0.0}, 0, 1);
+  apply_backward_fp64({op, DType::kFloat64, &slope, &one, &x, 1, 1, 1, 1, 1, 0.0}, 0, 1);
+  return {static_cast<float>(slope), static_cast<float>(value)};
+}
+
+template <class Format>
+struct SlopeTable {
+  using Value = float;
+  float values[kValues];
+
+  explicit SlopeTable(Op op) {
+    for (std::int64_t bits = 0; bits < kValues; ++bits) {
+      values[bits] = derivative_of(op, widen<Format>(static_cast<std::uint16_t>(bits))).slope;
+    }
   }
-  static const ValueTable<simd::Float16> fp16(op);
-  return fp16.values;
+};
+
+template <class Format>
+struct DerivativeTable {
+  using Value = Derivative;
+  Derivative values[kValues];
+
+  explicit DerivativeTable(Op op) {
+    for (std::int64_t bits = 0; bits < kValues; ++bits) {
+      values[bits] = derivative_of(op, widen<Format>(static_cast<std::uint16_t>(bits)));
+    }
+  }
+};
+
+/// The values of the one Table<Format> that there is for `op`, null where `has_table` is false.
+template <template <class> class Table, Op op, bool has_table>
+const typename Table<simd::BFloat16>::Value* table_of(primitives::DType dtype) {
+  if constexpr (!has_table) {
+    return nullptr;
+  } else {
+    if (dtype == primitives::DType::kBFloat16) {
+      static Table<simd::BFloat16> bf16(op);
+      return bf16.values;
+    }
+    static Table<simd::Float16> fp16(op);
+    return fp16.values;
+  }
 }
 
 }  // namespace
@@ -97,11 +138,21 @@ const std::uint16_t* table_of(primitives::DType dtype) {
 const std::uint16_t* value_table(Op op, primitives::DType dtype) {
   return with_op(op, [dtype](auto constant) -> const std::uint16_t* {
     constexpr Op own = decltype(constant)::value;
-    if constexpr (is_gated(own)) {
-      return nullptr;
-    } else {
-      return table_of<own>(dtype);
-    }
+    return table_of<ValueTable, own, !is_gated(own)>(dtype);
+  });
+}
+
+const float* slope_table(Op op, primitives::DType dtype) {
+  return with_op(op, [dtype](auto constant) -> const float* {
+    constexpr Op own = decltype(constant)::value;
+    return table_of<SlopeTable, own, !is_gated(own) && !is_stepwise(own)>(dtype);
+  });
+}
+
+const Derivative* derivative_table(Op op, primitives::DType dtype) {
+  return with_op(op, [dtype](auto constant) -> const Derivative* {
+    constexpr Op own = decltype(constant)::value;
+    return table_of<DerivativeTable, own, !is_gated(own) && !is_stepwise(own)>(dtype);
   });
 }
 

@@ -13,4 +13,16 @@ namespace kernelhub::activation::cpu {
 /// Thread-safe.
 const std::uint16_t* value_table(Op op, primitives::DType dtype);
 
+/// act'(x) of a smooth formula in fp32 for each value x of fp16 or bf16, indexed by its bits: 256
+/// KiB. `op` is of one tensor and not stepwise. Filled as value_table.
+const float* slope_table(Op op, primitives::DType dtype);
+
+/// act'(x) and act(x).
+struct Derivative {
+  float slope, value;
+};
+
+/// Both in one table, 512 KiB, for gated ops.
+const Derivative* derivative_table(Op op, primitives::DType dtype);
+
 }  // namespace kernelhub::activation::cpu
