@@ -48,7 +48,8 @@ def table(result: Result, ops: tuple[str, ...]) -> str:
     lines = [
         "",
         f"Measured at commit {_commit(machine)} on {machine['processor']}, "
-        f"{machine['isa'][0]}, {max(machine['threads'])} threads, torch {machine['torch']}: rows "
+        f"instructions up to {machine['isa'][0]}, {max(machine['threads'])} threads, torch "
+        f"{machine['torch']}: rows "
         "of 1536 elements, more than 64 MiB moved.",
         "A copy is torch's, timed between the same calls; `x` is another way's time over ours, the "
         "median over turns.",

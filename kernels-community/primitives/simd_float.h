@@ -32,13 +32,13 @@ struct Batch {
 
 /// Elements of a batch.
 template <class Format>
-constexpr std::int64_t kBatch =
-    Format::kVectors * static_cast<std::int64_t>(hn::MaxLanes(F32()));
+constexpr std::int64_t kBatch = Format::kVectors* static_cast<std::int64_t>(hn::MaxLanes(F32()));
 
 /// Storage formats. `load` widens exactly; `store` rounds to nearest even and keeps NaN; `round` is
 /// the value that a store followed by a load would give. `load_batch` and `store_batch` do the same
 /// with kBatch elements and fewer instructions; `stream_batch` stores past the caches, to an
-/// address aligned as a vector. 16-bit formats have `unpacked`: the batch that a vector of memory is.
+/// address aligned as a vector. 16-bit formats have `unpacked`: the batch that a vector of memory
+/// is.
 struct Float32 {
   using Storage = float;
   static constexpr int kVectors = 1;
@@ -125,8 +125,7 @@ struct BFloat16
     return hn::OddEven(hn::BitCast(Packed16(), nearest_even(batch.of[1])),
                        hn::BitCast(Packed16(), even));
   }
-  static HWY_INLINE void store_batch(const Batch<BFloat16>& batch,
-                                     std::uint16_t* HWY_RESTRICT to) {
+  static HWY_INLINE void store_batch(const Batch<BFloat16>& batch, std::uint16_t* HWY_RESTRICT to) {
     hn::StoreU(packed(batch), Packed16(), to);
   }
   static HWY_INLINE void stream_batch(const Batch<BFloat16>& batch,
@@ -172,8 +171,7 @@ struct Float16
   static HWY_INLINE void store_batch(const Batch<Float16>& batch, std::uint16_t* HWY_RESTRICT to) {
     hn::StoreU(packed(batch), Packed16(), to);
   }
-  static HWY_INLINE void stream_batch(const Batch<Float16>& batch,
-                                      std::uint16_t* HWY_RESTRICT to) {
+  static HWY_INLINE void stream_batch(const Batch<Float16>& batch, std::uint16_t* HWY_RESTRICT to) {
     hn::Stream(packed(batch), Packed16(), to);
   }
 #else

@@ -2,9 +2,8 @@
 // Large results are written past the caches.
 #pragma once
 
-#include <immintrin.h>
-
 #include <cstdint>
+#include <immintrin.h>
 
 #include "primitives/stretches.h"
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every way of looking up 16-bit values, compiled for one instruction set, against the table; and
-// the stretches that rows are cut into. Prints what is wrong; test_look_up.py compiles and runs it.
+// Every way of looking up what belongs to 16-bit values, compiled for one instruction set, against
+// the tables; and the stretches that rows are cut into. Prints what is wrong; test_look_up.py
+// compiles and runs it.
 #define HWY_COMPILE_ONLY_STATIC
 #include <algorithm>
 #include <cstdio>
@@ -12,37 +13,114 @@
 
 namespace simd = kernelhub::activation::HWY_NAMESPACE;
 namespace cpu = kernelhub::activation::cpu;
+namespace primitives = kernelhub::primitives::HWY_NAMESPACE;
+namespace hn = hwy::HWY_NAMESPACE;
 using kernelhub::primitives::DType;
 using kernelhub::primitives::Stretch;
 
 constexpr std::int64_t kValues = 1 << 16;
 
-template <class LookUp>
-int wrong_values(const char* name, const std::vector<std::uint16_t>& table) {
-  std::vector<std::uint16_t> from(kValues);
-  std::iota(from.begin(), from.end(), 0);
-  std::shuffle(from.begin(), from.end(), std::mt19937(20));
-  std::vector<std::uint16_t> apart(kValues), in_place = from;
-  for (std::int64_t i = 0; i < kValues; i += cpu::kLine) {
-    LookUp::line(&from[i], &apart[i], table.data());
-    LookUp::line(&in_place[i], &in_place[i], table.data());
-  }
-  int wrong = 0;
-  for (std::int64_t i = 0; i < kValues; ++i) {
-    wrong += apart[i] != table[from[i]] || in_place[i] != table[from[i]];
-  }
+std::vector<std::uint16_t> shuffled_values() {
+  std::vector<std::uint16_t> values(kValues);
+  std::iota(values.begin(), values.end(), 0);
+  std::shuffle(values.begin(), values.end(), std::mt19937(20));
+  return values;
+}
+
+int report(const char* name, int wrong) {
   if (wrong != 0) std::printf("%s: %d values\n", name, wrong);
   return wrong;
 }
 
-/// Stretches cover [begin, end) once and in order, none crosses a row, and what they fetch is what
-/// contiguous rows use kAheadBytes later.
+/// Lines of 16-bit values, in place, apart and past the caches.
+template <class LookUp>
+int wrong_values(const char* name, const std::vector<std::uint16_t>& table) {
+  const std::vector<std::uint16_t> from = shuffled_values();
+  std::vector<std::uint16_t> apart(kValues), in_place = from;
+  alignas(64) std::uint16_t line[cpu::kLine];
+  int wrong = 0;
+  for (std::int64_t i = 0; i < kValues; i += cpu::kLine) {
+    LookUp::line(&from[i], &apart[i], table.data(), false);
+    LookUp::line(&in_place[i], &in_place[i], table.data(), false);
+    LookUp::line(&from[i], line, table.data(), true);
+    for (std::int64_t k = 0; k < cpu::kLine; ++k) wrong += line[k] != table[from[i + k]];
+  }
+  for (std::int64_t i = 0; i < kValues; ++i) {
+    wrong += apart[i] != table[from[i]] || in_place[i] != table[from[i]];
+  }
+  return report(name, wrong);
+}
+
+/// The number of each element of a batch, as the format's own loads and stores see it.
+template <class Format>
+std::vector<std::uint16_t> in_batch_order(const std::vector<float>& lanes) {
+  const hn::ScalableTag<float> d;
+  std::vector<std::uint16_t> stored(lanes.size());
+  primitives::Batch<Format> batch;
+  for (std::int64_t i = 0; i < kValues; i += primitives::kBatch<Format>) {
+    for (int v = 0; v < Format::kVectors; ++v) {
+      batch.of[v] = hn::LoadU(d, &lanes[i + v * static_cast<std::int64_t>(hn::MaxLanes(d))]);
+    }
+    Format::store_batch(batch, &stored[i]);
+  }
+  return stored;
+}
+
+/// Batches of numbers and of derivatives: their lanes, stored as the format does, are those of a
+/// table of exactly representable numbers.
+template <class LookUp, class Format>
+int wrong_numbers(const char* name) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<std::int64_t>(hn::MaxLanes(d));
+  const std::vector<std::uint16_t> from = shuffled_values();
+  std::vector<float> numbers(kValues);
+  std::vector<cpu::Derivative> derivatives(kValues);
+  for (std::int64_t i = 0; i < kValues; ++i) {
+    numbers[i] = static_cast<float>(i % 251);
+    derivatives[i] = {static_cast<float>(i % 241), static_cast<float>(i % 239)};
+  }
+  std::vector<float> found(kValues), slopes(kValues), values(kValues);
+  for (std::int64_t i = 0; i < kValues; i += primitives::kBatch<Format>) {
+    const auto batch = LookUp::template batch<Format>(&from[i], numbers.data());
+    const auto both = LookUp::template batch<Format>(&from[i], derivatives.data());
+    for (int v = 0; v < Format::kVectors; ++v) {
+      hn::StoreU(batch.of[v], d, &found[i + v * lanes]);
+      hn::StoreU(both.slopes.of[v], d, &slopes[i + v * lanes]);
+      hn::StoreU(both.values.of[v], d, &values[i + v * lanes]);
+    }
+  }
+  const auto differs = [](std::uint16_t stored, float number) {
+    std::uint16_t bits[hn::MaxLanes(hn::ScalableTag<float>())];
+    Format::store(hn::Set(hn::ScalableTag<float>(), number), bits);
+    return stored != bits[0];
+  };
+  const auto stored = in_batch_order<Format>(found);
+  const auto stored_slopes = in_batch_order<Format>(slopes);
+  const auto stored_values = in_batch_order<Format>(values);
+  int wrong = 0;
+  for (std::int64_t i = 0; i < kValues; ++i) {
+    wrong += differs(stored[i], numbers[from[i]]) ||
+             differs(stored_slopes[i], derivatives[from[i]].slope) ||
+             differs(stored_values[i], derivatives[from[i]].value);
+  }
+  return report(name, wrong);
+}
+
+template <class LookUp>
+int wrong_look_ups(const char* name, const std::vector<std::uint16_t>& table) {
+  return wrong_values<LookUp>(name, table) + wrong_numbers<LookUp, primitives::BFloat16>(name) +
+         wrong_numbers<LookUp, primitives::Float16>(name);
+}
+
+/// Stretches cover [begin, end) once and in order, none crosses a row, all but the first of a row
+/// begin at a line, and what they fetch is what contiguous rows use kAheadBytes later.
 bool cuts_rightly(std::int64_t cols, std::int64_t begin, std::int64_t end) {
   std::int64_t next = begin;
   bool good = true;
   kernelhub::primitives::for_each_stretch<float>(cols, begin, end, [&](const Stretch& stretch) {
     good = good && stretch.row * cols + stretch.col == next && stretch.count > 0 &&
            stretch.col + stretch.count <= cols &&
+           (next == begin || stretch.col * 4 % kernelhub::primitives::kLineBytes == 0) &&
            stretch.ahead(cols) * 4 == kernelhub::primitives::kAheadBytes;
     next += stretch.count;
   });
@@ -54,9 +132,9 @@ int main() {
   std::vector<std::uint16_t> table(kValues + 1);
   std::mt19937 random(7);
   for (std::uint16_t& value : table) value = static_cast<std::uint16_t>(random());
-  int wrong = wrong_values<simd::Loads>("loads", table);
+  int wrong = wrong_look_ups<simd::Loads>("loads", table);
 #if HWY_TARGET != HWY_SCALAR
-  wrong += wrong_values<simd::Gathers>("gathers", table);
+  wrong += wrong_look_ups<simd::Gathers>("gathers", table);
 #endif
   for (const std::int64_t cols : {1, 2, 7, 255, 256, 511, 512, 513, 1024, 5000}) {
     for (const std::int64_t begin : {0L, 1L, cols - 1, 3 * cols + cols / 2}) {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of many MiB, which the CPU kernels of norms and of activations' gradients write past the
-caches in fp32: the bits of the same rows in small calls, and not a byte beside them."""
+"""Results of many MiB, which CPU kernels write past the caches: the bits of the same rows in small
+calls, and not a byte beside them."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -10,12 +10,14 @@ import torch
 from precision import FP32
 
 EPS = 1e-6
-# Rows end inside a vector; only the first place has a pitch and addresses of whole vectors, which
-# writing past the caches asks for.
-COLS, PITCH = 1027, 1040
+BYTES = 20 << 20
+# Rows end inside a line; only in the first place all of them start at one, which writing past the
+# caches asks for.
+COLS, PITCH = 1027, 1056
 PLACES = ((PITCH, 0), (PITCH, 1), (PITCH, 4), (COLS + 2, 0))
-ROWS = (20 << 20) // (COLS * FP32.itemsize)
+ROWS = BYTES // (COLS * FP32.itemsize)
 SMALL = 64
+DTYPES = pytest.mark.parametrize("dtype", [FP32, torch.bfloat16, torch.float16], ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -33,25 +35,34 @@ def activation(load_package: Callable[[str], ModuleType]) -> ModuleType:
     return load_package("activation")
 
 
-def new_rows(count: int, pitch: int, shift: int) -> torch.Tensor:
-    return torch.full((count * pitch + shift,), float("nan"))[shift:].view(count, pitch)
+@pytest.fixture(scope="module")
+def relu(load_package: Callable[[str], ModuleType]) -> ModuleType:
+    return load_package("relu")
+
+
+def new_rows(count: int, pitch: int, shift: int, dtype: torch.dtype = FP32) -> torch.Tensor:
+    return torch.full((count * pitch + shift,), torch.nan, dtype=dtype)[shift:].view(count, pitch)
 
 
 def check(write: Callable[..., object], place: tuple[int, int], *inputs: torch.Tensor) -> None:
     """`write(out, *inputs)` over all rows at once, and over a few of them at a time."""
-    buffer = new_rows(ROWS, *place)
+    count, dtype = len(inputs[0]), inputs[0].dtype
+    buffer = new_rows(count, *place, dtype)
     write(buffer[:, :COLS], *inputs)
     assert bool(buffer[:, COLS:].isnan().all())
-    for first in (0, ROWS // 2, ROWS - SMALL):
+    for first in (0, count // 2, count - SMALL):
         few = slice(first, first + SMALL)
-        small = new_rows(SMALL, PITCH, 0)
+        small = new_rows(SMALL, PITCH, 0, dtype)
         write(small[:, :COLS], *(one[few] for one in inputs))
         assert torch.equal(small[:, :COLS], buffer[few, :COLS])
 
 
-def check_in_place(write: Callable[[torch.Tensor, torch.Tensor], object]) -> None:
+def check_in_place(
+    write: Callable[[torch.Tensor, torch.Tensor], object], dtype: torch.dtype = FP32
+) -> None:
     """`write(x, x)` gives what a tensor of its own gets."""
-    x, out = torch.randn(ROWS, PITCH), torch.empty(ROWS, PITCH)
+    rows = BYTES // (COLS * dtype.itemsize)
+    x, out = torch.randn(rows, PITCH).to(dtype), torch.empty(rows, PITCH, dtype=dtype)
     write(out[:, :COLS], x[:, :COLS])
     write(x[:, :COLS], x[:, :COLS])
     assert torch.equal(x[:, :COLS], out[:, :COLS])
@@ -107,25 +118,69 @@ def test_gradient_of_layer_norm(layer_norm: ModuleType, place: tuple[int, int]) 
     check(write, place, torch.randn(ROWS, COLS), torch.randn(ROWS, COLS))
 
 
+def normal(dtype: torch.dtype, cols: int = COLS) -> torch.Tensor:
+    """Rows of COLS results of many MiB take this input, or one of 2 * COLS columns."""
+    return torch.randn(BYTES // (COLS * dtype.itemsize), cols).to(dtype)
+
+
+@DTYPES
 @pytest.mark.parametrize("place", PLACES, ids=str)
-def test_gradient_of_an_activation(activation: ModuleType, place: tuple[int, int]) -> None:
+@pytest.mark.parametrize("op", ["silu", "gelu_fast"])
+def test_an_activation(
+    activation: ModuleType, op: str, place: tuple[int, int], dtype: torch.dtype
+) -> None:
+    check(getattr(activation, op), place, normal(dtype))
+
+
+@DTYPES
+@pytest.mark.parametrize("op", ["silu", "gelu_fast"])
+def test_an_activation_in_place(activation: ModuleType, op: str, dtype: torch.dtype) -> None:
+    check_in_place(getattr(activation, op), dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("op", ["mul_and_silu", "fatrelu_and_mul"])
+def test_a_gated_activation(activation: ModuleType, op: str, dtype: torch.dtype) -> None:
+    check(getattr(activation, op), PLACES[0], normal(dtype, 2 * COLS))
+    check(getattr(activation, op), PLACES[-1], normal(dtype, 2 * COLS))
+
+
+@DTYPES
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_gradient_of_an_activation(
+    activation: ModuleType, place: tuple[int, int], dtype: torch.dtype
+) -> None:
     backward = activation.ops.silu_backward
-    check(backward, place, *torch.randn(2, ROWS, COLS))
-    grad = torch.randn(ROWS, PITCH)
-    check_in_place(lambda out, x: backward(out, grad[:, :COLS], x))
+    check(backward, place, normal(dtype), normal(dtype))
+    grad = normal(dtype, PITCH)
+    check_in_place(lambda out, x: backward(out, grad[:, :COLS], x), dtype)
 
 
+@DTYPES
+@pytest.mark.parametrize("op", ["silu_and_mul_backward", "fatrelu_and_mul_backward"])
 @pytest.mark.parametrize("cols", [1024, 1027, 1032])
-def test_gradient_of_a_gated_activation(activation: ModuleType, cols: int) -> None:
-    """The second half starts at a whole vector, or does not."""
-    rows = (20 << 20) // (2 * cols * FP32.itemsize)
-    grad, x = torch.randn(rows, cols), torch.randn(rows, 2 * cols)
-    out = torch.full((rows, 2 * cols), torch.nan)
-    activation.ops.silu_and_mul_backward(out, grad, x)
+def test_gradient_of_a_gated_activation(
+    activation: ModuleType, cols: int, op: str, dtype: torch.dtype
+) -> None:
+    """The second half starts at a line, or does not."""
+    rows = BYTES // (2 * cols * dtype.itemsize)
+    grad, x = torch.randn(rows, cols).to(dtype), torch.randn(rows, 2 * cols).to(dtype)
+    out = torch.full_like(x, torch.nan)
+    rest = (0.25,) if op.startswith("fatrelu") else ()
+    backward = getattr(activation.ops, op)
+    backward(out, grad, x, *rest)
     for first in (0, rows // 2, rows - SMALL):
         few = slice(first, first + SMALL)
-        small = torch.full((SMALL, 2 * cols), torch.nan)
-        activation.ops.silu_and_mul_backward(small, grad[few], x[few])
+        small = torch.full_like(x[few], torch.nan)
+        backward(small, grad[few], x[few], *rest)
         assert torch.equal(small, out[few])
-    activation.ops.silu_and_mul_backward(x, grad, x)
+    backward(x, grad, x, *rest)
     assert torch.equal(x, out)
+
+
+@pytest.mark.parametrize("dtype", [FP32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_relu(relu: ModuleType, place: tuple[int, int], dtype: torch.dtype) -> None:
+    check(relu.ops.relu, place, normal(dtype))
+    check(relu.ops.relu_backward, place, normal(dtype), normal(dtype))
+    check_in_place(relu.ops.relu, dtype)

@@ -159,8 +159,8 @@ inline void gated_range(const BackwardParams& params, std::int64_t begin, std::i
 
 /// g * table[x] for fp16 or bf16.
 template <class Format, class LookUp>
-inline void unary_table_range(const BackwardParams& params, const float* slopes,
-                              std::int64_t begin, std::int64_t end) {
+inline void unary_table_range(const BackwardParams& params, const float* slopes, std::int64_t begin,
+                              std::int64_t end) {
   using T = std::uint16_t;
   const auto whole = [slopes](const auto& from, const auto& to, std::int64_t i, bool streams) {
     const auto found = LookUp::template batch<Format>(from[1] + i, slopes);
@@ -174,7 +174,7 @@ inline void unary_table_range(const BackwardParams& params, const float* slopes,
     const V grad = simd::load_first<Format>(from[0] + i, count);
     simd::store_first<Format>(hn::Mul(grad, hn::Load(F32(), found)), to[0] + i, count);
   };
-  simd::for_each_batch<T, simd::kBatch<Format>>(
+  primitives::for_each_batch<T, simd::kBatch<Format>>(
       unary_inputs<T>(params), unary_outs<T>(params),
       Streaming::of<T>(rows_apart(params), params.cols), params.cols, begin, end, whole,
       simd::in_vectors(rest));
@@ -212,7 +212,7 @@ inline void gated_table_range(const BackwardParams& params, const cpu::Derivativ
     simd::store_first<Format>(gate, to[0] + i, count);
     simd::store_first<Format>(factor, to[1] + i, count);
   };
-  simd::for_each_batch<T, simd::kBatch<Format>>(
+  primitives::for_each_batch<T, simd::kBatch<Format>>(
       gated_inputs<T>(params), gated_outs<T>(params),
       Streaming::of<T>(rows_apart(params), 2 * params.cols), params.cols, begin, end, whole,
       simd::in_vectors(rest));

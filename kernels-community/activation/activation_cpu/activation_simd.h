@@ -80,11 +80,10 @@ inline void unary_range(const Params& params, std::int64_t begin, std::int64_t e
                         const Function& function) {
   const std::array<Rows<const float>, 1> input{
       {{static_cast<const float*>(params.input), params.input_stride}}};
-  simd::map_rows<simd::Float32>(input, out_of<float>(params),
-                                Streaming::of<float>(rows_apart(params), params.cols), params.cols,
-                                begin, end, [&](const simd::Vectors<1>& in, simd::Vectors<1>& out) {
-                                  out[0] = function(in[0]);
-                                });
+  simd::map_rows<simd::Float32>(
+      input, out_of<float>(params), Streaming::of<float>(rows_apart(params), params.cols),
+      params.cols, begin, end,
+      [&](const simd::Vectors<1>& in, simd::Vectors<1>& out) { out[0] = function(in[0]); });
 }
 
 template <class Format, class Function>
@@ -157,9 +156,9 @@ inline void apply_table(const Params& params, const std::uint16_t* table, std::i
   const auto rest = [table](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
     for (const std::int64_t end_i = i + count; i < end_i; ++i) to[0][i] = table[from[0][i]];
   };
-  simd::for_each_batch<T, cpu::kLine>(input, out_of<T>(params),
-                                      Streaming::of<T>(rows_apart(params), params.cols),
-                                      params.cols, begin, end, whole, rest);
+  primitives::for_each_batch<T, cpu::kLine>(input, out_of<T>(params),
+                                            Streaming::of<T>(rows_apart(params), params.cols),
+                                            params.cols, begin, end, whole, rest);
 }
 
 /// T(table[gate] * factor) for fp16 or bf16: a gated op whose activation was tabulated.
@@ -170,7 +169,8 @@ inline void gated_table_range(const Params& params, const std::uint16_t* table, 
   const auto whole = [table](const auto& from, const auto& to, std::int64_t i, bool streams) {
     const auto gates = Format::unpacked(LookUp::batch(from[0] + i, table));
     auto products = Format::load_batch(from[1] + i);
-    for (int v = 0; v < Format::kVectors; ++v) products.of[v] = hn::Mul(gates.of[v], products.of[v]);
+    for (int v = 0; v < Format::kVectors; ++v)
+      products.of[v] = hn::Mul(gates.of[v], products.of[v]);
     simd::store_batch(products, to[0] + i, streams);
   };
   const auto rest = [table](const auto& from, const auto& to, std::int64_t i, std::size_t count) {
@@ -180,10 +180,9 @@ inline void gated_table_range(const Params& params, const std::uint16_t* table, 
     const V factor = simd::load_first<Format>(from[1] + i, count);
     simd::store_first<Format>(hn::Mul(gate, factor), to[0] + i, count);
   };
-  simd::for_each_batch<T, simd::kBatch<Format>>(halves_of<T>(params), out_of<T>(params),
-                                                Streaming::of<T>(params.rows, params.cols),
-                                                params.cols, begin, end, whole,
-                                                simd::in_vectors(rest));
+  primitives::for_each_batch<T, simd::kBatch<Format>>(
+      halves_of<T>(params), out_of<T>(params), Streaming::of<T>(params.rows, params.cols),
+      params.cols, begin, end, whole, simd::in_vectors(rest));
 }
 
 template <class LookUp>

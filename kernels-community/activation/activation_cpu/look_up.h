@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <emmintrin.h>
-
 #include <cstdint>
 #include <cstring>
+#include <emmintrin.h>
 
 #include "activation_cpu/value_table.h"
 

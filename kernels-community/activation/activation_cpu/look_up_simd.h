@@ -34,7 +34,8 @@ struct Loads {
     return {{hn::Set(F32(), table[*from])}};
   }
   template <class Format>
-  static HWY_INLINE DerivativeBatch<Format> batch(const std::uint16_t* from, const cpu::Derivative* table) {
+  static HWY_INLINE DerivativeBatch<Format> batch(const std::uint16_t* from,
+                                                  const cpu::Derivative* table) {
     const cpu::Derivative found = table[*from];
     return {{{hn::Set(F32(), found.slope)}}, {{hn::Set(F32(), found.value)}}};
   }
@@ -141,7 +142,8 @@ struct Gathers {
     return found;
   }
   template <class Format>
-  static HWY_INLINE DerivativeBatch<Format> batch(const std::uint16_t* from, const cpu::Derivative* table) {
+  static HWY_INLINE DerivativeBatch<Format> batch(const std::uint16_t* from,
+                                                  const cpu::Derivative* table) {
     DerivativeBatch<Format> found;
     for (int v = 0; v < Format::kVectors; ++v) {
       const auto first = hn::ShiftLeft<1>(numbers<Format>(from, v));

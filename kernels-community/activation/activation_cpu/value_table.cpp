@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A 16-bit op of one tensor is a function of 65536 values, and so is its derivative. To look them up
-// costs less than one cycle an element on any CPU, about what the conversions alone cost in vector
-// code. So they may be computed at leisure: in fp64 with one rounding, or by the stepwise definition
-// with an exact tanh; results do not depend on the instruction set, and the exhaustive test sees all
-// that can ever come out.
+// A 16-bit op of one tensor is a function of 65536 values, and so is its derivative. To look them
+// up costs less than one cycle an element on any CPU, about what the conversions alone cost in
+// vector code. So they may be computed at leisure: in fp64 with one rounding, or by the stepwise
+// definition with an exact tanh; results do not depend on the instruction set, and the exhaustive
+// test sees all that can ever come out.
 #define HWY_COMPILE_ONLY_STATIC
 #include "activation_cpu/value_table.h"
 
@@ -145,14 +145,14 @@ const std::uint16_t* value_table(Op op, primitives::DType dtype) {
 const float* slope_table(Op op, primitives::DType dtype) {
   return with_op(op, [dtype](auto constant) -> const float* {
     constexpr Op own = decltype(constant)::value;
-    return table_of<SlopeTable, own, !is_gated(own) && !is_stepwise(own)>(dtype);
+    return table_of < SlopeTable, own, !is_gated(own) && !is_stepwise(own) > (dtype);
   });
 }
 
 const Derivative* derivative_table(Op op, primitives::DType dtype) {
   return with_op(op, [dtype](auto constant) -> const Derivative* {
     constexpr Op own = decltype(constant)::value;
-    return table_of<DerivativeTable, own, !is_gated(own) && !is_stepwise(own)>(dtype);
+    return table_of < DerivativeTable, own, !is_gated(own) && !is_stepwise(own) > (dtype);
   });
 }
 

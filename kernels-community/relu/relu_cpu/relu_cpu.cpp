@@ -3,48 +3,66 @@
 // baseline's vectors do, and 16-bit values need no arithmetic at all.
 #include "relu_cpu/relu_cpu.h"
 
-#include "primitives/stretches.h"
+#include <cstring>
+#include <emmintrin.h>
+
+#include "primitives/batch_loop.h"
 
 namespace kernelhub::relu::cpu {
 namespace {
 
-/// NaN is not cut: it stays.
+using primitives::Rows;
+using primitives::Streaming;
+
+/// NaN is not cut: it stays. For an element and for a vector of them.
 template <class T>
 struct Number {
   using Storage = T;
-  static bool is_cut(T x) { return x <= T{0}; }
+  typedef T Vector __attribute__((vector_size(16)));
+  template <class X>
+  static auto is_cut(X x) {
+    return x <= X{};
+  }
 };
 
 /// A 16-bit float as an integer: -0 is the smallest, and no NaN lies between it and -inf.
 template <std::int16_t negative_infinity>
 struct Pattern {
   using Storage = std::int16_t;
-  static bool is_cut(std::int16_t x) { return (x <= negative_infinity) | (x == 0); }
+  typedef std::int16_t Vector __attribute__((vector_size(16)));
+  template <class X>
+  static auto is_cut(X x) {
+    return (x <= negative_infinity) | (x == 0);
+  }
 };
 
 template <class Format>
 void select_range(const Params& params, std::int64_t begin, std::int64_t end) {
   using T = typename Format::Storage;
-  const T* inputs = static_cast<const T*>(params.input);
-  const T* values = static_cast<const T*>(params.value);
-  T* outs = static_cast<T*>(params.out);
-  primitives::for_each_stretch<T>(params.cols, begin, end, [&](const primitives::Stretch& stretch) {
-    const T* input = inputs + stretch.row * params.input_stride + stretch.col;
-    const T* value = values + stretch.row * params.value_stride + stretch.col;
-    T* out = outs + stretch.row * params.out_stride + stretch.col;
-    constexpr auto kLine = primitives::kLineBytes / static_cast<std::int64_t>(sizeof(T));
-    for (std::int64_t i = 0; i < stretch.count; i += kLine) {
-      primitives::fetch(input + stretch.ahead(params.input_stride) + i);
-      primitives::fetch(value + stretch.ahead(params.value_stride) + i);
-      primitives::fetch_to_write(out + stretch.ahead(params.out_stride) + i);
+  using V = typename Format::Vector;
+  const std::array<Rows<const T>, 2> inputs{
+      {{static_cast<const T*>(params.input), params.input_stride},
+       {static_cast<const T*>(params.value), params.value_stride}}};
+  const std::array<Rows<T>, 1> outs{{{static_cast<T*>(params.out), params.out_stride}}};
+  const auto whole = [](const auto& from, const auto& to, std::int64_t i, bool streams) {
+    V input, value;
+    std::memcpy(&input, from[0] + i, sizeof input);
+    std::memcpy(&value, from[1] + i, sizeof value);
+    const auto out = reinterpret_cast<__m128i>(Format::is_cut(input) ? V{} : value);
+    auto* place = reinterpret_cast<__m128i*>(to[0] + i);
+    streams ? _mm_stream_si128(place, out) : _mm_storeu_si128(place, out);
+  };
+  const auto rest = [](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
+    for (const std::int64_t end_i = i + count; i < end_i; ++i) {
+      const T value = from[1][i];
+      to[0][i] = Format::is_cut(from[0][i]) ? T{0} : value;
     }
-    // The three are equal or disjoint, which the compiler cannot see.
-#pragma GCC ivdep
-    for (std::int64_t i = 0; i < stretch.count; ++i) {
-      const T kept = value[i];
-      out[i] = Format::is_cut(input[i]) ? T{0} : kept;
-    }
-  });
+  };
+  constexpr auto kElements = static_cast<std::int64_t>(sizeof(V) / sizeof(T));
+  const bool is_apart = params.out != params.input && params.out != params.value;
+  primitives::for_each_batch<T, kElements>(
+      inputs, outs, Streaming::of<T>(is_apart ? params.rows : 0, params.cols), params.cols, begin,
+      end, whole, rest);
 }
 
 using Select = void (*)(const Params&, std::int64_t, std::int64_t);
