@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gradients of layer_norm and rms_norm: layouts, autograd, compilation, export, bad arguments."""
 
+import itertools
 from collections.abc import Callable
 from types import ModuleType
 
 import grid
 import layer_norm_reference as reference
+import precision
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -112,6 +114,23 @@ def test_bits_do_not_depend_on_threads_or_repetition(package: ModuleType, norm: 
         for _ in range(7):
             again = backward(package, norm, grad, x, weight)
             assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@NORMS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_one_row_has_the_bits_of_a_row_beside_one_without_gradient(
+    package: ModuleType, norm: str, dtype: torch.dtype
+) -> None:
+    """A single row takes a way of its own."""
+    for cols, special in itertools.product((1, 5, 16, 100, 513), (0.0, -0.0, float("nan"))):
+        x, grad = torch.randn(2, 2, cols).to(dtype)
+        grad[0, 0], grad[1] = special, 0.0
+        for weight in (torch.randn(cols).to(dtype), None):
+            beside = backward(package, norm, grad, x, weight)
+            alone = backward(package, norm, grad[:1], x[:1], weight)
+            beside[0] = beside[0][:1]
+            for found, expected in zip(alone, beside, strict=True):
+                assert precision.same_bits(found, expected).all()
 
 
 def test_what_is_not_asked_for_is_not_computed(package: ModuleType) -> None:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import grid
+import precision
 import pytest
 import rmsnorm_reference as reference
 import torch
@@ -132,6 +133,32 @@ def test_a_nan_stays_one_whatever_its_last_bits(package: ModuleType, cols: int) 
     rstd = torch.ones(2)
     grad_x, _ = package.ops.rms_norm_bwd(x, x, nans, rstd, EPS, 0.0, True, False)
     assert grad_x.isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weight_dtype", "grad_dtype"),
+    [
+        (torch.float32, torch.float32, torch.float32),
+        (torch.bfloat16, torch.bfloat16, torch.bfloat16),
+        (torch.float16, torch.float32, torch.float32),
+        (torch.bfloat16, torch.float16, torch.float32),
+        (torch.float64, torch.float64, torch.float64),
+    ],
+)
+def test_one_row_has_the_bits_of_a_row_beside_one_without_gradient(
+    package: ModuleType, dtype: torch.dtype, weight_dtype: torch.dtype, grad_dtype: torch.dtype
+) -> None:
+    """A single row takes a way of its own."""
+    cases = itertools.product((1, 5, 16, 100, 513), (0.0, -0.0, float("nan")), (True, False))
+    for cols, special, needs_x in cases:
+        x, grad = torch.randn(2, cols).to(dtype), torch.randn(2, cols).to(grad_dtype)
+        weight, rstd = torch.randn(cols).to(weight_dtype), torch.rand(2)
+        grad[0, 0], grad[1] = special, 0.0
+        options = (EPS, 0.5, needs_x, True)
+        beside = package.ops.rms_norm_bwd(grad, x, weight, rstd, *options)
+        alone = package.ops.rms_norm_bwd(grad[:1], x[:1], weight, rstd[:1], *options)
+        assert precision.same_bits(alone[0], beside[0][:1]).all()
+        assert precision.same_bits(alone[1], beside[1]).all()
 
 
 def test_the_thread_count_changes_no_bit(package: ModuleType) -> None:

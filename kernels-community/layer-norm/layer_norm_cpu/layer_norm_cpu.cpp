@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layer_norm_cpu/layer_norm_cpu.h"
 
-#include <memory>
-
+#include "primitives/column_workspace.h"
 #include "primitives/cpu_dispatch.h"
 
 namespace kernelhub::layer_norm::cpu {
@@ -50,19 +49,17 @@ void run_plain(const FusedBackwardParams& params, const primitives::ParallelFor&
         [&](std::int64_t begin, std::int64_t end) { isa().differentiate(params, begin, end); });
     return;
   }
+  if (params.rows == 1) return isa().differentiate_one(params);
   const auto chunks = primitives::column_chunks(params.rows, params.cols, sums);
-  const std::int64_t bytes = primitives::column_workspace_bytes(chunks, sums);
-  // Not cleared: pages would be touched by one thread and twice.
-  const std::unique_ptr<double[]> workspace(
-      new double[static_cast<std::size_t>(bytes) / sizeof(double) + 1]);
+  primitives::ColumnWorkspace workspace(primitives::column_workspace_bytes(chunks, sums));
   parallel_for(0, chunks.count, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t chunk = begin; chunk < end; ++chunk) {
-      isa().differentiate_chunk(params, workspace.get(), chunks, chunk);
+      isa().differentiate_chunk(params, workspace.data(), chunks, chunk);
     }
   });
   parallel_for(0, params.cols, 1 + primitives::kElementsPerThread / chunks.count,
                [&](std::int64_t begin, std::int64_t end) {
-                 isa().add_up(params, workspace.get(), chunks, begin, end);
+                 isa().add_up(params, workspace.data(), chunks, begin, end);
                });
 }
 

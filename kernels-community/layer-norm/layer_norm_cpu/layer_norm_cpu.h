@@ -36,6 +36,8 @@ struct Isa {
   /// Columns [begin, end) of both from the chunks in the workspace.
   void (*add_up)(const FusedBackwardParams& params, const void* workspace,
                  const primitives::ColumnChunks& chunks, std::int64_t begin, std::int64_t end);
+  /// All gradients of a call that `is_plain`, over one row.
+  void (*differentiate_one)(const FusedBackwardParams& params);
 };
 
 extern const Isa kScalar;

@@ -55,6 +55,7 @@ void run_backward(const BackwardParams& params, const primitives::ParallelFor& p
         [&](std::int64_t begin, std::int64_t end) { isa.differentiate(params, begin, end); });
     return;
   }
+  if (params.rows == 1) return isa.differentiate_one(params);
   const auto chunks = primitives::column_chunks(params.rows, params.cols, 1);
   parallel_for(0, chunks.count, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t chunk = begin; chunk < end; ++chunk) {

@@ -31,6 +31,8 @@ struct Isa {
   /// Columns [begin, end) of grad_weight from the chunks in the workspace.
   void (*add_up)(const BackwardParams& params, const primitives::ColumnChunks& chunks,
                  std::int64_t begin, std::int64_t end);
+  /// grad_weight of one row, and grad_x where it is asked for. Needs no workspace.
+  void (*differentiate_one)(const BackwardParams& params);
 };
 
 extern const Isa kScalar;

@@ -83,8 +83,14 @@ void add_up(const BackwardParams& params, const primitives::ColumnChunks& chunks
   }
 }
 
+void differentiate_one(const BackwardParams& params) {
+  double* totals = static_cast<double*>(params.grad_weight);
+  for (std::int64_t i = 0; i < params.cols; ++i) totals[i] = 0.0;
+  differentiate_rows(params, 0, 1, totals);
+}
+
 }  // namespace
 
-const Isa kFloat64{normalize, differentiate, differentiate_chunk, add_up};
+const Isa kFloat64{normalize, differentiate, differentiate_chunk, add_up, differentiate_one};
 
 }  // namespace kernelhub::rmsnorm::cpu
