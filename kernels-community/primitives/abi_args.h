@@ -31,11 +31,14 @@ inline TensorArg tensor_arg(const char* name, const DLTensor& tensor) {
                 {tensor.strides, rank},
                 {}};
   if (tensor.strides != nullptr || rank == 0) return arg;
-  arg.dense_strides.assign(rank, 1);
-  for (std::size_t i = rank; i-- > 1;) {
-    arg.dense_strides[i - 1] = arg.dense_strides[i] * arg.sizes[i];
+  const std::shared_ptr<std::int64_t[]> strides(new std::int64_t[rank]);
+  std::int64_t stride = 1;
+  for (std::size_t i = rank; i-- > 0;) {
+    strides[i] = stride;
+    stride *= arg.sizes[i];
   }
-  arg.strides = arg.dense_strides;
+  arg.strides = {strides.get(), rank};
+  arg.dense_strides = strides;
   return arg;
 }
 

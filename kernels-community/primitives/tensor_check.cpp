@@ -4,9 +4,6 @@
 namespace kernelhub::primitives {
 namespace {
 
-constexpr std::int32_t kCpuDevice = 1;
-constexpr std::int32_t kCudaDevice = 2;
-
 std::int64_t last_size(const TensorArg& argument) {
   return argument.sizes.empty() ? 1 : argument.sizes.back();
 }
@@ -20,12 +17,6 @@ bool interleaved(std::int64_t distance, std::int64_t pitch, std::int64_t first_c
 }
 
 }  // namespace
-
-std::int64_t TensorArg::numel() const {
-  std::int64_t count = 1;
-  for (const std::int64_t size : sizes) count *= size;
-  return count;
-}
 
 std::string list_text(Extents values) {
   std::string text = "[";
@@ -48,52 +39,42 @@ void ArgumentCheck::fail(const std::string& argument, const std::string& what,
                            ": expected " + expected + ", got " + got);
 }
 
-DType ArgumentCheck::supported_dtype(const TensorArg& argument) const {
-  const bool is_cpu = argument.device_type == kCpuDevice;
-  const DTypeCode code = argument.dtype;
-  if (code.lanes == 1 && code.kind == DTypeCode::kFloat) {
-    if (code.bits == 32) return DType::kFloat32;
-    if (code.bits == 16) return DType::kFloat16;
-    if (code.bits == 64 && is_cpu) return DType::kFloat64;
-  }
-  if (code.lanes == 1 && code.kind == DTypeCode::kBFloat && code.bits == 16) {
-    return DType::kBFloat16;
-  }
+void ArgumentCheck::refuse_dtype(const TensorArg& argument, DTypeCode code) const {
   fail(argument.name, "dtype",
-       is_cpu ? "float32, float16, bfloat16 or float64" : "float32, float16 or bfloat16",
+       argument.device_type == kCpuDevice ? "float32, float16, bfloat16 or float64"
+                                          : "float32, float16 or bfloat16",
        dtype_name(code));
 }
 
-void ArgumentCheck::on_backend(const TensorArg& argument, std::int32_t device_type,
-                               const char* backend) const {
-  if (argument.device_type == device_type) return;
+void ArgumentCheck::refuse_backend(const TensorArg& argument, const char* backend) const {
   fail(argument.name, "device", std::string(backend) + ", the only backend of this build",
        device_text(argument));
 }
 
-void ArgumentCheck::same_dtype(const TensorArg& argument, const TensorArg& reference) const {
-  if (argument.dtype == reference.dtype) return;
+void ArgumentCheck::refuse_other_dtype(const TensorArg& argument,
+                                       const TensorArg& reference) const {
   fail(argument.name, "dtype", dtype_name(reference.dtype) + " as " + reference.name,
        dtype_name(argument.dtype));
 }
 
-void ArgumentCheck::same_device(const TensorArg& argument, const TensorArg& reference) const {
-  if (argument.device_type == reference.device_type &&
-      argument.device_index == reference.device_index) {
-    return;
-  }
+void ArgumentCheck::refuse_device(const TensorArg& argument, const TensorArg& reference) const {
   fail(argument.name, "device", device_text(reference) + " as " + reference.name,
        device_text(argument));
 }
 
-void ArgumentCheck::shape(const TensorArg& argument, Extents expected) const {
-  if (argument.sizes == expected) return;
+void ArgumentCheck::refuse_shape(const TensorArg& argument, Extents expected) const {
   fail(argument.name, "shape", list_text(expected), list_text(argument.sizes));
 }
 
-RowLayout ArgumentCheck::rows(const TensorArg& argument) const {
+void ArgumentCheck::refuse_row_stride(const TensorArg& argument, const RowLayout& layout) const {
+  fail(argument.name, "row stride", "at least " + std::to_string(layout.cols),
+       std::to_string(layout.row_stride));
+}
+
+RowLayout ArgumentCheck::collapsed_rows(const TensorArg& argument) const {
   const std::int64_t cols = last_size(argument);
-  if (cols > 1 && argument.numel() > 0 && argument.strides.back() != 1) {
+  const bool is_empty = argument.numel() == 0;
+  if (cols > 1 && !is_empty && argument.strides.back() != 1) {
     fail(argument.name, "last stride", "1", std::to_string(argument.strides.back()));
   }
   RowLayout layout{1, cols, cols};
@@ -105,7 +86,7 @@ RowLayout ArgumentCheck::rows(const TensorArg& argument) const {
     if (is_first) {
       layout.row_stride = stride;
       is_first = false;
-    } else if (argument.numel() > 0 && stride != layout.row_stride * layout.rows) {
+    } else if (!is_empty && stride != layout.row_stride * layout.rows) {
       fail(argument.name, "strides", "leading dimensions that collapse to one row stride",
            list_text(argument.strides) + " for shape " + list_text(argument.sizes));
     }
@@ -114,29 +95,14 @@ RowLayout ArgumentCheck::rows(const TensorArg& argument) const {
   return layout;
 }
 
-RowLayout ArgumentCheck::writable_rows(const TensorArg& argument) const {
-  const RowLayout layout = rows(argument);
-  if (layout.rows > 1 && argument.numel() > 0 && layout.row_stride < layout.cols) {
-    fail(argument.name, "row stride", "at least " + std::to_string(layout.cols),
-         std::to_string(layout.row_stride));
-  }
-  return layout;
-}
-
-void ArgumentCheck::overlap(const TensorArg& out, const RowLayout& out_rows, const TensorArg& input,
-                            const RowLayout& input_rows, Alias alias) const {
+void ArgumentCheck::overlap_in_one_range(const TensorArg& out, const RowLayout& out_rows,
+                                         const TensorArg& input, const RowLayout& input_rows,
+                                         Alias alias) const {
+  if (out.numel() == 0 || input.numel() == 0) return;
   const auto element = static_cast<std::int64_t>(out.dtype.bits / 8);
   const auto input_element = static_cast<std::int64_t>(input.dtype.bits / 8);
-  const auto out_begin = reinterpret_cast<std::intptr_t>(out.data);
-  const auto in_begin = reinterpret_cast<std::intptr_t>(input.data);
-  const auto extent = [](const RowLayout& r, std::int64_t size) {
-    return ((r.rows - 1) * r.row_stride + r.cols) * size;
-  };
-  if (out.numel() == 0 || input.numel() == 0) return;
-  if (out_begin + extent(out_rows, element) <= in_begin ||
-      in_begin + extent(input_rows, input_element) <= out_begin) {
-    return;
-  }
+  const std::intptr_t out_begin = begin_of(out);
+  const std::intptr_t in_begin = begin_of(input);
   const bool is_same_pitch = element == input_element &&
                              (out_rows.rows == 1 || out_rows.row_stride == input_rows.row_stride);
   if (alias == Alias::kExact && out_begin == in_begin && is_same_pitch) return;

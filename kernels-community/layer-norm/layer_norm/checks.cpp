@@ -13,8 +13,6 @@ using primitives::Extents;
 using primitives::RowLayout;
 using primitives::TensorArg;
 
-using Sizes = std::vector<std::int64_t>;
-
 constexpr DTypeCode kFloat{DTypeCode::kFloat, 32, 1};
 
 void check_eps(const ArgumentCheck& check, const char* name, double eps) {
@@ -24,13 +22,14 @@ void check_eps(const ArgumentCheck& check, const char* name, double eps) {
 }
 
 /// Its dtype is that of `like`, or float32 beside 16-bit tensors.
-void check_dtype(const ArgumentCheck& check, const TensorArg& arg, const TensorArg& like) {
+void check_dtype(const ArgumentCheck& check, const char* name, DTypeCode dtype,
+                 const TensorArg& like) {
   const bool may_be_float = like.dtype.bits == 16;
-  if (arg.dtype == like.dtype || (may_be_float && arg.dtype == kFloat)) return;
-  check.fail(arg.name, "dtype",
+  if (dtype == like.dtype || (may_be_float && dtype == kFloat)) return;
+  check.fail(name, "dtype",
              primitives::dtype_name(like.dtype) + " as " + like.name +
                  (may_be_float ? ", or float32" : ""),
-             primitives::dtype_name(arg.dtype));
+             primitives::dtype_name(dtype));
 }
 
 /// dtype of the parameters of a plain norm.
@@ -38,26 +37,27 @@ DTypeCode parameter_dtype(const ArgumentCheck& check, OptionalArg weight, Option
                           const TensorArg& x) {
   const OptionalArg first = weight != nullptr ? weight : bias;
   if (first == nullptr) return x.dtype;
-  check_dtype(check, *first, x);
+  check_dtype(check, first->name, first->dtype, x);
   if (bias != nullptr) check.same_dtype(*bias, *first);
   return first->dtype;
 }
 
-DType storage(const ArgumentCheck& check, DTypeCode code, const TensorArg& like) {
-  TensorArg arg = like;
-  arg.dtype = code;
-  return check.supported_dtype(arg);
+const char* op_name(Norm norm) { return norm == Norm::kRms ? "rms_norm" : "layer_norm"; }
+const char* backward_name(Norm norm) {
+  return norm == Norm::kRms ? "rms_norm_backward" : "layer_norm_backward";
 }
 
-const void* checked_parameter(const ArgumentCheck& check, OptionalArg parameter, const TensorArg& x,
-                              const TensorArg& out, const RowLayout& out_rows) {
+/// A vector over the columns of x. Where it starts; null without one.
+const void* checked_parameter(const ArgumentCheck& check, OptionalArg parameter,
+                              const TensorArg& x) {
   if (parameter == nullptr) return nullptr;
   check.same_device(*parameter, x);
   check.shape(*parameter, {x.sizes.back()});
-  check.overlap(out, out_rows, *parameter, check.rows(*parameter),
-                ArgumentCheck::Alias::kForbidden);
+  check.rows(*parameter);
   return parameter->data;
 }
+
+RowLayout one_row(const TensorArg& vector) { return {1, vector.sizes[0], vector.sizes[0]}; }
 
 /// Checks the tensors of one fused call one after the other and keeps what is written and read
 /// apart.
@@ -95,7 +95,7 @@ class FusedChecks {
       if (first != nullptr) {
         check_.same_dtype(*arg, *first);
       } else {
-        check_dtype(check_, *arg, reference_);
+        check_dtype(check_, arg->name, arg->dtype, reference_);
       }
       first = first == nullptr ? arg : first;
     }
@@ -103,19 +103,35 @@ class FusedChecks {
   }
 
   DTypeCode statistics_dtype() const { return dtype_ == kDouble ? reference_.dtype : kFloat; }
-  DType storage(DTypeCode code) const { return layer_norm::storage(check_, code, reference_); }
+  DType storage(DTypeCode code) const { return check_.supported_dtype(reference_, code); }
 
   /// No two written tensors, and no written and read one, share memory.
   void check_overlaps() const {
-    for (std::size_t i = 0; i < written_.size(); ++i) {
-      for (const TensorArg* input : read_) disjoint(*written_[i], *input);
-      for (std::size_t j = i + 1; j < written_.size(); ++j) disjoint(*written_[i], *written_[j]);
+    for (int i = 0; i < written_.count; ++i) {
+      const Place& out = written_.places[i];
+      for (int j = 0; j < read_.count; ++j) disjoint(out, read_.places[j]);
+      for (int j = i + 1; j < written_.count; ++j) disjoint(out, written_.places[j]);
     }
   }
 
  private:
   static constexpr DTypeCode kMask{DTypeCode::kUInt, 8, 1};
   static constexpr DType kDouble = DType::kFloat64;
+
+  struct Place {
+    OptionalArg arg;
+    RowLayout rows;
+  };
+  /// No op has more tensors that are written, or that are read.
+  struct Places {
+    int count = 0;
+    Place places[16];
+
+    const RowLayout& add(OptionalArg arg, const RowLayout& rows) {
+      places[count] = {arg, rows};
+      return places[count++].rows;
+    }
+  };
 
   void check_tensor(const TensorArg& arg, Extents shape, DTypeCode dtype) const {
     check_.same_device(arg, reference_);
@@ -130,27 +146,26 @@ class FusedChecks {
   M read(OptionalArg arg, Extents shape, DTypeCode dtype) {
     if (arg == nullptr) return {};
     check_tensor(*arg, shape, dtype);
-    read_.push_back(arg);
-    return {static_cast<decltype(M::data)>(arg->data), check_.rows(*arg).row_stride};
+    return {static_cast<decltype(M::data)>(arg->data),
+            read_.add(arg, check_.rows(*arg)).row_stride};
   }
   template <class M>
   M write(OptionalArg arg, Extents shape, DTypeCode dtype) {
     if (arg == nullptr) return {};
     check_tensor(*arg, shape, dtype);
-    written_.push_back(arg);
-    return {static_cast<decltype(M::data)>(arg->data), check_.writable_rows(*arg).row_stride};
+    return {static_cast<decltype(M::data)>(arg->data),
+            written_.add(arg, check_.writable_rows(*arg)).row_stride};
   }
 
-  void disjoint(const TensorArg& out, const TensorArg& other) const {
-    check_.overlap(out, check_.rows(out), other, check_.rows(other),
-                   ArgumentCheck::Alias::kForbidden);
+  void disjoint(const Place& out, const Place& other) const {
+    check_.overlap(*out.arg, out.rows, *other.arg, other.rows, ArgumentCheck::Alias::kForbidden);
   }
 
   ArgumentCheck check_;
   const TensorArg& reference_;
   DType dtype_;
-  std::vector<OptionalArg> written_;
-  std::vector<OptionalArg> read_;
+  Places written_;
+  Places read_;
 };
 
 std::int64_t row_count(Extents sizes) {
@@ -159,14 +174,17 @@ std::int64_t row_count(Extents sizes) {
   return rows;
 }
 
-/// Shape of a tensor that subsets may cut: [n, cols] of any n where there is one, else `like`.
-Sizes subset_shape(const ArgumentCheck& check, OptionalArg tensor, OptionalArg subset,
-                   Extents like) {
+/// Shape of a tensor that subsets may cut: [n, cols] of any n where there is one, which `sizes`
+/// then holds, else `like`.
+Extents subset_shape(const ArgumentCheck& check, OptionalArg tensor, OptionalArg subset,
+                     Extents like, std::int64_t (&sizes)[2]) {
   if (subset == nullptr || tensor == nullptr) return like;
   if (tensor->sizes.size() != 2) {
     check.fail(tensor->name, "rank", "2 beside subsets", std::to_string(tensor->sizes.size()));
   }
-  return {tensor->sizes[0], like.back()};
+  sizes[0] = tensor->sizes[0];
+  sizes[1] = like.back();
+  return {sizes, 2};
 }
 
 void check_probability(const ArgumentCheck& check, double dropout_p) {
@@ -183,62 +201,89 @@ void check_given(const ArgumentCheck& check, const char* name, const char* why, 
              arg != nullptr ? "one" : "none");
 }
 
+/// What a plain backward reads.
+FusedBackwardParams plain_inputs(FusedChecks& checks, Norm norm, const TensorArg& grad_out,
+                                 const TensorArg& x, OptionalArg weight, DTypeCode weight_dtype,
+                                 double eps) {
+  const ArgumentCheck& check = checks.check();
+  if (x.sizes.empty()) check.fail("x", "rank", "at least 1", "0");
+  check_eps(check, "eps", eps);
+  check_dtype(check, weight != nullptr ? weight->name : "grad_bias", weight_dtype, x);
+  FusedBackwardParams params{};
+  params.norm = norm;
+  params.dtype = params.residual_dtype = checks.dtype();
+  params.weight_dtype = checks.storage(weight_dtype);
+  params.rows = params.x0_rows = params.z_rows = row_count(x.sizes);
+  params.cols = x.sizes.back();
+  params.rowscale_const = 1.0;
+  params.eps = eps;
+  params.x = checks.in(&x, x.sizes, x.dtype);
+  params.dz0 = checks.in(&grad_out, x.sizes, x.dtype);
+  params.gamma0 = checks.vector_in(weight, params.cols, weight_dtype);
+  return params;
+}
+
 }  // namespace
+
+Params checked_inputs(Norm norm, const TensorArg& x, OptionalArg weight, OptionalArg bias,
+                      double eps) {
+  const ArgumentCheck check("layer_norm", op_name(norm));
+  const DType dtype = check.supported_dtype(x);
+  if (x.sizes.empty()) check.fail("x", "rank", "at least 1", "0");
+  check_eps(check, "eps", eps);
+  const RowLayout rows = check.rows(x);
+  const DType weight_dtype = check.supported_dtype(x, parameter_dtype(check, weight, bias, x));
+  return {norm,
+          dtype,
+          weight_dtype,
+          nullptr,
+          x.data,
+          checked_parameter(check, weight, x),
+          checked_parameter(check, bias, x),
+          rows.rows,
+          rows.cols,
+          rows.cols,
+          rows.row_stride,
+          eps};
+}
 
 Params checked_params(Norm norm, const TensorArg& out, const TensorArg& x, OptionalArg weight,
                       OptionalArg bias, double eps) {
-  const ArgumentCheck check("layer_norm", norm == Norm::kRms ? "rms_norm" : "layer_norm");
+  const ArgumentCheck check("layer_norm", op_name(norm));
+  Params params = checked_inputs(norm, x, weight, bias, eps);
   check.same_device(out, x);
-  const DType dtype = check.supported_dtype(x);
   check.same_dtype(out, x);
-  if (x.sizes.empty()) check.fail("x", "rank", "at least 1", "0");
   check.shape(out, x.sizes);
-  check_eps(check, "eps", eps);
-  const RowLayout x_rows = check.rows(x);
-  const RowLayout out_rows = check.writable_rows(out);
-  check.overlap(out, out_rows, x, x_rows, ArgumentCheck::Alias::kExact);
-  const DTypeCode weight_dtype = parameter_dtype(check, weight, bias, x);
-  const void* weight_data = checked_parameter(check, weight, x, out, out_rows);
-  const void* bias_data = checked_parameter(check, bias, x, out, out_rows);
-  return {norm,
-          dtype,
-          storage(check, weight_dtype, x),
-          out.data,
-          x.data,
-          weight_data,
-          bias_data,
-          out_rows.rows,
-          out_rows.cols,
-          out_rows.row_stride,
-          x_rows.row_stride,
-          eps};
+  const RowLayout rows = check.writable_rows(out);
+  check.overlap(out, rows, x, {params.rows, params.cols, params.x_stride},
+                ArgumentCheck::Alias::kExact);
+  for (const OptionalArg parameter : {weight, bias}) {
+    if (parameter == nullptr) continue;
+    check.overlap(out, rows, *parameter, one_row(*parameter), ArgumentCheck::Alias::kForbidden);
+  }
+  params.out = out.data;
+  params.out_stride = rows.row_stride;
+  return params;
+}
+
+FusedBackwardParams checked_backward_inputs(Norm norm, const TensorArg& grad_out,
+                                            const TensorArg& x, OptionalArg weight,
+                                            std::optional<DTypeCode> bias_dtype, double eps) {
+  FusedChecks checks(backward_name(norm), x);
+  const DTypeCode weight_dtype = weight != nullptr ? weight->dtype : bias_dtype.value_or(x.dtype);
+  return plain_inputs(checks, norm, grad_out, x, weight, weight_dtype, eps);
 }
 
 FusedBackwardParams checked_backward_params(Norm norm, OptionalArg grad_x, OptionalArg grad_weight,
                                             OptionalArg grad_bias, const TensorArg& grad_out,
                                             const TensorArg& x, OptionalArg weight, double eps) {
-  FusedChecks checks(norm == Norm::kRms ? "rms_norm_backward" : "layer_norm_backward", x);
-  const ArgumentCheck& check = checks.check();
-  if (x.sizes.empty()) check.fail("x", "rank", "at least 1", "0");
-  check_eps(check, "eps", eps);
-  const std::int64_t cols = x.sizes.back();
-  const DTypeCode dtype = x.dtype;
-  FusedBackwardParams params{};
-  params.norm = norm;
-  const DTypeCode weight_dtype =
-      parameter_dtype(check, weight, weight == nullptr ? grad_bias : nullptr, x);
-  params.dtype = params.residual_dtype = checks.dtype();
-  params.weight_dtype = checks.storage(weight_dtype);
-  params.rows = params.x0_rows = params.z_rows = row_count(x.sizes);
-  params.cols = cols;
-  params.rowscale_const = 1.0;
-  params.eps = eps;
-  params.x = checks.in(&x, x.sizes, dtype);
-  params.dz0 = checks.in(&grad_out, x.sizes, dtype);
-  params.gamma0 = checks.vector_in(weight, cols, weight_dtype);
-  params.dx0 = checks.out(grad_x, x.sizes, dtype);
-  params.dgamma0 = checks.vector_out(grad_weight, cols, weight_dtype);
-  params.dbeta0 = checks.vector_out(grad_bias, cols, weight_dtype);
+  FusedChecks checks(backward_name(norm), x);
+  const OptionalArg parameter = weight != nullptr ? weight : grad_bias;
+  const DTypeCode weight_dtype = parameter != nullptr ? parameter->dtype : x.dtype;
+  FusedBackwardParams params = plain_inputs(checks, norm, grad_out, x, weight, weight_dtype, eps);
+  params.dx0 = checks.out(grad_x, x.sizes, x.dtype);
+  params.dgamma0 = checks.vector_out(grad_weight, params.cols, weight_dtype);
+  params.dbeta0 = checks.vector_out(grad_bias, params.cols, weight_dtype);
   checks.check_overlaps();
   return params;
 }
@@ -251,10 +296,11 @@ FusedParams checked_params(const FusedArgs& args) {
   check_eps(check, "epsilon", args.epsilon);
   check_probability(check, args.dropout_p);
   const std::int64_t cols = x0.sizes.back();
-  subset_shape(check, &x0, args.x0_subset, x0.sizes);
-  const Sizes subset{args.x0_subset == nullptr ? 0 : args.x0_subset->numel(), cols};
-  const Extents shape = args.x0_subset == nullptr ? x0.sizes : Extents(subset);
-  const Sizes z_shape = subset_shape(check, args.z0, args.z_subset, shape);
+  std::int64_t x0_sizes[2], z_sizes[2];
+  subset_shape(check, &x0, args.x0_subset, x0.sizes, x0_sizes);
+  const std::int64_t subset[] = {args.x0_subset == nullptr ? 0 : args.x0_subset->numel(), cols};
+  const Extents shape = args.x0_subset == nullptr ? x0.sizes : Extents(subset, 2);
+  const Extents z_shape = subset_shape(check, args.z0, args.z_subset, shape, z_sizes);
   const bool has_dropout = args.dropout_p > 0.0;
   check_given(check, "seed", "where dropout_p is above 0, else none", has_dropout, args.seed);
   check_given(check, "dmask0", "where dropout_p is above 0, else none", has_dropout, args.dmask0);
@@ -315,13 +361,14 @@ FusedBackwardParams checked_params(const FusedBackwardArgs& args) {
   check_probability(check, args.dropout_p);
   const Extents shape = x.sizes;
   const std::int64_t cols = shape.back();
+  std::int64_t x_sizes[2], x0_sizes[2], z_sizes[2];
   if (args.x0_subset != nullptr || args.z_subset != nullptr) {
-    subset_shape(check, &x, &x, shape);
+    subset_shape(check, &x, &x, shape, x_sizes);
   }
-  const Sizes z_shape = subset_shape(check, &dz0, args.z_subset, shape);
+  const Extents z_shape = subset_shape(check, &dz0, args.z_subset, shape, z_sizes);
   OptionalArg any_x0 = args.dx0 != nullptr ? args.dx0 : args.x0;
   any_x0 = any_x0 != nullptr ? any_x0 : args.dmask0;
-  const Sizes x0_shape = subset_shape(check, any_x0, args.x0_subset, shape);
+  const Extents x0_shape = subset_shape(check, any_x0, args.x0_subset, shape, x0_sizes);
   const bool has_dropout = args.dropout_p > 0.0;
   check_given(check, "dmask0", "where dropout_p is above 0, else none", has_dropout, args.dmask0);
   check_given(check, "dmask1", "where there are dx1 and dropout, else none",

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
+
 #include "layer_norm/params.h"
 #include "primitives/tensor_check.h"
 
@@ -8,15 +10,26 @@ namespace kernelhub::layer_norm {
 
 using OptionalArg = const primitives::TensorArg*;  // null: not given
 
-/// Checks one call's tensors (device, dtype, shape, strides, overlap, eps) and describes it to
-/// compute code; `weight` and `bias` may be null. Throws std::runtime_error
-/// "layer_norm.layer_norm: ..." or "layer_norm.rms_norm: ..." on bad arguments. The result has zero
-/// rows or columns when there is nothing to compute.
+/// Checks what a plain norm reads (device, dtype, shape, strides, eps) and describes it to compute
+/// code; `weight` and `bias` may be null. The result lacks nothing but `out`, with its stride.
+/// Throws std::runtime_error "layer_norm.layer_norm: ..." or "layer_norm.rms_norm: ..." on bad
+/// arguments. It has zero rows or columns when there is nothing to compute.
+Params checked_inputs(Norm norm, const primitives::TensorArg& x, OptionalArg weight,
+                      OptionalArg bias, double eps);
+
+/// As above for a call that brings `out`, which shares no element with anything but may be x.
 Params checked_params(Norm norm, const primitives::TensorArg& out, const primitives::TensorArg& x,
                       OptionalArg weight, OptionalArg bias, double eps);
 
-/// As above for layer_norm_backward and rms_norm_backward. The result has zero columns when there
-/// is nothing to compute; with zero rows the gradients of weight and bias are zeros.
+/// As checked_inputs for layer_norm_backward and rms_norm_backward: the result lacks dx0, dgamma0
+/// and dbeta0. A bias alone has the dtype `bias_dtype`, unset that of x. It has zero columns when
+/// there is nothing to compute; with zero rows the gradients of weight and bias are zeros.
+FusedBackwardParams checked_backward_inputs(Norm norm, const primitives::TensorArg& grad_out,
+                                            const primitives::TensorArg& x, OptionalArg weight,
+                                            std::optional<primitives::DTypeCode> bias_dtype,
+                                            double eps);
+
+/// As above for a call that brings the gradients, which share no element with anything.
 FusedBackwardParams checked_backward_params(Norm norm, OptionalArg grad_x, OptionalArg grad_weight,
                                             OptionalArg grad_bias,
                                             const primitives::TensorArg& grad_out,

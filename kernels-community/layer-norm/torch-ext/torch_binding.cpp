@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include <optional>
+#include <utility>
 
 #include "layer_norm/checks.h"
 #include "layer_norm/schemas.h"
@@ -19,167 +20,184 @@
 namespace kernelhub::layer_norm {
 namespace {
 
-using primitives::as_contiguous;
+using primitives::ContiguousArg;
+using primitives::data_of;
+using primitives::DType;
 using primitives::new_tensor;
-using primitives::sizes_of;
+using primitives::tensor_arg;
+using primitives::TensorArg;
+using primitives::TensorHandle;
+using primitives::TensorResult;
 using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using MaybeTensor = std::optional<Tensor>;
+using MaybeTensor = std::optional<TensorHandle>;
 
 /// A tensor argument described for the checks; converts to null where the caller gave none.
 class Argument {
  public:
-  Argument(const char* name, const Tensor& tensor) : arg_(primitives::tensor_arg(name, tensor)) {}
-  Argument(const char* name, const MaybeTensor& tensor) {
-    if (tensor.has_value()) arg_ = primitives::tensor_arg(name, *tensor);
-  }
-  operator OptionalArg() const { return arg_.has_value() ? &*arg_ : nullptr; }
-  const primitives::TensorArg& operator*() const { return *arg_; }
+  Argument(const char* name, const TensorHandle& tensor) : arg_(tensor_arg(name, tensor)) {}
+  Argument(const char* name, const MaybeTensor& tensor)
+      : arg_(tensor.has_value() ? tensor_arg(name, *tensor) : TensorArg{}),
+        is_given_(tensor.has_value()) {}
+  operator OptionalArg() const { return is_given_ ? &arg_ : nullptr; }
+  const TensorArg& operator*() const { return arg_; }
 
  private:
-  std::optional<primitives::TensorArg> arg_;
+  TensorArg arg_;
+  bool is_given_ = true;
 };
 
 template <class Call>
-void compute(const char* op, const Call& params, [[maybe_unused]] const Tensor& x) {
+void compute(const char* op, const Call& params, [[maybe_unused]] const TensorArg& x) {
   if (is_empty(params)) return;
 #if defined(CPU_KERNEL)
   static_cast<void>(op);
   cpu::run(params, primitives::torch_parallel_for());
 #elif defined(CUDA_KERNEL)
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  const torch::stable::accelerator::DeviceGuard guard(x.device_index);
   primitives::check_launch("layer_norm", op, params.rows, params.cols,
-                           cuda::launch(params, primitives::current_stream(x)));
+                           cuda::launch(params, primitives::current_stream(x.device_index)));
 #endif
 }
 
 #if defined(CUDA_KERNEL)
-void compute(const char* op, const FusedBackwardParams& params, const Tensor& x) {
+void compute(const char* op, const FusedBackwardParams& params, const TensorArg& x) {
   if (is_empty(params)) return;
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  const torch::stable::accelerator::DeviceGuard guard(x.device_index);
   cuda::BackwardPlan plan{};
   cudaError_t status = cuda::plan_backward(params, &plan);
   // torch's allocator keeps the memory for this stream until the kernels are done with it.
-  std::optional<Tensor> workspace;
+  TensorHandle workspace;
   if (status == cudaSuccess && plan.workspace_bytes > 0) {
-    workspace = new_tensor(x, {plan.workspace_bytes}, ScalarType::Byte);
+    workspace = new_tensor(x, {plan.workspace_bytes}, aoti_torch_dtype_uint8());
   }
   if (status == cudaSuccess) {
-    void* memory = workspace.has_value() ? workspace->data_ptr() : nullptr;
-    status = cuda::launch_backward(params, plan, memory, primitives::current_stream(x));
+    void* memory = workspace == nullptr ? nullptr : data_of(workspace);
+    status =
+        cuda::launch_backward(params, plan, memory, primitives::current_stream(x.device_index));
   }
   primitives::check_launch("layer_norm", op, params.rows, params.cols, status);
 }
 #endif
 
-void layer_norm(const Tensor& out, const Tensor& x, const MaybeTensor& weight,
+void layer_norm(const TensorHandle& out, const TensorHandle& x, const MaybeTensor& weight,
                 const MaybeTensor& bias, double eps) {
+  const TensorArg x_arg = tensor_arg("x", x);
   compute("layer_norm",
-          checked_params(Norm::kLayer, *Argument("out", out), *Argument("x", x),
-                         Argument("weight", weight), Argument("bias", bias), eps),
-          x);
+          checked_params(Norm::kLayer, tensor_arg("out", out), x_arg, Argument("weight", weight),
+                         Argument("bias", bias), eps),
+          x_arg);
 }
 
-void rms_norm(const Tensor& out, const Tensor& x, const MaybeTensor& weight, double eps) {
+void rms_norm(const TensorHandle& out, const TensorHandle& x, const MaybeTensor& weight,
+              double eps) {
+  const TensorArg x_arg = tensor_arg("x", x);
   compute("rms_norm",
-          checked_params(Norm::kRms, *Argument("out", out), *Argument("x", x),
-                         Argument("weight", weight), nullptr, eps),
-          x);
+          checked_params(Norm::kRms, tensor_arg("out", out), x_arg, Argument("weight", weight),
+                         nullptr, eps),
+          x_arg);
 }
 
 void layer_norm_backward(const MaybeTensor& grad_x, const MaybeTensor& grad_weight,
-                         const MaybeTensor& grad_bias, const Tensor& grad_out, const Tensor& x,
-                         const MaybeTensor& weight, double eps) {
+                         const MaybeTensor& grad_bias, const TensorHandle& grad_out,
+                         const TensorHandle& x, const MaybeTensor& weight, double eps) {
+  const TensorArg x_arg = tensor_arg("x", x);
   compute("layer_norm_backward",
-          checked_backward_params(Norm::kLayer, Argument("grad_x", grad_x),
-                                  Argument("grad_weight", grad_weight),
-                                  Argument("grad_bias", grad_bias), *Argument("grad_out", grad_out),
-                                  *Argument("x", x), Argument("weight", weight), eps),
-          x);
+          checked_backward_params(
+              Norm::kLayer, Argument("grad_x", grad_x), Argument("grad_weight", grad_weight),
+              Argument("grad_bias", grad_bias), tensor_arg("grad_out", grad_out), x_arg,
+              Argument("weight", weight), eps),
+          x_arg);
 }
 
 void rms_norm_backward(const MaybeTensor& grad_x, const MaybeTensor& grad_weight,
-                       const Tensor& grad_out, const Tensor& x, const MaybeTensor& weight,
-                       double eps) {
+                       const TensorHandle& grad_out, const TensorHandle& x,
+                       const MaybeTensor& weight, double eps) {
+  const TensorArg x_arg = tensor_arg("x", x);
   compute("rms_norm_backward",
           checked_backward_params(
               Norm::kRms, Argument("grad_x", grad_x), Argument("grad_weight", grad_weight), nullptr,
-              *Argument("grad_out", grad_out), *Argument("x", x), Argument("weight", weight), eps),
-          x);
+              tensor_arg("grad_out", grad_out), x_arg, Argument("weight", weight), eps),
+          x_arg);
 }
 
-Tensor layer_norm_fwd_nograd(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias,
-                             double eps) {
-  Tensor out = new_tensor(x, sizes_of(x), x.scalar_type());
-  layer_norm(out, as_contiguous(x), as_contiguous(weight), as_contiguous(bias), eps);
+TensorResult normalized(const char* op, Norm norm, const ContiguousArg& x,
+                        const ContiguousArg& weight, const ContiguousArg& bias, double eps) {
+  Params params = checked_inputs(norm, *x, weight.get(), bias.get(), eps);
+  TensorHandle out = new_tensor(*x, (*x).sizes, params.dtype);
+  params.out = data_of(out);
+  compute(op, params, *x);
   return out;
 }
 
-Tensor rms_norm_fwd_nograd(const Tensor& x, const MaybeTensor& weight, double eps) {
-  Tensor out = new_tensor(x, sizes_of(x), x.scalar_type());
-  rms_norm(out, as_contiguous(x), as_contiguous(weight), eps);
-  return out;
+TensorResult layer_norm_fwd_nograd(const TensorHandle& x, const MaybeTensor& weight,
+                                   const MaybeTensor& bias, double eps) {
+  return normalized("layer_norm", Norm::kLayer, {"x", x}, {"weight", weight}, {"bias", bias}, eps);
+}
+
+TensorResult rms_norm_fwd_nograd(const TensorHandle& x, const MaybeTensor& weight, double eps) {
+  return normalized("rms_norm", Norm::kRms, {"x", x}, {"weight", weight}, {"bias", MaybeTensor()},
+                    eps);
 }
 
 /// New gradients of a plain norm, without elements where nobody asks for them.
 struct PlainGradients {
-  Tensor x, weight, bias;
-
-  /// Parameters have the dtype of the weight; a bias alone has its own, or that of x.
-  PlainGradients(const Tensor& input, const MaybeTensor& parameter,
-                 std::optional<ScalarType> bias_dtype, const bool (&wanted)[3])
-      : x(new_tensor(input, wanted[0] ? sizes_of(input) : kNone, input.scalar_type())),
-        weight(new_parameter(input, parameter, bias_dtype, wanted[1])),
-        bias(new_parameter(input, parameter, bias_dtype, wanted[2])) {}
-
-  /// `gradient` as an op takes it.
-  static MaybeTensor wanted(const Tensor& gradient, bool is_wanted) {
-    return is_wanted ? MaybeTensor(gradient) : std::nullopt;
-  }
-
- private:
-  static constexpr std::int64_t kZero = 0;
-  static constexpr primitives::Extents kNone{&kZero, 1};
-
-  static Tensor new_parameter(const Tensor& input, const MaybeTensor& parameter,
-                              std::optional<ScalarType> dtype, bool is_wanted) {
-    const ScalarType type =
-        parameter.has_value() ? parameter->scalar_type() : dtype.value_or(input.scalar_type());
-    if (!is_wanted) return new_tensor(input, kNone, type);
-    if (parameter.has_value()) return new_tensor(input, sizes_of(*parameter), type);
-    const primitives::Extents sizes = sizes_of(input);
-    return new_tensor(input, {sizes.empty() ? 1 : sizes.back()}, type);
-  }
+  TensorHandle x, weight, bias;
 };
 
-std::tuple<Tensor, Tensor, Tensor> layer_norm_bwd_nograd(const Tensor& grad_out, const Tensor& x,
-                                                         const MaybeTensor& weight, double eps,
-                                                         bool needs_x, bool needs_weight,
-                                                         bool needs_bias,
-                                                         std::optional<ScalarType> bias_dtype) {
-  const PlainGradients grads(x, weight, bias_dtype, {needs_x, needs_weight, needs_bias});
-  layer_norm_backward(grads.wanted(grads.x, needs_x), grads.wanted(grads.weight, needs_weight),
-                      grads.wanted(grads.bias, needs_bias), as_contiguous(grad_out),
-                      as_contiguous(x), as_contiguous(weight), eps);
-  return {grads.x, grads.weight, grads.bias};
+PlainGradients plain_gradients(const char* op, Norm norm, const ContiguousArg& grad_out,
+                               const ContiguousArg& x, const ContiguousArg& weight,
+                               std::optional<ScalarType> bias_dtype, double eps, bool needs_x,
+                               bool needs_weight, bool needs_bias) {
+  std::optional<primitives::DTypeCode> bias_code;
+  if (bias_dtype.has_value()) bias_code = primitives::dtype_code(*bias_dtype);
+  FusedBackwardParams params =
+      checked_backward_inputs(norm, *grad_out, *x, weight.get(), bias_code, eps);
+  const auto new_gradient = [&x](bool is_wanted, primitives::Extents sizes, DType dtype) {
+    constexpr std::int64_t kZero = 0;
+    return new_tensor(*x, is_wanted ? sizes : primitives::Extents(&kZero, 1), dtype);
+  };
+  const std::int64_t cols[] = {params.cols};
+  PlainGradients gradients{new_gradient(needs_x, (*x).sizes, params.dtype),
+                           new_gradient(needs_weight, {cols, 1}, params.weight_dtype), nullptr};
+  if (norm == Norm::kLayer) {
+    gradients.bias = new_gradient(needs_bias, {cols, 1}, params.weight_dtype);
+  }
+  if (needs_x) params.dx0 = {data_of(gradients.x), params.cols};
+  if (needs_weight) params.dgamma0 = data_of(gradients.weight);
+  if (needs_bias) params.dbeta0 = data_of(gradients.bias);
+  compute(op, params, *x);
+  return gradients;
 }
 
-std::tuple<Tensor, Tensor> rms_norm_bwd_nograd(const Tensor& grad_out, const Tensor& x,
-                                               const MaybeTensor& weight, double eps, bool needs_x,
-                                               bool needs_weight) {
-  const PlainGradients grads(x, weight, std::nullopt, {needs_x, needs_weight, false});
-  rms_norm_backward(grads.wanted(grads.x, needs_x), grads.wanted(grads.weight, needs_weight),
-                    as_contiguous(grad_out), as_contiguous(x), as_contiguous(weight), eps);
-  return {grads.x, grads.weight};
+std::tuple<TensorResult, TensorResult, TensorResult> layer_norm_bwd_nograd(
+    const TensorHandle& grad_out, const TensorHandle& x, const MaybeTensor& weight, double eps,
+    bool needs_x, bool needs_weight, bool needs_bias, std::optional<ScalarType> bias_dtype) {
+  PlainGradients grads =
+      plain_gradients("layer_norm_backward", Norm::kLayer, {"grad_out", grad_out}, {"x", x},
+                      {"weight", weight}, bias_dtype, eps, needs_x, needs_weight, needs_bias);
+  return {std::move(grads.x), std::move(grads.weight), std::move(grads.bias)};
 }
 
-void dropout_add_norm(Tensor z0, MaybeTensor z1, MaybeTensor x, MaybeTensor dmask0,
-                      MaybeTensor dmask1, MaybeTensor mu, MaybeTensor rsigma, Tensor x0,
-                      MaybeTensor x1, MaybeTensor residual, MaybeTensor gamma0, MaybeTensor beta0,
-                      MaybeTensor gamma1, MaybeTensor beta1, MaybeTensor rowscale,
-                      MaybeTensor colscale, MaybeTensor x0_subset, MaybeTensor z_subset,
-                      MaybeTensor seed, double dropout_p, double epsilon, double rowscale_const,
-                      bool is_rms_norm) {
+std::tuple<TensorResult, TensorResult> rms_norm_bwd_nograd(const TensorHandle& grad_out,
+                                                           const TensorHandle& x,
+                                                           const MaybeTensor& weight, double eps,
+                                                           bool needs_x, bool needs_weight) {
+  PlainGradients grads =
+      plain_gradients("rms_norm_backward", Norm::kRms, {"grad_out", grad_out}, {"x", x},
+                      {"weight", weight}, std::nullopt, eps, needs_x, needs_weight, false);
+  return {std::move(grads.x), std::move(grads.weight)};
+}
+
+void dropout_add_norm(const TensorHandle& z0, const MaybeTensor& z1, const MaybeTensor& x,
+                      const MaybeTensor& dmask0, const MaybeTensor& dmask1, const MaybeTensor& mu,
+                      const MaybeTensor& rsigma, const TensorHandle& x0, const MaybeTensor& x1,
+                      const MaybeTensor& residual, const MaybeTensor& gamma0,
+                      const MaybeTensor& beta0, const MaybeTensor& gamma1, const MaybeTensor& beta1,
+                      const MaybeTensor& rowscale, const MaybeTensor& colscale,
+                      const MaybeTensor& x0_subset, const MaybeTensor& z_subset,
+                      const MaybeTensor& seed, double dropout_p, double epsilon,
+                      double rowscale_const, bool is_rms_norm) {
+  const Argument x0_arg("x0", x0);
   const FusedParams params = checked_params(FusedArgs{Argument("z0", z0),
                                                       Argument("z1", z1),
                                                       Argument("x", x),
@@ -187,7 +205,7 @@ void dropout_add_norm(Tensor z0, MaybeTensor z1, MaybeTensor x, MaybeTensor dmas
                                                       Argument("dmask1", dmask1),
                                                       Argument("mu", mu),
                                                       Argument("rsigma", rsigma),
-                                                      Argument("x0", x0),
+                                                      x0_arg,
                                                       Argument("x1", x1),
                                                       Argument("residual", residual),
                                                       Argument("gamma0", gamma0),
@@ -203,18 +221,20 @@ void dropout_add_norm(Tensor z0, MaybeTensor z1, MaybeTensor x, MaybeTensor dmas
                                                       epsilon,
                                                       rowscale_const,
                                                       is_rms_norm});
-  compute("dropout_add_norm", params, x0);
+  compute("dropout_add_norm", params, *x0_arg);
 }
 
-void dropout_add_norm_backward(MaybeTensor dx0, MaybeTensor dx1, MaybeTensor dresidual,
-                               MaybeTensor dgamma0, MaybeTensor dbeta0, MaybeTensor dgamma1,
-                               MaybeTensor dbeta1, MaybeTensor dcolscale, Tensor dz0,
-                               MaybeTensor dz1, MaybeTensor dx, Tensor x, MaybeTensor x0,
-                               MaybeTensor dmask0, MaybeTensor dmask1, MaybeTensor mu,
-                               MaybeTensor rsigma, MaybeTensor gamma0, MaybeTensor gamma1,
-                               MaybeTensor rowscale, MaybeTensor colscale, MaybeTensor x0_subset,
-                               MaybeTensor z_subset, double dropout_p, double epsilon,
-                               double rowscale_const, bool is_rms_norm) {
+void dropout_add_norm_backward(
+    const MaybeTensor& dx0, const MaybeTensor& dx1, const MaybeTensor& dresidual,
+    const MaybeTensor& dgamma0, const MaybeTensor& dbeta0, const MaybeTensor& dgamma1,
+    const MaybeTensor& dbeta1, const MaybeTensor& dcolscale, const TensorHandle& dz0,
+    const MaybeTensor& dz1, const MaybeTensor& dx, const TensorHandle& x, const MaybeTensor& x0,
+    const MaybeTensor& dmask0, const MaybeTensor& dmask1, const MaybeTensor& mu,
+    const MaybeTensor& rsigma, const MaybeTensor& gamma0, const MaybeTensor& gamma1,
+    const MaybeTensor& rowscale, const MaybeTensor& colscale, const MaybeTensor& x0_subset,
+    const MaybeTensor& z_subset, double dropout_p, double epsilon, double rowscale_const,
+    bool is_rms_norm) {
+  const Argument x_arg("x", x);
   const FusedBackwardParams params =
       checked_params(FusedBackwardArgs{Argument("dx0", dx0),
                                        Argument("dx1", dx1),
@@ -227,7 +247,7 @@ void dropout_add_norm_backward(MaybeTensor dx0, MaybeTensor dx1, MaybeTensor dre
                                        Argument("dz0", dz0),
                                        Argument("dz1", dz1),
                                        Argument("dx", dx),
-                                       Argument("x", x),
+                                       x_arg,
                                        Argument("x0", x0),
                                        Argument("dmask0", dmask0),
                                        Argument("dmask1", dmask1),
@@ -243,7 +263,7 @@ void dropout_add_norm_backward(MaybeTensor dx0, MaybeTensor dx1, MaybeTensor dre
                                        epsilon,
                                        rowscale_const,
                                        is_rms_norm});
-  compute("dropout_add_norm_backward", params, x);
+  compute("dropout_add_norm_backward", params, *x_arg);
 }
 
 }  // namespace

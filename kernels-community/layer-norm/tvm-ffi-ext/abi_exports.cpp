@@ -25,19 +25,20 @@ class Argument {
   Argument(const char* name, const DLTensor* tensor)
       : arg_(primitives::tensor_arg(name, *tensor)) {}
   template <class T>
-  Argument(const char* name, const std::optional<T*>& tensor) {
-    if (tensor.has_value()) arg_ = primitives::tensor_arg(name, **tensor);
-  }
-  operator OptionalArg() const { return arg_.has_value() ? &*arg_ : nullptr; }
-  const primitives::TensorArg& operator*() const { return *arg_; }
+  Argument(const char* name, const std::optional<T*>& tensor)
+      : arg_(tensor.has_value() ? primitives::tensor_arg(name, **tensor) : primitives::TensorArg{}),
+        is_given_(tensor.has_value()) {}
+  operator OptionalArg() const { return is_given_ ? &arg_ : nullptr; }
+  const primitives::TensorArg& operator*() const { return arg_; }
 
  private:
-  std::optional<primitives::TensorArg> arg_;
+  primitives::TensorArg arg_;
+  bool is_given_ = true;
 };
 
-void check_device(const char* op, const DLTensor* x) {
+void check_device(const char* op, const primitives::TensorArg& x) {
   primitives::ArgumentCheck("layer_norm", op)
-      .on_backend(*Argument("x", x), primitives::kDeviceType, KERNELHUB_PACKAGE_BACKEND);
+      .on_backend(x, primitives::kDeviceType, KERNELHUB_PACKAGE_BACKEND);
 }
 
 template <class Call>
@@ -69,39 +70,43 @@ void compute(const char* op, const FusedBackwardParams& params, const DLTensor* 
 #endif
 
 void layer_norm(DLTensor* out, const DLTensor* x, MaybeIn weight, MaybeIn bias, double eps) {
-  check_device("layer_norm", x);
+  const Argument x_arg("x", x);
+  check_device("layer_norm", *x_arg);
   compute("layer_norm",
-          checked_params(Norm::kLayer, *Argument("out", out), *Argument("x", x),
-                         Argument("weight", weight), Argument("bias", bias), eps),
+          checked_params(Norm::kLayer, *Argument("out", out), *x_arg, Argument("weight", weight),
+                         Argument("bias", bias), eps),
           x);
 }
 
 void rms_norm(DLTensor* out, const DLTensor* x, MaybeIn weight, double eps) {
-  check_device("rms_norm", x);
+  const Argument x_arg("x", x);
+  check_device("rms_norm", *x_arg);
   compute("rms_norm",
-          checked_params(Norm::kRms, *Argument("out", out), *Argument("x", x),
-                         Argument("weight", weight), nullptr, eps),
+          checked_params(Norm::kRms, *Argument("out", out), *x_arg, Argument("weight", weight),
+                         nullptr, eps),
           x);
 }
 
 void layer_norm_backward(MaybeOut grad_x, MaybeOut grad_weight, MaybeOut grad_bias,
                          const DLTensor* grad_out, const DLTensor* x, MaybeIn weight, double eps) {
-  check_device("layer_norm_backward", x);
+  const Argument x_arg("x", x);
+  check_device("layer_norm_backward", *x_arg);
   compute("layer_norm_backward",
           checked_backward_params(Norm::kLayer, Argument("grad_x", grad_x),
                                   Argument("grad_weight", grad_weight),
                                   Argument("grad_bias", grad_bias), *Argument("grad_out", grad_out),
-                                  *Argument("x", x), Argument("weight", weight), eps),
+                                  *x_arg, Argument("weight", weight), eps),
           x);
 }
 
 void rms_norm_backward(MaybeOut grad_x, MaybeOut grad_weight, const DLTensor* grad_out,
                        const DLTensor* x, MaybeIn weight, double eps) {
-  check_device("rms_norm_backward", x);
+  const Argument x_arg("x", x);
+  check_device("rms_norm_backward", *x_arg);
   compute("rms_norm_backward",
           checked_backward_params(
               Norm::kRms, Argument("grad_x", grad_x), Argument("grad_weight", grad_weight), nullptr,
-              *Argument("grad_out", grad_out), *Argument("x", x), Argument("weight", weight), eps),
+              *Argument("grad_out", grad_out), *x_arg, Argument("weight", weight), eps),
           x);
 }
 

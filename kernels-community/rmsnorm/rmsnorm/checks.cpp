@@ -23,9 +23,8 @@ void check_dtype(const ArgumentCheck& check, const TensorArg& argument, DTypeCod
              primitives::dtype_name(argument.dtype));
 }
 
-DType checked_weight_dtype(const ArgumentCheck& check, const TensorArg* weight,
-                           const TensorArg& x) {
-  const DType dtype = check.supported_dtype(x);
+DType checked_weight_dtype(const ArgumentCheck& check, const TensorArg* weight, const TensorArg& x,
+                           DType dtype) {
   if (weight == nullptr) return dtype;
   check.same_device(*weight, x);
   const DType weight_dtype = check.supported_dtype(*weight);
@@ -37,18 +36,13 @@ DType checked_weight_dtype(const ArgumentCheck& check, const TensorArg* weight,
   return weight_dtype;
 }
 
-DType check_common(const ArgumentCheck& check, const TensorArg& x, const TensorArg* weight,
-                   double eps, double offset) {
-  check.supported_dtype(x);
-  if (x.sizes.empty()) check.fail(x.name, "rank", "at least 1", "0");
+void check_numbers(const ArgumentCheck& check, double eps, double offset) {
   if (!(eps >= 0.0) || std::isinf(eps)) {
     check.fail("epsilon", "value", "a finite number of at least 0", std::to_string(eps));
   }
   if (!std::isfinite(offset)) {
     check.fail("weight_offset", "value", "a finite number", std::to_string(offset));
   }
-  check.rows(x);
-  return checked_weight_dtype(check, weight, x);
 }
 
 primitives::Extents row_shape(const TensorArg& x) { return {x.sizes.begin(), x.sizes.size() - 1}; }
@@ -60,7 +54,7 @@ void check_rstd(const ArgumentCheck& check, const TensorArg& rstd, const TensorA
   check.shape(rstd, row_shape(x));
   std::int64_t stride = 1;
   for (std::size_t i = rstd.sizes.size(); i-- > 0;) {
-    if (rstd.numel() > 0 && rstd.sizes[i] != 1 && rstd.strides[i] != stride) {
+    if (rstd.sizes[i] != 1 && rstd.strides[i] != stride && rstd.numel() > 0) {
       check.fail(rstd.name, "strides", "a contiguous tensor", primitives::list_text(rstd.strides));
     }
     stride *= rstd.sizes[i];
@@ -70,6 +64,13 @@ void check_rstd(const ArgumentCheck& check, const TensorArg& rstd, const TensorA
 DType dtype_of(DTypeCode code) {
   if (code.kind == DTypeCode::kBFloat) return DType::kBFloat16;
   return code.bits == 64 ? DType::kFloat64 : code.bits == 32 ? DType::kFloat32 : DType::kFloat16;
+}
+
+/// What torch's promotion gives for llama and none; `weight` is null without one.
+DTypeCode result_dtype(Casting casting, DTypeCode x, const TensorArg* weight) {
+  if (weight == nullptr || casting == Casting::kGemma || weight->dtype == x || x.bits > 16)
+    return x;
+  return kFloat32;
 }
 
 RowLayout one_row(const TensorArg& argument) { return {1, argument.numel(), argument.numel()}; }
@@ -92,44 +93,57 @@ Casting checked_casting(const char* op, std::string_view name) {
   check_of(op).fail("casting", "value", "llama, gemma or none", std::string(name));
 }
 
-DTypeCode result_dtype(Casting casting, DTypeCode x, const DTypeCode* weight) {
-  if (weight == nullptr || casting == Casting::kGemma || *weight == x || x.bits > 16) return x;
-  return kFloat32;
+Params checked_inputs(const Arguments& arguments) {
+  const ArgumentCheck check = check_of(arguments.op);
+  const TensorArg& x = *arguments.x;
+  Params params{};
+  params.dtype = check.supported_dtype(x);
+  if (x.sizes.empty()) check.fail(x.name, "rank", "at least 1", "0");
+  check_numbers(check, arguments.eps, arguments.offset);
+  const RowLayout x_rows = check.rows(x);
+  params.weight_dtype = checked_weight_dtype(check, arguments.weight, x, params.dtype);
+  params.out_dtype = dtype_of(result_dtype(arguments.casting, x.dtype, arguments.weight));
+  params.is_rounded_first = arguments.casting == Casting::kLlama;
+  params.x = x.data;
+  params.weight = arguments.weight == nullptr ? nullptr : arguments.weight->data;
+  params.rows = x_rows.rows;
+  params.cols = x_rows.cols;
+  params.x_stride = x_rows.row_stride;
+  params.eps = arguments.eps;
+  params.offset = arguments.offset;
+  if (arguments.residual == nullptr) return params;
+
+  const TensorArg& residual = *arguments.residual;
+  check.same_device(residual, x);
+  check.same_dtype(residual, x);
+  check.shape(residual, x.sizes);
+  params.residual = residual.data;
+  params.residual_stride = check.rows(residual).row_stride;
+  return params;
 }
 
-void check_inputs(const Arguments& arguments) {
-  check_common(check_of(arguments.op), *arguments.x, arguments.weight, arguments.eps,
-               arguments.offset);
+void set_new_results(Params& params, void* out, void* rstd, void* sum) {
+  params.out = out;
+  params.rstd = static_cast<float*>(rstd);
+  params.sum = sum;
+  params.out_stride = params.cols;
+  params.sum_stride = sum == nullptr ? 0 : params.cols;
 }
 
 Params checked_params(const Arguments& arguments, bool is_out_x_dtype) {
   const ArgumentCheck check = check_of(arguments.op);
   const TensorArg& x = *arguments.x;
   const TensorArg& out = *arguments.out;
-  const DType weight_dtype =
-      check_common(check, x, arguments.weight, arguments.eps, arguments.offset);
-  const DTypeCode* weight_code = arguments.weight == nullptr ? nullptr : &arguments.weight->dtype;
-  const DTypeCode out_code =
-      is_out_x_dtype ? x.dtype : result_dtype(arguments.casting, x.dtype, weight_code);
-  const RowLayout x_rows = check.rows(x);
+  Params params = checked_inputs(arguments);
+  if (is_out_x_dtype) params.out_dtype = params.dtype;
+  const DTypeCode out_code = params.out_dtype == params.dtype ? x.dtype : kFloat32;
+  const RowLayout x_rows{params.rows, params.cols, params.x_stride};
   const RowLayout out_rows = checked_output(check, out, out_code, x);
   check.overlap(out, out_rows, x, x_rows, Alias::kExact);
-  Params params{};
-  params.dtype = check.supported_dtype(x);
-  params.weight_dtype = weight_dtype;
-  params.out_dtype = dtype_of(out_code);
-  params.is_rounded_first = arguments.casting == Casting::kLlama;
   params.out = out.data;
-  params.x = x.data;
-  params.rows = out_rows.rows;
-  params.cols = out_rows.cols;
   params.out_stride = out_rows.row_stride;
-  params.x_stride = x_rows.row_stride;
-  params.eps = arguments.eps;
-  params.offset = arguments.offset;
   if (arguments.weight != nullptr) {
     check.overlap(out, out_rows, *arguments.weight, one_row(*arguments.weight), Alias::kForbidden);
-    params.weight = arguments.weight->data;
   }
   if (arguments.rstd != nullptr) {
     const RowLayout rstd_rows = one_row(*arguments.rstd);
@@ -142,10 +156,7 @@ Params checked_params(const Arguments& arguments, bool is_out_x_dtype) {
 
   const TensorArg& residual = *arguments.residual;
   const TensorArg& sum = *arguments.sum;
-  check.same_device(residual, x);
-  check.same_dtype(residual, x);
-  check.shape(residual, x.sizes);
-  const RowLayout residual_rows = check.rows(residual);
+  const RowLayout residual_rows{params.rows, params.cols, params.residual_stride};
   const RowLayout sum_rows = checked_output(check, sum, x.dtype, x);
   check.overlap(sum, sum_rows, residual, residual_rows, Alias::kExact);
   check.overlap(sum, sum_rows, x, x_rows, Alias::kForbidden);
@@ -154,37 +165,27 @@ Params checked_params(const Arguments& arguments, bool is_out_x_dtype) {
   if (arguments.weight != nullptr) {
     check.overlap(sum, sum_rows, *arguments.weight, one_row(*arguments.weight), Alias::kForbidden);
   }
-  params.residual = residual.data;
   params.sum = sum.data;
-  params.residual_stride = residual_rows.row_stride;
   params.sum_stride = sum_rows.row_stride;
   return params;
 }
 
-void check_inputs(const BackwardArguments& arguments) {
+BackwardParams checked_inputs(const BackwardArguments& arguments) {
   const ArgumentCheck check = check_of(arguments.op);
   const TensorArg& x = *arguments.x;
   const TensorArg& grad_out = *arguments.grad_out;
-  check_common(check, x, arguments.weight, arguments.eps, arguments.offset);
+  BackwardParams params{};
+  params.dtype = check.supported_dtype(x);
+  if (x.sizes.empty()) check.fail(x.name, "rank", "at least 1", "0");
+  check_numbers(check, arguments.eps, arguments.offset);
+  const RowLayout x_rows = check.rows(x);
+  params.weight_dtype = checked_weight_dtype(check, arguments.weight, x, params.dtype);
   check.same_device(grad_out, x);
   if (!(grad_out.dtype == x.dtype) && !(grad_out.dtype == kFloat32 && x.dtype.bits == 16)) {
     check.same_dtype(grad_out, x);
   }
   check.shape(grad_out, x.sizes);
-  check.rows(grad_out);
   check_rstd(check, *arguments.rstd, x);
-}
-
-BackwardParams checked_params(const BackwardArguments& arguments) {
-  check_inputs(arguments);
-  const ArgumentCheck check = check_of(arguments.op);
-  const TensorArg& x = *arguments.x;
-  const TensorArg& grad_out = *arguments.grad_out;
-  const RowLayout x_rows = check.rows(x);
-  const RowLayout grad_out_rows = check.rows(grad_out);
-  BackwardParams params{};
-  params.dtype = check.supported_dtype(x);
-  params.weight_dtype = checked_weight_dtype(check, arguments.weight, x);
   params.grad_dtype = dtype_of(grad_out.dtype);
   params.grad_out = grad_out.data;
   params.x = x.data;
@@ -192,12 +193,21 @@ BackwardParams checked_params(const BackwardArguments& arguments) {
   params.rstd = static_cast<const float*>(arguments.rstd->data);
   params.rows = x_rows.rows;
   params.cols = x_rows.cols;
-  params.grad_out_stride = grad_out_rows.row_stride;
+  params.grad_out_stride = check.rows(grad_out).row_stride;
   params.x_stride = x_rows.row_stride;
   params.eps = arguments.eps;
   params.offset = arguments.offset;
+  return params;
+}
+
+BackwardParams checked_params(const BackwardArguments& arguments) {
+  const ArgumentCheck check = check_of(arguments.op);
+  const TensorArg& x = *arguments.x;
+  BackwardParams params = checked_inputs(arguments);
+  const RowLayout x_rows{params.rows, params.cols, params.x_stride};
+  const RowLayout grad_out_rows{params.rows, params.cols, params.grad_out_stride};
   const auto check_disjoint = [&](const TensorArg& grad, const RowLayout& rows) {
-    check.overlap(grad, rows, grad_out, grad_out_rows, Alias::kForbidden);
+    check.overlap(grad, rows, *arguments.grad_out, grad_out_rows, Alias::kForbidden);
     check.overlap(grad, rows, x, x_rows, Alias::kForbidden);
     check.overlap(grad, rows, *arguments.rstd, one_row(*arguments.rstd), Alias::kForbidden);
     if (arguments.weight == nullptr) return;
@@ -226,6 +236,12 @@ BackwardParams checked_params(const BackwardArguments& arguments) {
   }
   params.grad_weight = grad_weight.data;
   return params;
+}
+
+void set_new_gradients(BackwardParams& params, void* grad_x, void* grad_weight) {
+  params.grad_x = grad_x;
+  params.grad_weight = grad_weight;
+  params.grad_x_stride = grad_x == nullptr ? 0 : params.cols;
 }
 
 }  // namespace kernelhub::rmsnorm

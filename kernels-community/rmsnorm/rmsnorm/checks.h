@@ -11,11 +11,6 @@ namespace kernelhub::rmsnorm {
 /// "llama", "gemma" or "none"; throws std::runtime_error "rmsnorm.<op>: casting ..." otherwise.
 Casting checked_casting(const char* op, std::string_view name);
 
-/// dtype of the result for an x and a weight (null: none) of these dtypes; what torch's promotion
-/// gives for llama and none.
-primitives::DTypeCode result_dtype(Casting casting, primitives::DTypeCode x,
-                                   const primitives::DTypeCode* weight);
-
 /// What a call brings. Pointers to arguments may be null where the op has none.
 struct Arguments {
   const char* op;
@@ -30,15 +25,19 @@ struct Arguments {
   double offset;
 };
 
-/// Checks x, weight and eps alone, before results are allocated for them.
-void check_inputs(const Arguments& arguments);
+/// Checks what a call reads: x, residual, weight, eps (device, dtype, shape, strides). The result
+/// says what new results must be, and lacks nothing but them: see `set_new_results`. Throws
+/// std::runtime_error "rmsnorm.<op>: ..." on bad arguments. It has zero rows or columns when there
+/// is nothing to compute.
+Params checked_inputs(const Arguments& arguments);
 
-/// Checks one call's tensors (device, dtype, shape, strides, overlap, eps) and describes it to
-/// compute code. An output may be the input of its shape and dtype: out is x, sum is residual.
-/// `is_out_x_dtype`: out has the dtype of x whatever the weight's (fused_add_rms_norm).
-/// Throws std::runtime_error "rmsnorm.<op>: ..." on bad arguments. The result has zero rows or
-/// columns when there is nothing to compute.
+/// As checked_inputs, and for the results that the call brings, also that they share no element
+/// with anything else. An output may be the input of its shape and dtype: out is x, sum is
+/// residual. `is_out_x_dtype`: out has the dtype of x whatever the weight's (fused_add_rms_norm).
 Params checked_params(const Arguments& arguments, bool is_out_x_dtype = false);
+
+/// Results in memory of their own, contiguous; `sum` is null without a residual.
+void set_new_results(Params& params, void* out, void* rstd, void* sum);
 
 struct BackwardArguments {
   const char* op;
@@ -52,10 +51,14 @@ struct BackwardArguments {
   double offset;
 };
 
-void check_inputs(const BackwardArguments& arguments);
+/// As for the forward; what the result lacks is for `set_new_gradients`.
+BackwardParams checked_inputs(const BackwardArguments& arguments);
 
 /// As checked_params. The gradients share no element with any input. Without rows grad_weight is
 /// zero: that is the caller's.
 BackwardParams checked_params(const BackwardArguments& arguments);
+
+/// Gradients in memory of their own, contiguous; null where nobody asks for one.
+void set_new_gradients(BackwardParams& params, void* grad_x, void* grad_weight);
 
 }  // namespace kernelhub::rmsnorm

@@ -3,10 +3,13 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <utility>
+
 #include "primitives/torch_args.h"
 #include "rmsnorm/checks.h"
 
 #if defined(CPU_KERNEL)
+#include "primitives/column_workspace.h"
 #include "rmsnorm_cpu/rmsnorm_cpu.h"
 #elif defined(CUDA_KERNEL)
 #include "primitives/torch_cuda.h"
@@ -16,147 +19,122 @@
 namespace kernelhub::rmsnorm {
 namespace {
 
-using primitives::as_contiguous;
+using primitives::ContiguousArg;
+using primitives::data_of;
+using primitives::DType;
+using primitives::new_tensor;
 using primitives::optional_arg;
 using primitives::pointer;
 using primitives::tensor_arg;
 using primitives::TensorArg;
+using primitives::TensorHandle;
+using primitives::TensorResult;
 using primitives::Text;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
-void compute(const char* op, const Params& params, [[maybe_unused]] const Tensor& x) {
+void compute(const char* op, const Params& params, [[maybe_unused]] const TensorArg& x) {
   if (is_empty(params)) return;
 #if defined(CPU_KERNEL)
   static_cast<void>(op);
   cpu::run(params, primitives::torch_parallel_for());
 #elif defined(CUDA_KERNEL)
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  const torch::stable::accelerator::DeviceGuard guard(x.device_index);
   primitives::check_launch("rmsnorm", op, params.rows, params.cols,
-                           cuda::launch(params, primitives::current_stream(x)));
+                           cuda::launch(params, primitives::current_stream(x.device_index)));
 #endif
 }
 
-void compute_backward(const char* op, BackwardParams& params, const Tensor& x) {
+void compute_backward(const char* op, BackwardParams& params, const TensorArg& x) {
 #if defined(CPU_KERNEL)
   static_cast<void>(op);
-  std::optional<Tensor> workspace;
-  if (params.grad_weight != nullptr) {
-    const std::int64_t size = cpu::backward_workspace(params.rows, params.cols);
-    workspace = primitives::new_tensor(x, {size / 4}, ScalarType::Float);
-    params.workspace = workspace->data_ptr();
-  }
+  static_cast<void>(x);
+  const bool has_sums = params.grad_weight != nullptr;
+  primitives::ColumnWorkspace workspace(has_sums ? cpu::backward_workspace(params.rows, params.cols)
+                                                 : 0);
+  params.workspace = workspace.data();
   cpu::run_backward(params, primitives::torch_parallel_for());
 #elif defined(CUDA_KERNEL)
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  const torch::stable::accelerator::DeviceGuard guard(x.device_index);
   cuda::BackwardPlan plan{};
   cudaError_t status = cuda::plan_backward(params, &plan);
-  std::optional<Tensor> workspace;
+  TensorHandle workspace;
   if (status == cudaSuccess && params.grad_weight != nullptr) {
-    workspace = primitives::new_tensor(x, {plan.workspace_bytes / 4}, ScalarType::Float);
-    params.workspace = workspace->data_ptr();
+    workspace = new_tensor(x, {plan.workspace_bytes}, aoti_torch_dtype_uint8());
+    params.workspace = data_of(workspace);
   }
   if (status == cudaSuccess) {
-    status = cuda::launch_backward(params, plan, primitives::current_stream(x));
+    status = cuda::launch_backward(params, plan, primitives::current_stream(x.device_index));
   }
   primitives::check_launch("rmsnorm", op, params.rows, params.cols, status);
 #endif
 }
 
-/// Contiguous, of the shape of x.
-Tensor new_like(const Tensor& x, ScalarType dtype) {
-  return primitives::new_tensor(x, primitives::sizes_of(x), dtype);
-}
-
 struct Results {
-  Tensor out;
-  Tensor rstd;
-  std::optional<Tensor> sum;  // where there is a residual
+  TensorHandle out;
+  TensorHandle rstd;
+  TensorHandle sum;  // null without a residual
 };
 
-/// The functional forms: checks, then allocates, then computes.
-Results normalize(const char* op, Casting casting, const Tensor& x,
-                  const std::optional<Tensor>& residual, const std::optional<Tensor>& weight,
-                  double eps, double offset) {
-  const TensorArg x_arg = tensor_arg("input", x);
-  const std::optional<TensorArg> weight_arg = optional_arg("weight", weight);
+/// The functional forms: checks, then allocates, then computes. `residual` and `weight` may be
+/// null.
+Results normalize(const char* op, Casting casting, const TensorArg& x, const TensorArg* residual,
+                  const TensorArg* weight, double eps, double offset) {
   Arguments arguments{};
   arguments.op = op;
   arguments.casting = casting;
-  arguments.x = &x_arg;
-  arguments.weight = pointer(weight_arg);
+  arguments.x = &x;
+  arguments.residual = residual;
+  arguments.weight = weight;
   arguments.eps = eps;
   arguments.offset = offset;
-  check_inputs(arguments);
-  const auto out_dtype =
-      result_dtype(casting, x_arg.dtype, weight_arg.has_value() ? &weight_arg->dtype : nullptr);
-  Results results{
-      new_like(x, out_dtype == x_arg.dtype ? x.scalar_type() : ScalarType::Float),
-      primitives::new_tensor(x, {x_arg.sizes.begin(), x_arg.sizes.size() - 1}, ScalarType::Float),
-      std::nullopt};
-  const TensorArg out_arg = tensor_arg("output", results.out);
-  const TensorArg rstd_arg = tensor_arg("rstd", results.rstd);
-  arguments.out = &out_arg;
-  arguments.rstd = &rstd_arg;
-  std::optional<TensorArg> residual_arg;
-  std::optional<TensorArg> sum_arg;
-  if (residual.has_value()) {
-    results.sum = new_like(x, x.scalar_type());
-    residual_arg = tensor_arg("residual", *residual);
-    sum_arg = tensor_arg("sum", *results.sum);
-    arguments.residual = &*residual_arg;
-    arguments.sum = &*sum_arg;
-  }
-  compute(op, checked_params(arguments), x);
+  Params params = checked_inputs(arguments);
+  Results results{new_tensor(x, x.sizes, params.out_dtype),
+                  new_tensor(x, {x.sizes.begin(), x.sizes.size() - 1}, DType::kFloat32), nullptr};
+  if (residual != nullptr) results.sum = new_tensor(x, x.sizes, params.dtype);
+  set_new_results(params, data_of(results.out), data_of(results.rstd),
+                  results.sum == nullptr ? nullptr : data_of(results.sum));
+  compute(op, params, x);
   return results;
 }
 
-/// Each where it is asked for.
+/// Each where it is asked for, else null.
 struct Gradients {
-  std::optional<Tensor> x;
-  std::optional<Tensor> weight;
+  TensorHandle x;
+  TensorHandle weight;
 };
 
-Gradients differentiate(const char* op, const Tensor& grad_out, const Tensor& x,
-                        const std::optional<Tensor>& weight, const Tensor& rstd, double eps,
+/// `weight` may be null.
+Gradients differentiate(const char* op, const TensorArg& grad_out, const TensorArg& x,
+                        const TensorArg* weight, const TensorHandle& rstd, double eps,
                         double offset, bool has_grad_x, bool has_grad_weight) {
-  const TensorArg grad_out_arg = tensor_arg("grad_output", grad_out);
-  const TensorArg x_arg = tensor_arg("input", x);
   const TensorArg rstd_arg = tensor_arg("rstd", rstd);
-  const std::optional<TensorArg> weight_arg = optional_arg("weight", weight);
   BackwardArguments arguments{};
   arguments.op = op;
-  arguments.grad_out = &grad_out_arg;
-  arguments.x = &x_arg;
-  arguments.weight = pointer(weight_arg);
+  arguments.grad_out = &grad_out;
+  arguments.x = &x;
+  arguments.weight = weight;
   arguments.rstd = &rstd_arg;
   arguments.eps = eps;
   arguments.offset = offset;
-  check_inputs(arguments);
+  BackwardParams params = checked_inputs(arguments);
   Gradients gradients;
-  std::optional<TensorArg> grad_x_arg;
-  std::optional<TensorArg> grad_weight_arg;
-  if (has_grad_x) {
-    gradients.x = new_like(x, x.scalar_type());
-    grad_x_arg = tensor_arg("grad_input", *gradients.x);
-    arguments.grad_x = &*grad_x_arg;
+  if (has_grad_x) gradients.x = new_tensor(x, x.sizes, params.dtype);
+  if (has_grad_weight && weight != nullptr) {
+    gradients.weight = new_tensor(x, weight->sizes, params.weight_dtype);
   }
-  if (has_grad_weight && weight.has_value()) {
-    gradients.weight = new_like(*weight, weight->scalar_type());
-    grad_weight_arg = tensor_arg("grad_weight", *gradients.weight);
-    arguments.grad_weight = &*grad_weight_arg;
-  }
-  BackwardParams params = checked_params(arguments);
+  set_new_gradients(params, gradients.x == nullptr ? nullptr : data_of(gradients.x),
+                    gradients.weight == nullptr ? nullptr : data_of(gradients.weight));
   if (params.rows == 0 || params.cols == 0) {
-    if (params.grad_weight != nullptr) torch::stable::zero_(*gradients.weight);
+    if (gradients.weight != nullptr) {
+      TORCH_ERROR_CODE_CHECK(aoti_torch_zero_(gradients.weight.get()));
+    }
   } else if (params.grad_x != nullptr || params.grad_weight != nullptr) {
     compute_backward(op, params, x);
   }
   return gradients;
 }
 
-void write(const char* op, Casting casting, double offset, const Tensor& out, const Tensor& input,
-           const Tensor& weight, double eps) {
+void write(const char* op, Casting casting, double offset, const TensorHandle& out,
+           const TensorHandle& input, const TensorHandle& weight, double eps) {
   const TensorArg out_arg = tensor_arg("out", out);
   const TensorArg x_arg = tensor_arg("input", input);
   const TensorArg weight_arg = tensor_arg("weight", weight);
@@ -168,19 +146,21 @@ void write(const char* op, Casting casting, double offset, const Tensor& out, co
   arguments.weight = &weight_arg;
   arguments.eps = eps;
   arguments.offset = offset;
-  compute(op, checked_params(arguments), input);
+  compute(op, checked_params(arguments), x_arg);
 }
 
-void rms_norm(const Tensor& out, const Tensor& input, const Tensor& weight, double epsilon) {
+void rms_norm(const TensorHandle& out, const TensorHandle& input, const TensorHandle& weight,
+              double epsilon) {
   write("rms_norm", Casting::kLlama, 0.0, out, input, weight, epsilon);
 }
 
-void gemma_rms_norm(const Tensor& out, const Tensor& input, const Tensor& weight, double epsilon) {
+void gemma_rms_norm(const TensorHandle& out, const TensorHandle& input, const TensorHandle& weight,
+                    double epsilon) {
   write("gemma_rms_norm", Casting::kGemma, 1.0, out, input, weight, epsilon);
 }
 
-void fused_add_rms_norm(const Tensor& input, const Tensor& residual, const Tensor& weight,
-                        double epsilon) {
+void fused_add_rms_norm(const TensorHandle& input, const TensorHandle& residual,
+                        const TensorHandle& weight, double epsilon) {
   const TensorArg x_arg = tensor_arg("input", input);
   const TensorArg residual_arg = tensor_arg("residual", residual);
   const TensorArg weight_arg = tensor_arg("weight", weight);
@@ -193,88 +173,133 @@ void fused_add_rms_norm(const Tensor& input, const Tensor& residual, const Tenso
   arguments.sum = &residual_arg;
   arguments.weight = &weight_arg;
   arguments.eps = epsilon;
-  compute(arguments.op, checked_params(arguments, true), input);
+  compute(arguments.op, checked_params(arguments, true), x_arg);
 }
 
-std::vector<Tensor> apply_rms_norm(const Tensor& hidden_states, const Tensor& weight,
-                                   double variance_epsilon) {
-  const Results results = normalize("apply_rms_norm", Casting::kLlama, hidden_states, std::nullopt,
-                                    weight, variance_epsilon, 0.0);
-  return {results.out, results.rstd};
+// The ops of the Hub's package, whose weight is no option.
+
+std::vector<TensorResult> apply(const char* op, Casting casting, double offset,
+                                const TensorHandle& hidden_states, const TensorHandle& weight,
+                                double eps) {
+  const TensorArg weight_arg = tensor_arg("weight", weight);
+  Results results =
+      normalize(op, casting, tensor_arg("input", hidden_states), nullptr, &weight_arg, eps, offset);
+  return {std::move(results.out), std::move(results.rstd)};
 }
 
-std::vector<Tensor> apply_rms_norm_backward(const Tensor& grad_output, const Tensor& hidden_states,
-                                            const Tensor& weight, const Tensor& output,
-                                            const Tensor& rstd, double variance_epsilon,
-                                            bool input_requires_grad, bool weight_requires_grad) {
+std::vector<TensorResult> apply_rms_norm(const TensorHandle& hidden_states,
+                                         const TensorHandle& weight, double variance_epsilon) {
+  return apply("apply_rms_norm", Casting::kLlama, 0.0, hidden_states, weight, variance_epsilon);
+}
+
+std::vector<TensorResult> apply_gemma_rms_norm(const TensorHandle& hidden_states,
+                                               const TensorHandle& weight,
+                                               double variance_epsilon) {
+  return apply("apply_gemma_rms_norm", Casting::kGemma, 1.0, hidden_states, weight,
+               variance_epsilon);
+}
+
+/// `tensor`, or what Python sees as None.
+TensorHandle or_undefined(TensorHandle tensor) {
+  if (tensor != nullptr) return tensor;
+  AtenTensorHandle undefined = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_new_uninitialized_tensor(&undefined));
+  return TensorHandle(undefined);
+}
+
+std::vector<TensorResult> apply_rms_norm_backward(
+    const TensorHandle& grad_output, const TensorHandle& hidden_states, const TensorHandle& weight,
+    const TensorHandle& output, const TensorHandle& rstd, double variance_epsilon,
+    bool input_requires_grad, bool weight_requires_grad) {
   static_cast<void>(output);
-  const Gradients gradients =
-      differentiate("apply_rms_norm_backward", grad_output, hidden_states, weight, rstd,
-                    variance_epsilon, 0.0, input_requires_grad, weight_requires_grad);
-  return {gradients.x.value_or(Tensor()), gradients.weight.value_or(Tensor())};
-}
-
-std::vector<Tensor> apply_gemma_rms_norm(const Tensor& hidden_states, const Tensor& weight,
-                                         double variance_epsilon) {
-  const Results results = normalize("apply_gemma_rms_norm", Casting::kGemma, hidden_states,
-                                    std::nullopt, weight, variance_epsilon, 1.0);
-  return {results.out, results.rstd};
-}
-
-std::tuple<Tensor, Tensor> rms_norm_fwd(const Tensor& x, const std::optional<Tensor>& weight,
-                                        double eps, double weight_offset, const Text& casting) {
-  const Results results = normalize("rms_norm_fwd", checked_casting("rms_norm_fwd", casting.view()),
-                                    x, std::nullopt, weight, eps, weight_offset);
-  return {results.out, results.rstd};
-}
-
-std::tuple<Tensor, Tensor, Tensor> fused_add_rms_norm_fwd(const Tensor& x, const Tensor& residual,
-                                                          const std::optional<Tensor>& weight,
-                                                          double eps, double weight_offset,
-                                                          const Text& casting) {
-  constexpr const char* kOp = "fused_add_rms_norm_fwd";
-  const Results results =
-      normalize(kOp, checked_casting(kOp, casting.view()), x, residual, weight, eps, weight_offset);
-  return {results.out, *results.sum, results.rstd};
-}
-
-/// An empty tensor stands for a gradient that nobody asks for.
-std::tuple<Tensor, Tensor> rms_norm_bwd(const Tensor& grad_out, const Tensor& x,
-                                        const std::optional<Tensor>& weight, const Tensor& rstd,
-                                        double eps, double weight_offset, bool input_requires_grad,
-                                        bool weight_requires_grad) {
-  const Gradients gradients =
-      differentiate("rms_norm_bwd", grad_out, x, weight, rstd, eps, weight_offset,
+  const TensorArg weight_arg = tensor_arg("weight", weight);
+  Gradients gradients =
+      differentiate("apply_rms_norm_backward", tensor_arg("grad_output", grad_output),
+                    tensor_arg("input", hidden_states), &weight_arg, rstd, variance_epsilon, 0.0,
                     input_requires_grad, weight_requires_grad);
-  const auto given = [&](const std::optional<Tensor>& gradient) {
-    return gradient.has_value() ? *gradient : primitives::new_tensor(x, {0}, x.scalar_type());
+  TensorHandle grad_x = or_undefined(std::move(gradients.x));
+  TensorHandle grad_weight = or_undefined(std::move(gradients.weight));
+  return {std::move(grad_x), std::move(grad_weight)};
+}
+
+using Pair = std::tuple<TensorResult, TensorResult>;
+using Triple = std::tuple<TensorResult, TensorResult, TensorResult>;
+using MaybeTensor = std::optional<TensorHandle>;
+
+Pair norm_and_rstd(const TensorArg& x, const MaybeTensor& weight, double eps, double weight_offset,
+                   const Text& casting) {
+  constexpr const char* kOp = "rms_norm_fwd";
+  const std::optional<TensorArg> weight_arg = optional_arg("weight", weight);
+  Results results = normalize(kOp, checked_casting(kOp, casting.view()), x, nullptr,
+                              pointer(weight_arg), eps, weight_offset);
+  return {std::move(results.out), std::move(results.rstd)};
+}
+
+Triple norm_sum_and_rstd(const TensorArg& x, const TensorArg& residual, const MaybeTensor& weight,
+                         double eps, double weight_offset, const Text& casting) {
+  constexpr const char* kOp = "fused_add_rms_norm_fwd";
+  const std::optional<TensorArg> weight_arg = optional_arg("weight", weight);
+  Results results = normalize(kOp, checked_casting(kOp, casting.view()), x, &residual,
+                              pointer(weight_arg), eps, weight_offset);
+  return {std::move(results.out), std::move(results.sum), std::move(results.rstd)};
+}
+
+/// A tensor without elements stands for a gradient that nobody asks for.
+Pair gradients_of(const TensorArg& grad_out, const TensorArg& x, const MaybeTensor& weight,
+                  const TensorHandle& rstd, double eps, double weight_offset,
+                  bool input_requires_grad, bool weight_requires_grad) {
+  const std::optional<TensorArg> weight_arg = optional_arg("weight", weight);
+  Gradients gradients = differentiate("rms_norm_bwd", grad_out, x, pointer(weight_arg), rstd, eps,
+                                      weight_offset, input_requires_grad, weight_requires_grad);
+  const auto fill = [&x](TensorHandle& gradient) {
+    const primitives::ArgumentCheck check("rmsnorm", "rms_norm_bwd");
+    if (gradient == nullptr) gradient = new_tensor(x, {0}, check.supported_dtype(x));
   };
-  return {given(gradients.x), given(gradients.weight)};
+  fill(gradients.x);
+  fill(gradients.weight);
+  return {std::move(gradients.x), std::move(gradients.weight)};
+}
+
+Pair rms_norm_fwd(const TensorHandle& x, const MaybeTensor& weight, double eps,
+                  double weight_offset, const Text& casting) {
+  return norm_and_rstd(tensor_arg("input", x), weight, eps, weight_offset, casting);
+}
+
+Triple fused_add_rms_norm_fwd(const TensorHandle& x, const TensorHandle& residual,
+                              const MaybeTensor& weight, double eps, double weight_offset,
+                              const Text& casting) {
+  return norm_sum_and_rstd(tensor_arg("input", x), tensor_arg("residual", residual), weight, eps,
+                           weight_offset, casting);
+}
+
+Pair rms_norm_bwd(const TensorHandle& grad_out, const TensorHandle& x, const MaybeTensor& weight,
+                  const TensorHandle& rstd, double eps, double weight_offset,
+                  bool input_requires_grad, bool weight_requires_grad) {
+  return gradients_of(tensor_arg("grad_output", grad_out), tensor_arg("input", x), weight, rstd,
+                      eps, weight_offset, input_requires_grad, weight_requires_grad);
 }
 
 // The forms of eager mode, registered without autograd, which is Python's there: tensors of any
 // layout, the bits of the functional ops.
 
-std::tuple<Tensor, Tensor> rms_norm_fwd_nograd(const Tensor& x, const std::optional<Tensor>& weight,
-                                               double eps, double weight_offset,
-                                               const Text& casting) {
-  return rms_norm_fwd(as_contiguous(x), weight, eps, weight_offset, casting);
+Pair rms_norm_fwd_nograd(const TensorHandle& x, const MaybeTensor& weight, double eps,
+                         double weight_offset, const Text& casting) {
+  return norm_and_rstd(*ContiguousArg("input", x), weight, eps, weight_offset, casting);
 }
 
-std::tuple<Tensor, Tensor, Tensor> fused_add_rms_norm_fwd_nograd(
-    const Tensor& x, const Tensor& residual, const std::optional<Tensor>& weight, double eps,
-    double weight_offset, const Text& casting) {
-  return fused_add_rms_norm_fwd(as_contiguous(x), as_contiguous(residual), weight, eps,
-                                weight_offset, casting);
+Triple fused_add_rms_norm_fwd_nograd(const TensorHandle& x, const TensorHandle& residual,
+                                     const MaybeTensor& weight, double eps, double weight_offset,
+                                     const Text& casting) {
+  return norm_sum_and_rstd(*ContiguousArg("input", x), *ContiguousArg("residual", residual), weight,
+                           eps, weight_offset, casting);
 }
 
-std::tuple<Tensor, Tensor> rms_norm_bwd_nograd(const Tensor& grad_out, const Tensor& x,
-                                               const std::optional<Tensor>& weight,
-                                               const Tensor& rstd, double eps, double weight_offset,
-                                               bool input_requires_grad,
-                                               bool weight_requires_grad) {
-  return rms_norm_bwd(as_contiguous(grad_out), as_contiguous(x), weight, rstd, eps, weight_offset,
-                      input_requires_grad, weight_requires_grad);
+Pair rms_norm_bwd_nograd(const TensorHandle& grad_out, const TensorHandle& x,
+                         const MaybeTensor& weight, const TensorHandle& rstd, double eps,
+                         double weight_offset, bool input_requires_grad,
+                         bool weight_requires_grad) {
+  return gradients_of(*ContiguousArg("grad_output", grad_out), *ContiguousArg("input", x), weight,
+                      rstd, eps, weight_offset, input_requires_grad, weight_requires_grad);
 }
 
 void register_kernels(torch::stable::detail::StableLibrary& m) {

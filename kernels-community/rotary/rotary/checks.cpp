@@ -16,7 +16,6 @@ using primitives::StridedRegion;
 using primitives::TensorArg;
 
 constexpr int kMaxRank = StridedRegion::kMaxRank;
-constexpr std::int32_t kCpuDevice = 1;
 
 /// Strides of one operand along the leading dimensions of the tensor that is rotated.
 struct Strides {
@@ -263,7 +262,7 @@ void check_positions(const ArgumentCheck& check, const TensorArg& positions, con
   if (cos.sizes.size() != 2) {
     check.fail(cos.name, "rank", "2, positions by columns", text(cos.sizes.size()));
   }
-  if (positions.device_type != kCpuDevice) return;
+  if (positions.device_type != primitives::kCpuDevice) return;
   if (is_wide) {
     check_host_positions<std::int64_t>(check, positions, cos.sizes[0]);
   } else {
