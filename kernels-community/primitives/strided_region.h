@@ -19,13 +19,16 @@ class StridedRegion {
 
   bool is_empty() const { return is_empty_; }
 
-  /// True where every element has bytes of its own: each step reaches over everything inside it.
-  /// Layouts that are disjoint in a less regular way count as shared.
+  /// True where every element has bytes of its own. Exact, but where steps are so irregular that
+  /// the search for a byte of two elements is given up: then false.
   bool is_injective() const;
 
-  /// True where the two share a byte. Exact for regions whose steps, taken together, reach over
-  /// everything inside them; of others any two with overlapping address ranges count as sharing.
-  bool intersects(const StridedRegion& other) const;
+  /// True where the two share a byte. As exact: true where the search is given up.
+  bool intersects(const StridedRegion& other) const {
+    if (is_empty_ || other.is_empty_) return false;
+    if (end() <= other.begin_ || other.end() <= begin_) return false;
+    return intersects_in_one_range(other);
+  }
 
   /// True for the same elements in the same order.
   bool is_same(const StridedRegion& other) const;
@@ -36,13 +39,14 @@ class StridedRegion {
     std::int64_t count;  // > 1
   };
 
+  bool intersects_in_one_range(const StridedRegion& other) const;
   std::uintptr_t end() const { return begin_ + static_cast<std::uintptr_t>(span_); }
 
   std::uintptr_t begin_;
   std::int64_t span_ = 1;   // bytes from the first to behind the last
   Dim dims_[kMaxRank + 1];  // rank_ of them, widest step first, merged where one continues another
   int rank_ = 0;
-  bool is_empty_;
+  bool is_empty_ = false;
   bool has_repeats_ = false;  // a dimension of stride 0
 };
 
