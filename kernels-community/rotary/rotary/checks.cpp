@@ -17,19 +17,19 @@ using primitives::TensorArg;
 
 constexpr int kMaxRank = StridedRegion::kMaxRank;
 
-/// Strides of one operand along the leading dimensions of the tensor that is rotated.
-struct Strides {
-  std::int64_t along[kMaxRank];
-};
-
 /// The operands of a part, in one order for all of them.
 enum Slot { kOut1, kOut2, kX1, kX2, kCos, kSin, kPositions, kSlots };
 
+/// A leading dimension of the tensor that is rotated.
+struct Dim {
+  std::int64_t size;
+  std::int64_t strides[kSlots];  // of every operand
+};
+
 /// The leading dimensions of a part while they are merged.
 struct Dims {
-  int count = 0;
-  std::int64_t sizes[kMaxRank];
-  Strides strides[kSlots];
+  int count;
+  Dim at[kMaxRank];
 };
 
 std::string text(std::int64_t value) { return std::to_string(value); }
@@ -38,24 +38,47 @@ const char* address(const TensorArg& tensor, std::int64_t elements) {
   return static_cast<const char*>(tensor.data) + elements * (tensor.dtype.bits / 8);
 }
 
-void layout(const ArgumentCheck& check, const TensorArg& tensor) {
-  if (tensor.sizes.empty()) check.fail(tensor.name, "rank", "at least 1", "0");
-  if (tensor.sizes.size() > kMaxRank) {
-    check.fail(tensor.name, "rank", "at most " + text(kMaxRank), text(tensor.sizes.size()));
+/// A tensor and the addresses that it lies between.
+struct Placed {
+  const TensorArg& arg;
+  std::uintptr_t begin;
+  std::uintptr_t end;  // behind the last byte
+  bool is_empty;
+  bool is_nested;  // every step is wider than all within it: no two elements share memory
+};
+
+Placed placed(const ArgumentCheck& check, const TensorArg& tensor) {
+  const std::size_t rank = tensor.sizes.size();
+  if (rank == 0) check.fail(tensor.name, "rank", "at least 1", "0");
+  if (rank > kMaxRank) {
+    check.fail(tensor.name, "rank", "at most " + text(kMaxRank), text(rank));
   }
-  for (std::size_t i = 0; i < tensor.sizes.size(); ++i) {
-    if (tensor.strides[i] < 0 && tensor.sizes[i] > 1) {
+  bool is_empty = false;
+  bool is_nested = true;
+  std::int64_t elements = 1;  // from the first to behind the last
+  for (std::size_t i = rank; i-- > 0;) {
+    const std::int64_t size = tensor.sizes[i];
+    const std::int64_t stride = tensor.strides[i];
+    is_empty = is_empty || size == 0;
+    if (size <= 1) continue;
+    if (stride < 0) {
       check.fail(tensor.name, "strides", "no negative ones", list_text(tensor.strides));
     }
+    is_nested = is_nested && stride >= elements;
+    elements += (size - 1) * stride;
   }
+  const char* begin = address(tensor, 0);
+  return {tensor, reinterpret_cast<std::uintptr_t>(begin),
+          reinterpret_cast<std::uintptr_t>(address(tensor, elements)), is_empty, is_nested};
 }
 
 /// `tensor` is made of unit-stride rows.
-void row_layout(const ArgumentCheck& check, const TensorArg& tensor) {
-  layout(check, tensor);
-  if (tensor.sizes.back() > 1 && tensor.numel() > 0 && tensor.strides.back() != 1) {
+Placed placed_rows(const ArgumentCheck& check, const TensorArg& tensor) {
+  const Placed found = placed(check, tensor);
+  if (tensor.strides.back() != 1 && tensor.sizes.back() > 1 && !found.is_empty) {
     check.fail(tensor.name, "last stride", "1", text(tensor.strides.back()));
   }
+  return found;
 }
 
 /// cos and sin: of x's dtype or float32, and alike.
@@ -71,92 +94,78 @@ DType table_dtype(const ArgumentCheck& check, const TensorArg& x, const TensorAr
   return is_fp32 ? DType::kFloat32 : check.supported_dtype(x);
 }
 
-/// Strides along `sizes`, the leading dimensions of the rotated tensor, of an operand whose own
-/// leading dimensions are those of `operand` up to `rank`, with a 1 inserted at `unsqueeze`
-/// (none when negative), aligned at the right.
-Strides broadcast(const ArgumentCheck& check, const TensorArg& operand, int rank, int unsqueeze,
-                  primitives::Extents sizes, const TensorArg& rotated) {
-  Strides strides{};
-  const int leading = static_cast<int>(sizes.size()) - 1;
+/// Adds the strides of an operand whose own leading dimensions are those of `operand` up to `rank`,
+/// with a 1 inserted at `unsqueeze` (none when negative), aligned at the right with those of
+/// `rotated`.
+void broadcast(const ArgumentCheck& check, const TensorArg& operand, int rank, int unsqueeze,
+               const TensorArg& rotated, Slot slot, Dims& dims) {
   const int inserted = unsqueeze >= 0 ? 1 : 0;
   int from = rank - 1;
-  for (int to = leading - 1, place = rank + inserted - 1; place >= 0; --to, --place) {
+  for (int to = dims.count - 1, place = rank + inserted - 1; place >= 0; --to, --place) {
     if (place == unsqueeze && inserted == 1) continue;
     const std::int64_t size = operand.sizes[from];
-    if (size != 1 && (to < 0 || size != sizes[to])) {
+    if (size != 1 && (to < 0 || size != rotated.sizes[to])) {
       check.fail(operand.name, "shape",
                  "one that broadcasts to the leading dimensions of " + std::string(rotated.name) +
-                     " " + list_text(sizes),
+                     " " + list_text(rotated.sizes),
                  list_text(operand.sizes) +
                      (inserted == 1 ? " unsqueezed at " + text(unsqueeze) : std::string()));
     }
-    if (size != 1) strides.along[to] = operand.strides[from];
+    if (size != 1) dims.at[to].strides[slot] = operand.strides[from];
     --from;
   }
-  return strides;
-}
-
-Strides own_strides(const TensorArg& tensor) {
-  Strides strides{};
-  for (std::size_t i = 0; i + 1 < tensor.sizes.size(); ++i) strides.along[i] = tensor.strides[i];
-  return strides;
 }
 
 /// Whether dimension `outer` continues `inner` for every operand.
-bool continues(const Dims& dims, int outer, int inner) {
-  for (const Strides& operand : dims.strides) {
-    if (operand.along[outer] != operand.along[inner] * dims.sizes[inner]) return false;
+bool continues(const Dim& outer, const Dim& inner) {
+  for (int slot = 0; slot < kSlots; ++slot) {
+    if (outer.strides[slot] != inner.strides[slot] * inner.size) return false;
   }
   return true;
-}
-
-void swap_dims(Dims& dims, int a, int b) {
-  if (a == b) return;
-  std::swap(dims.sizes[a], dims.sizes[b]);
-  for (Strides& operand : dims.strides) std::swap(operand.along[a], operand.along[b]);
 }
 
 /// Widest stride of the output first, without dimensions of one index, merged where they are one.
 void normalise(Dims& dims) {
   int kept = 0;
   for (int i = 0; i < dims.count; ++i) {
-    if (dims.sizes[i] == 1) continue;
-    swap_dims(dims, i, kept);
+    if (dims.at[i].size == 1) continue;
+    if (i != kept) std::swap(dims.at[i], dims.at[kept]);
     for (int at = kept++; at > 0; --at) {
-      const std::int64_t* out = dims.strides[kOut1].along;
-      if (out[at - 1] >= out[at]) break;
-      swap_dims(dims, at - 1, at);
+      if (dims.at[at - 1].strides[kOut1] >= dims.at[at].strides[kOut1]) break;
+      std::swap(dims.at[at - 1], dims.at[at]);
     }
   }
   dims.count = kept == 0 ? 0 : 1;
   for (int i = 1; i < kept; ++i) {
-    const int last = dims.count - 1;
-    if (continues(dims, last, i)) {
-      dims.sizes[i] *= dims.sizes[last];
-      swap_dims(dims, last, i);
+    Dim& last = dims.at[dims.count - 1];
+    if (continues(last, dims.at[i])) {
+      dims.at[i].size *= last.size;
+      last = dims.at[i];
     } else {
-      swap_dims(dims, dims.count++, i);
+      dims.at[dims.count++] = dims.at[i];
     }
   }
 }
 
 void place(const Dims& dims, Slot slot, std::int64_t (&strides)[kMaxDims]) {
   const int unused = kMaxDims - dims.count;
-  for (int i = 0; i < dims.count; ++i) strides[unused + i] = dims.strides[slot].along[i];
+  for (int i = 0; i < kMaxDims; ++i) {
+    strides[i] = i < unused ? 0 : dims.at[i - unused].strides[slot];
+  }
 }
 
-/// The part whose operands' strides are `dims`, which are normalised; data and tail are the
-/// caller's.
-Part part_of(const ArgumentCheck& check, const TensorArg& rotated, Dims& dims) {
+/// The next part of a call, whose operands' strides are `dims`; data and tail are the caller's.
+Part& add_part_of(const ArgumentCheck& check, const TensorArg& rotated, Dims& dims,
+                  Params& params) {
   normalise(dims);
   if (dims.count > kMaxDims) {
     check.fail(rotated.name, "strides",
                "at most " + text(kMaxDims) + " leading dimensions that are not one",
                list_text(rotated.strides) + " for shape " + list_text(rotated.sizes));
   }
-  Part part{};
-  for (std::int64_t& size : part.sizes) size = 1;
-  for (int i = 0; i < dims.count; ++i) part.sizes[kMaxDims - dims.count + i] = dims.sizes[i];
+  Part& part = params.parts[params.count++];
+  const int unused = kMaxDims - dims.count;
+  for (int i = 0; i < kMaxDims; ++i) part.sizes[i] = i < unused ? 1 : dims.at[i - unused].size;
   place(dims, kOut1, part.out1.strides);
   place(dims, kOut2, part.out2.strides);
   place(dims, kX1, part.x1.strides);
@@ -167,27 +176,35 @@ Part part_of(const ArgumentCheck& check, const TensorArg& rotated, Dims& dims) {
   return part;
 }
 
-void writable(const ArgumentCheck& check, const TensorArg& out, const StridedRegion& region) {
-  if (region.is_injective()) return;
-  check.fail(out.name, "strides", "elements that share no memory",
-             list_text(out.strides) + " for shape " + list_text(out.sizes));
+void writable(const ArgumentCheck& check, const Placed& out) {
+  if (out.is_nested || StridedRegion(out.arg).is_injective()) return;
+  check.fail(out.arg.name, "strides", "elements that share no memory",
+             list_text(out.arg.strides) + " for shape " + list_text(out.arg.sizes));
 }
 
-void disjoint(const ArgumentCheck& check, const TensorArg& out, const StridedRegion& region,
-              const TensorArg& input, const StridedRegion& input_region) {
-  if (!region.intersects(input_region)) return;
-  check.fail(out.name, "memory", std::string("disjoint from ") + input.name, "an overlap");
+/// Whether two tensors may share a byte, as far as their first and last tell.
+bool touch(const Placed& a, const Placed& b) {
+  return !a.is_empty && !b.is_empty && a.begin < b.end && b.begin < a.end;
 }
 
-void disjoint_or_same(const ArgumentCheck& check, const TensorArg& out, const StridedRegion& region,
-                      const TensorArg& input, const StridedRegion& input_region) {
+void disjoint(const ArgumentCheck& check, const Placed& out, const Placed& input) {
+  if (!touch(out, input)) return;
+  if (!StridedRegion(out.arg).intersects(StridedRegion(input.arg))) return;
+  check.fail(out.arg.name, "memory", std::string("disjoint from ") + input.arg.name, "an overlap");
+}
+
+void disjoint_or_same(const ArgumentCheck& check, const Placed& out, const Placed& input) {
+  if (!touch(out, input)) return;
   bool has_one_order = true;
-  for (std::size_t i = 0; i < out.sizes.size(); ++i) {
-    has_one_order = has_one_order && (out.sizes[i] == 1 || out.strides[i] == input.strides[i]);
+  for (std::size_t i = 0; i < out.arg.sizes.size(); ++i) {
+    has_one_order =
+        has_one_order && (out.arg.sizes[i] == 1 || out.arg.strides[i] == input.arg.strides[i]);
   }
+  const StridedRegion region(out.arg), input_region(input.arg);
   if (has_one_order && region.is_same(input_region)) return;
   if (!region.intersects(input_region)) return;
-  check.fail(out.name, "memory", std::string("disjoint from ") + input.name + " or identical to it",
+  check.fail(out.arg.name, "memory",
+             std::string("disjoint from ") + input.arg.name + " or identical to it",
              "partial overlap");
 }
 
@@ -250,10 +267,10 @@ void check_host_positions(const ArgumentCheck& check, const TensorArg& positions
   }
 }
 
-void check_positions(const ArgumentCheck& check, const TensorArg& positions, const TensorArg& q,
-                     const TensorArg& cos) {
+Placed checked_positions(const ArgumentCheck& check, const TensorArg& positions, const TensorArg& q,
+                         const TensorArg& cos) {
   check.same_device(positions, q);
-  layout(check, positions);
+  const Placed found = placed(check, positions);
   const DTypeCode code = positions.dtype;
   const bool is_wide = code == DTypeCode{DTypeCode::kInt, 64, 1};
   if (!is_wide && code != DTypeCode{DTypeCode::kInt, 32, 1}) {
@@ -262,54 +279,51 @@ void check_positions(const ArgumentCheck& check, const TensorArg& positions, con
   if (cos.sizes.size() != 2) {
     check.fail(cos.name, "rank", "2, positions by columns", text(cos.sizes.size()));
   }
-  if (positions.device_type != primitives::kCpuDevice) return;
+  if (positions.device_type != primitives::kCpuDevice) return found;
   if (is_wide) {
     check_host_positions<std::int64_t>(check, positions, cos.sizes[0]);
   } else {
     check_host_positions<std::int32_t>(check, positions, cos.sizes[0]);
   }
+  return found;
 }
 
 /// cos, sin and positions of a call, as every part sees them.
 struct Tables {
-  const TensorArg& cos;
-  const TensorArg& sin;
-  const TensorArg* positions;
+  const Placed& cos;
+  const Placed& sin;
+  const Placed* positions;
   int unsqueeze;  // -1: none
 };
 
-void add_tables(const ArgumentCheck& check, const Tables& tables, const TensorArg& rotated,
-                Dims& dims) {
-  const auto along = [&](const TensorArg& operand, std::size_t rank) {
-    return broadcast(check, operand, static_cast<int>(rank), tables.unsqueeze, rotated.sizes,
-                     rotated);
+/// What is rotated, by tables along the same dimensions.
+void set_dims(const ArgumentCheck& check, const Tables& tables, const TensorArg& x1,
+              const TensorArg& x2, const TensorArg& out1, const TensorArg& out2, Dims& dims) {
+  dims.count = static_cast<int>(x1.sizes.size()) - 1;
+  for (int i = 0; i < dims.count; ++i) {
+    dims.at[i] = {x1.sizes[i], {}};
+    dims.at[i].strides[kX1] = x1.strides[i];
+    dims.at[i].strides[kX2] = x2.strides[i];
+    dims.at[i].strides[kOut1] = out1.strides[i];
+    dims.at[i].strides[kOut2] = out2.strides[i];
+  }
+  const auto add = [&](const TensorArg& operand, std::size_t rank, Slot slot) {
+    broadcast(check, operand, static_cast<int>(rank), tables.unsqueeze, x1, slot, dims);
   };
   if (tables.positions != nullptr) {
-    dims.strides[kPositions] = along(*tables.positions, tables.positions->sizes.size());
-    return;
+    add(tables.positions->arg, tables.positions->arg.sizes.size(), kPositions);
+  } else {
+    add(tables.cos.arg, tables.cos.arg.sizes.size() - 1, kCos);
+    add(tables.sin.arg, tables.sin.arg.sizes.size() - 1, kSin);
   }
-  dims.strides[kCos] = along(tables.cos, tables.cos.sizes.size() - 1);
-  dims.strides[kSin] = along(tables.sin, tables.sin.sizes.size() - 1);
-}
-
-Dims dims_of(const TensorArg& x1, const TensorArg& x2, const TensorArg& out1,
-             const TensorArg& out2) {
-  Dims dims{};
-  dims.count = static_cast<int>(x1.sizes.size()) - 1;
-  for (int i = 0; i < dims.count; ++i) dims.sizes[i] = x1.sizes[i];
-  dims.strides[kX1] = own_strides(x1);
-  dims.strides[kX2] = own_strides(x2);
-  dims.strides[kOut1] = own_strides(out1);
-  dims.strides[kOut2] = own_strides(out2);
-  return dims;
 }
 
 /// One tensor of an op on whole tensors, with its shape and memory checked on their own.
 struct Rotated {
-  const TensorArg& x;
-  const TensorArg& out;
-  StridedRegion x_region;
-  StridedRegion out_region;
+  Placed x;
+  Placed out;
+
+  bool is_in_place() const { return &x.arg == &out.arg; }
 };
 
 Rotated checked_rotated(const ArgumentCheck& check, const TensorArg& x, const TensorArg& out,
@@ -318,56 +332,55 @@ Rotated checked_rotated(const ArgumentCheck& check, const TensorArg& x, const Te
     check.same_device(*tensor, q);
     check.same_dtype(*tensor, q);
   }
-  row_layout(check, x);
+  const Placed placed_x = placed_rows(check, x);
+  if (&x == &out) {
+    writable(check, placed_x);
+    return {placed_x, placed_x};
+  }
   check.shape(out, x.sizes);
-  row_layout(check, out);
-  Rotated rotated{x, out, StridedRegion(x), StridedRegion(out)};
-  writable(check, out, rotated.out_region);
-  if (&x != &out) disjoint_or_same(check, out, rotated.out_region, x, rotated.x_region);
+  const Rotated rotated{placed_x, placed_rows(check, out)};
+  writable(check, rotated.out);
+  disjoint_or_same(check, rotated.out, rotated.x);
   return rotated;
 }
 
-struct Written {
-  const TensorArg& out;
-  const StridedRegion& region;
-};
-
-void check_tables_apart(const ArgumentCheck& check, const Tables& tables,
-                        std::initializer_list<Written> results) {
-  for (const TensorArg* table : {&tables.cos, &tables.sin, tables.positions}) {
-    if (table == nullptr) continue;
-    const StridedRegion table_region(*table);
-    for (const Written& result : results) {
-      disjoint(check, result.out, result.region, *table, table_region);
-    }
-  }
+void check_tables_apart(const ArgumentCheck& check, const Tables& tables, const Placed& out) {
+  disjoint(check, out, tables.cos);
+  disjoint(check, out, tables.sin);
+  if (tables.positions != nullptr) disjoint(check, out, *tables.positions);
 }
 
 void check_pair_apart(const ArgumentCheck& check, const Rotated& q, const Rotated& k) {
-  disjoint(check, q.out, q.out_region, k.x, k.x_region);
-  if (&k.x == &k.out) return;
-  disjoint(check, q.out, q.out_region, k.out, k.out_region);
-  disjoint(check, k.out, k.out_region, q.x, q.x_region);
+  disjoint(check, q.out, k.x);
+  if (k.is_in_place()) return;
+  disjoint(check, q.out, k.out);
+  disjoint(check, k.out, q.x);
 }
 
 void add_part(const ArgumentCheck& check, const Tables& tables, const Rotated& rotated,
               Params& params) {
-  const TensorArg& x = rotated.x;
-  const TensorArg& out = rotated.out;
-  Dims dims = dims_of(x, x, out, out);
-  add_tables(check, tables, x, dims);
-  if (x.numel() == 0) return;
-  Part part = part_of(check, x, dims);
+  const TensorArg& x = rotated.x.arg;
+  const TensorArg& out = rotated.out.arg;
+  Dims dims;
+  set_dims(check, tables, x, x, out, out, dims);
+  if (rotated.x.is_empty) return;
+  Part& part = add_part_of(check, x, dims, params);
   const std::int64_t second = params.interleaved ? 1 : params.half;
   part.x1.data = address(x, 0);
   part.x2.data = address(x, second);
   part.out1.data = const_cast<char*>(address(out, 0));
   part.out2.data = const_cast<char*>(address(out, second));
-  part.cos.data = tables.cos.data;
-  part.sin.data = tables.sin.data;
-  part.positions.data = tables.positions == nullptr ? nullptr : tables.positions->data;
+  part.cos.data = tables.cos.arg.data;
+  part.sin.data = tables.sin.arg.data;
+  part.positions.data = tables.positions == nullptr ? nullptr : tables.positions->arg.data;
   part.tail = x.data == out.data ? 0 : x.sizes.back() - 2 * params.half;
-  params.parts[params.count++] = part;
+}
+
+/// A call without parts or positions yet.
+void set_plain(Params& params) {
+  params.count = 0;
+  params.interleaved = params.conj = params.has_wide_positions = false;
+  params.cos_stride = params.sin_stride = params.table_rows = 0;
 }
 
 }  // namespace
@@ -377,13 +390,16 @@ Params checked_halves(const TensorArg& x1, const TensorArg& x2, const TensorArg&
                       bool conj) {
   const ArgumentCheck check("rotary", "apply_rotary");
   for (const TensorArg* tensor : {&x2, &cos, &sin, &out1, &out2}) check.same_device(*tensor, x1);
-  Params params{};
+  Params params;
+  set_plain(params);
   params.dtype = check.supported_dtype(x1);
   for (const TensorArg* tensor : {&x2, &out1, &out2}) {
     check.same_dtype(*tensor, x1);
     check.shape(*tensor, x1.sizes);
   }
-  for (const TensorArg* tensor : {&x1, &x2, &cos, &sin, &out1, &out2}) row_layout(check, *tensor);
+  const Placed placed_x1 = placed_rows(check, x1), placed_x2 = placed_rows(check, x2);
+  const Placed placed_cos = placed_rows(check, cos), placed_sin = placed_rows(check, sin);
+  const Placed placed_out1 = placed_rows(check, out1), placed_out2 = placed_rows(check, out2);
   params.table_dtype = table_dtype(check, x1, cos, sin);
   params.half = x1.sizes.back();
   params.conj = conj;
@@ -391,28 +407,29 @@ Params checked_halves(const TensorArg& x1, const TensorArg& x2, const TensorArg&
     check.fail(cos.name, "last dimension", text(params.half) + " as x1", text(cos.sizes.back()));
   }
 
-  const StridedRegion x1_region(x1), x2_region(x2), out1_region(out1), out2_region(out2);
-  const Tables tables{cos, sin, nullptr, -1};
-  writable(check, out1, out1_region);
-  writable(check, out2, out2_region);
-  disjoint_or_same(check, out1, out1_region, x1, x1_region);
-  disjoint_or_same(check, out2, out2_region, x2, x2_region);
-  disjoint(check, out1, out1_region, x2, x2_region);
-  disjoint(check, out2, out2_region, x1, x1_region);
-  disjoint(check, out1, out1_region, out2, out2_region);
-  check_tables_apart(check, tables, {{out1, out1_region}, {out2, out2_region}});
+  const Tables tables{placed_cos, placed_sin, nullptr, -1};
+  writable(check, placed_out1);
+  writable(check, placed_out2);
+  disjoint_or_same(check, placed_out1, placed_x1);
+  disjoint_or_same(check, placed_out2, placed_x2);
+  disjoint(check, placed_out1, placed_x2);
+  disjoint(check, placed_out2, placed_x1);
+  disjoint(check, placed_out1, placed_out2);
+  check_tables_apart(check, tables, placed_out1);
+  check_tables_apart(check, tables, placed_out2);
 
-  Dims dims = dims_of(x1, x2, out1, out2);
-  add_tables(check, tables, x1, dims);
-  if (x1.numel() == 0) return params;
-  Part part = part_of(check, x1, dims);
+  Dims dims;
+  set_dims(check, tables, x1, x2, out1, out2, dims);
+  if (placed_x1.is_empty) return params;
+  Part& part = add_part_of(check, x1, dims, params);
   part.x1.data = x1.data;
   part.x2.data = x2.data;
   part.out1.data = out1.data;
   part.out2.data = out2.data;
   part.cos.data = cos.data;
   part.sin.data = sin.data;
-  params.parts[params.count++] = part;
+  part.positions.data = nullptr;
+  part.tail = 0;
   return params;
 }
 
@@ -425,12 +442,12 @@ Params checked_embedding(const Embedding& call) {
     check.fail("k_out", "presence", "that of k",
                call.k == nullptr ? "k_out without k" : "k without k_out");
   }
-  Params params{};
+  Params params;
+  set_plain(params);
   params.dtype = check.supported_dtype(q);
-  for (const TensorArg* tensor : {&cos, &sin}) {
-    check.same_device(*tensor, q);
-    row_layout(check, *tensor);
-  }
+  check.same_device(cos, q);
+  check.same_device(sin, q);
+  const Placed placed_cos = placed_rows(check, cos), placed_sin = placed_rows(check, sin);
   params.table_dtype = table_dtype(check, q, cos, sin);
   const Rotated rotated_q = checked_rotated(check, q, *call.q_out, q);
   std::optional<Rotated> rotated_k;
@@ -444,8 +461,9 @@ Params checked_embedding(const Embedding& call) {
   params.interleaved = call.interleaved;
   params.conj = call.conj;
   std::size_t table_rank = cos.sizes.size();
+  std::optional<Placed> positions;
   if (call.positions != nullptr) {
-    check_positions(check, *call.positions, q, cos);
+    positions.emplace(checked_positions(check, *call.positions, q, cos));
     table_rank = call.positions->sizes.size() + 1;
     params.has_wide_positions = call.positions->dtype.bits == 64;
     params.cos_stride = cos.strides[0];
@@ -454,16 +472,12 @@ Params checked_embedding(const Embedding& call) {
   }
   const int unsqueeze =
       unsqueeze_place(check, call.unsqueeze_dim, static_cast<std::int64_t>(table_rank));
-  const Tables tables{cos, sin, call.positions, unsqueeze};
-  const Written q_written{*call.q_out, rotated_q.out_region};
-  if (!rotated_k) {
-    check_tables_apart(check, tables, {q_written});
-    add_part(check, tables, rotated_q, params);
-    return params;
-  }
-  check_tables_apart(check, tables, {q_written, {*call.k_out, rotated_k->out_region}});
+  const Tables tables{placed_cos, placed_sin, positions.has_value() ? &*positions : nullptr,
+                      unsqueeze};
+  check_tables_apart(check, tables, rotated_q.out);
+  if (rotated_k.has_value()) check_tables_apart(check, tables, rotated_k->out);
   add_part(check, tables, rotated_q, params);
-  add_part(check, tables, *rotated_k, params);
+  if (rotated_k.has_value()) add_part(check, tables, *rotated_k, params);
   return params;
 }
 
