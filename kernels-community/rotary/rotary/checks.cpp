@@ -47,12 +47,20 @@ struct Placed {
   bool is_nested;  // every step is wider than all within it: no two elements share memory
 };
 
-Placed placed(const ArgumentCheck& check, const TensorArg& tensor) {
+[[noreturn]] void refuse_layout(const ArgumentCheck& check, const TensorArg& tensor) {
   const std::size_t rank = tensor.sizes.size();
   if (rank == 0) check.fail(tensor.name, "rank", "at least 1", "0");
   if (rank > kMaxRank) {
     check.fail(tensor.name, "rank", "at most " + text(kMaxRank), text(rank));
   }
+  check.fail(tensor.name, "strides", "no negative ones", list_text(tensor.strides));
+}
+
+enum class Rows { kAny, kUnitStride };
+
+Placed placed(const ArgumentCheck& check, const TensorArg& tensor, Rows rows) {
+  const std::size_t rank = tensor.sizes.size();
+  if (rank == 0 || rank > kMaxRank) refuse_layout(check, tensor);
   bool is_empty = false;
   bool is_nested = true;
   std::int64_t elements = 1;  // from the first to behind the last
@@ -61,24 +69,22 @@ Placed placed(const ArgumentCheck& check, const TensorArg& tensor) {
     const std::int64_t stride = tensor.strides[i];
     is_empty = is_empty || size == 0;
     if (size <= 1) continue;
-    if (stride < 0) {
-      check.fail(tensor.name, "strides", "no negative ones", list_text(tensor.strides));
-    }
+    if (stride < 0) refuse_layout(check, tensor);
     is_nested = is_nested && stride >= elements;
     elements += (size - 1) * stride;
   }
-  const char* begin = address(tensor, 0);
-  return {tensor, reinterpret_cast<std::uintptr_t>(begin),
-          reinterpret_cast<std::uintptr_t>(address(tensor, elements)), is_empty, is_nested};
+  if (rows == Rows::kUnitStride && tensor.strides.back() != 1 && tensor.sizes.back() > 1 &&
+      !is_empty) {
+    check.fail(tensor.name, "last stride", "1", text(tensor.strides.back()));
+  }
+  const auto begin = reinterpret_cast<std::uintptr_t>(tensor.data);
+  const auto bytes = static_cast<std::uintptr_t>(elements * (tensor.dtype.bits / 8));
+  return {tensor, begin, begin + bytes, is_empty, is_nested};
 }
 
 /// `tensor` is made of unit-stride rows.
 Placed placed_rows(const ArgumentCheck& check, const TensorArg& tensor) {
-  const Placed found = placed(check, tensor);
-  if (tensor.strides.back() != 1 && tensor.sizes.back() > 1 && !found.is_empty) {
-    check.fail(tensor.name, "last stride", "1", text(tensor.strides.back()));
-  }
-  return found;
+  return placed(check, tensor, Rows::kUnitStride);
 }
 
 /// cos and sin: of x's dtype or float32, and alike.
@@ -94,6 +100,15 @@ DType table_dtype(const ArgumentCheck& check, const TensorArg& x, const TensorAr
   return is_fp32 ? DType::kFloat32 : check.supported_dtype(x);
 }
 
+[[noreturn]] void refuse_broadcast(const ArgumentCheck& check, const TensorArg& operand,
+                                   int unsqueeze, const TensorArg& rotated) {
+  check.fail(operand.name, "shape",
+             "one that broadcasts to the leading dimensions of " + std::string(rotated.name) + " " +
+                 list_text(rotated.sizes),
+             list_text(operand.sizes) +
+                 (unsqueeze >= 0 ? " unsqueezed at " + text(unsqueeze) : std::string()));
+}
+
 /// Adds the strides of an operand whose own leading dimensions are those of `operand` up to `rank`,
 /// with a 1 inserted at `unsqueeze` (none when negative), aligned at the right with those of
 /// `rotated`.
@@ -105,11 +120,7 @@ void broadcast(const ArgumentCheck& check, const TensorArg& operand, int rank, i
     if (place == unsqueeze && inserted == 1) continue;
     const std::int64_t size = operand.sizes[from];
     if (size != 1 && (to < 0 || size != rotated.sizes[to])) {
-      check.fail(operand.name, "shape",
-                 "one that broadcasts to the leading dimensions of " + std::string(rotated.name) +
-                     " " + list_text(rotated.sizes),
-                 list_text(operand.sizes) +
-                     (inserted == 1 ? " unsqueezed at " + text(unsqueeze) : std::string()));
+      refuse_broadcast(check, operand, unsqueeze, rotated);
     }
     if (size != 1) dims.at[to].strides[slot] = operand.strides[from];
     --from;
@@ -147,11 +158,11 @@ void normalise(Dims& dims) {
   }
 }
 
-void place(const Dims& dims, Slot slot, std::int64_t (&strides)[kMaxDims]) {
+template <class Operand>
+void place(const Dims& dims, Slot slot, Operand& operand) {
+  operand = {};
   const int unused = kMaxDims - dims.count;
-  for (int i = 0; i < kMaxDims; ++i) {
-    strides[i] = i < unused ? 0 : dims.at[i - unused].strides[slot];
-  }
+  for (int i = 0; i < dims.count; ++i) operand.strides[unused + i] = dims.at[i].strides[slot];
 }
 
 /// The next part of a call, whose operands' strides are `dims`; data and tail are the caller's.
@@ -166,13 +177,13 @@ Part& add_part_of(const ArgumentCheck& check, const TensorArg& rotated, Dims& di
   Part& part = params.parts[params.count++];
   const int unused = kMaxDims - dims.count;
   for (int i = 0; i < kMaxDims; ++i) part.sizes[i] = i < unused ? 1 : dims.at[i - unused].size;
-  place(dims, kOut1, part.out1.strides);
-  place(dims, kOut2, part.out2.strides);
-  place(dims, kX1, part.x1.strides);
-  place(dims, kX2, part.x2.strides);
-  place(dims, kCos, part.cos.strides);
-  place(dims, kSin, part.sin.strides);
-  place(dims, kPositions, part.positions.strides);
+  place(dims, kOut1, part.out1);
+  place(dims, kOut2, part.out2);
+  place(dims, kX1, part.x1);
+  place(dims, kX2, part.x2);
+  place(dims, kCos, part.cos);
+  place(dims, kSin, part.sin);
+  place(dims, kPositions, part.positions);
   return part;
 }
 
@@ -187,24 +198,29 @@ bool touch(const Placed& a, const Placed& b) {
   return !a.is_empty && !b.is_empty && a.begin < b.end && b.begin < a.end;
 }
 
-void disjoint(const ArgumentCheck& check, const Placed& out, const Placed& input) {
-  if (!touch(out, input)) return;
-  if (!StridedRegion(out.arg).intersects(StridedRegion(input.arg))) return;
-  check.fail(out.arg.name, "memory", std::string("disjoint from ") + input.arg.name, "an overlap");
+void disjoint_where_they_touch(const ArgumentCheck& check, const TensorArg& out,
+                               const TensorArg& input) {
+  if (!StridedRegion(out).intersects(StridedRegion(input))) return;
+  check.fail(out.name, "memory", std::string("disjoint from ") + input.name, "an overlap");
 }
 
-void disjoint_or_same(const ArgumentCheck& check, const Placed& out, const Placed& input) {
-  if (!touch(out, input)) return;
+void disjoint(const ArgumentCheck& check, const Placed& out, const Placed& input) {
+  if (touch(out, input)) disjoint_where_they_touch(check, out.arg, input.arg);
+}
+
+void disjoint_or_same(const ArgumentCheck& check, const Placed& placed_out,
+                      const Placed& placed_input) {
+  if (!touch(placed_out, placed_input)) return;
+  const TensorArg& out = placed_out.arg;
+  const TensorArg& input = placed_input.arg;
   bool has_one_order = true;
-  for (std::size_t i = 0; i < out.arg.sizes.size(); ++i) {
-    has_one_order =
-        has_one_order && (out.arg.sizes[i] == 1 || out.arg.strides[i] == input.arg.strides[i]);
+  for (std::size_t i = 0; i < out.sizes.size(); ++i) {
+    has_one_order = has_one_order && (out.sizes[i] == 1 || out.strides[i] == input.strides[i]);
   }
-  const StridedRegion region(out.arg), input_region(input.arg);
+  const StridedRegion region(out), input_region(input);
   if (has_one_order && region.is_same(input_region)) return;
   if (!region.intersects(input_region)) return;
-  check.fail(out.arg.name, "memory",
-             std::string("disjoint from ") + input.arg.name + " or identical to it",
+  check.fail(out.name, "memory", std::string("disjoint from ") + input.name + " or identical to it",
              "partial overlap");
 }
 
@@ -270,7 +286,7 @@ void check_host_positions(const ArgumentCheck& check, const TensorArg& positions
 Placed checked_positions(const ArgumentCheck& check, const TensorArg& positions, const TensorArg& q,
                          const TensorArg& cos) {
   check.same_device(positions, q);
-  const Placed found = placed(check, positions);
+  const Placed found = placed(check, positions, Rows::kAny);
   const DTypeCode code = positions.dtype;
   const bool is_wide = code == DTypeCode{DTypeCode::kInt, 64, 1};
   if (!is_wide && code != DTypeCode{DTypeCode::kInt, 32, 1}) {

@@ -56,25 +56,27 @@ inline Row<T, S> row_at(const Params& params, const Part& part, const Offsets& a
           static_cast<const S*>(part.cos.data) + cos,  static_cast<const S*>(part.sin.data) + sin};
 }
 
-/// Calls `rotate(row)` for rows [begin, end) of one part and copies their tails.
+/// Calls `rotate(row)` for rows [begin, end) of one part, at least one, and copies their tails.
 template <class T, class S, class Rotate>
 inline void walk_part(const Params& params, const Part& part, std::int64_t begin, std::int64_t end,
                       const Rotate& rotate) {
   constexpr int kInner = kMaxDims - 1;
-  std::int64_t index[kMaxDims];
+  std::int64_t index[kMaxDims] = {};
   Offsets at{};
-  for (std::int64_t dim = kInner, left = begin; dim >= 0; --dim) {
+  // Most calls begin at the first row: divisions would take longer than their rows.
+  for (std::int64_t dim = kInner, left = begin; left > 0 && dim >= 0; --dim) {
     index[dim] = left % part.sizes[dim];
     left /= part.sizes[dim];
     at.move(part, static_cast<int>(dim), index[dim]);
   }
   const std::size_t tail_bytes = static_cast<std::size_t>(part.tail) * sizeof(T);
-  for (std::int64_t r = begin; r < end; ++r) {
+  for (std::int64_t r = begin;;) {
     const Row<T, S> row = row_at<T, S>(params, part, at);
     rotate(row);
     if (tail_bytes != 0) {
       std::memcpy(row.out1 + 2 * params.half, row.x1 + 2 * params.half, tail_bytes);
     }
+    if (++r == end) return;
     int dim = kInner;
     at.move(part, dim, 1);
     while (++index[dim] == part.sizes[dim] && dim > 0) {
