@@ -21,7 +21,7 @@ constexpr char kRmsNormFwdNograd[] =
     "rms_norm_fwd_nograd(Tensor x, Tensor? weight, float eps) -> Tensor";
 constexpr char kLayerNormBwdNograd[] =
     "layer_norm_bwd_nograd(Tensor grad_out, Tensor x, Tensor? weight, float eps, bool needs_x, "
-    "bool needs_weight, bool needs_bias, ScalarType? bias_dtype) -> (Tensor, Tensor, Tensor)";
+    "bool needs_weight, bool needs_bias, ScalarType? bias_dtype=None) -> (Tensor, Tensor, Tensor)";
 constexpr char kRmsNormBwdNograd[] =
     "rms_norm_bwd_nograd(Tensor grad_out, Tensor x, Tensor? weight, float eps, bool needs_x, bool "
     "needs_weight) -> (Tensor, Tensor)";

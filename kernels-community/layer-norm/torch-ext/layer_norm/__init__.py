@@ -27,19 +27,25 @@ from .fused import (
 _warned = False
 
 
+# Bound once: a call through the name of an op looks for overloads first.
+_layer_norm, _rms_norm = ops.layer_norm.default, ops.rms_norm.default
+
+
 def _warn_if_detached(*tensors: torch.Tensor | None) -> None:
+    """For a call with gradients enabled."""
     global _warned
-    if _warned or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if _warned or not any([tensor is not None and tensor.requires_grad for tensor in tensors]):
         return
-    if any(tensor is not None and tensor.requires_grad for tensor in tensors):
-        warnings.warn(
-            "layer_norm: an input requires grad, but a function that writes into a given tensor is "
-            "cut off from the graph: the result carries no gradient. Use the function of the same "
-            "name in layer_norm.layers, which has a backward, or torch.no_grad()",
-            UserWarning,
-            stacklevel=3,
-        )
-        _warned = True
+    if torch.compiler.is_compiling():
+        return
+    warnings.warn(
+        "layer_norm: an input requires grad, but a function that writes into a given tensor is "
+        "cut off from the graph: the result carries no gradient. Use the function of the same "
+        "name in layer_norm.layers, which has a backward, or torch.no_grad()",
+        UserWarning,
+        stacklevel=3,
+    )
+    _warned = True
 
 
 def layer_norm(
@@ -55,8 +61,9 @@ def layer_norm(
     `bias` `[d]` or None, of that dtype, or both float32 beside 16-bit rows; all on one device.
     `out` may be `x`; rows may be strided.
     """
-    _warn_if_detached(x, weight, bias)
-    ops.layer_norm(out, x, weight, bias, eps)
+    if torch.is_grad_enabled():
+        _warn_if_detached(x, weight, bias)
+    _layer_norm(out, x, weight, bias, eps)
     return out
 
 
@@ -67,8 +74,9 @@ def rms_norm(
 
     Tensors as for `layer_norm`.
     """
-    _warn_if_detached(x, weight)
-    ops.rms_norm(out, x, weight, eps)
+    if torch.is_grad_enabled():
+        _warn_if_detached(x, weight)
+    _rms_norm(out, x, weight, eps)
     return out
 
 

@@ -177,53 +177,7 @@ def _refuse(name: str) -> Callable[..., Any]:
 # -- plain norms -----------------------------------------------------------------------------
 
 
-def _plain_gradients(
-    x: Tensor, weight: MaybeTensor, wanted: list[bool], bias_dtype: torch.dtype | None
-) -> list[Tensor]:
-    """Those of x, weight and bias, or the first of them, not computed yet. weight and bias share a
-    dtype; a bias alone has its own, or that of x where it is not named.
-    """
-    parameter = x.new_empty((x.shape[-1],), dtype=bias_dtype) if weight is None else weight
-    likes = (x, parameter, parameter)
-    return [
-        empty_like(like) if is_wanted else absent(like)
-        for is_wanted, like in zip(wanted, likes, strict=False)
-    ]
-
-
-def _layer_norm_backward(
-    grad_out: Tensor,
-    x: Tensor,
-    weight: MaybeTensor,
-    eps: float,
-    wanted: list[bool],
-    bias_dtype: torch.dtype | None = None,
-) -> tuple[Tensor, ...]:
-    grads: tuple[Tensor, ...] = ops.layer_norm_bwd_nograd(
-        grad_out, x, weight, eps, *wanted, bias_dtype
-    )
-    return grads
-
-
-def _rms_norm_backward(
-    grad_out: Tensor, x: Tensor, weight: MaybeTensor, eps: float, wanted: list[bool]
-) -> tuple[Tensor, ...]:
-    grads: tuple[Tensor, ...] = ops.rms_norm_bwd_nograd(grad_out, x, weight, eps, *wanted)
-    return grads
-
-
-def _plain_backward_fake(
-    grad_out: Tensor,
-    x: Tensor,
-    weight: MaybeTensor,
-    eps: float,
-    wanted: list[bool],
-    bias_dtype: torch.dtype | None = None,
-) -> tuple[Tensor, ...]:
-    return tuple(_plain_gradients(x, weight, wanted, bias_dtype))
-
-
-def _nograd_fake(
+def _plain_gradients_fake(
     grad_out: Tensor,
     x: Tensor,
     weight: MaybeTensor,
@@ -233,72 +187,79 @@ def _nograd_fake(
     needs_bias: bool | None = None,
     bias_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, ...]:
-    wanted = [needs_x, needs_weight, *([] if needs_bias is None else [needs_bias])]
-    return tuple(_plain_gradients(x, weight, wanted, bias_dtype))
+    """Those of x, weight and, for layer_norm, bias. weight and bias share a dtype; a bias alone has
+    its own, or that of x where it is not named.
+    """
+    parameter = x.new_empty((x.shape[-1],), dtype=bias_dtype) if weight is None else weight
+    kinds = ((x, needs_x), (parameter, needs_weight), (parameter, needs_bias))
+    return tuple(
+        empty_like(like) if is_wanted else absent(like)
+        for like, is_wanted in kinds
+        if is_wanted is not None
+    )
 
 
-def _setup_plain(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, *biases, ctx.eps = inputs  # rms_norm has no bias
-    ctx.bias_dtypes = [None if bias is None else bias.dtype for bias in biases]
-    ctx.save_for_backward(x, weight)
+class PlainNorm(NamedTuple):
+    """How one of the plain norms is differentiated."""
+
+    backward: Callable[..., tuple[Tensor, ...]]  # <norm>_backward_functional
+    setup_context: Callable[..., None]  # of <norm>_functional, as the next
+    differentiate: Callable[..., tuple[MaybeTensor, ...]]
+    function: type[torch.autograd.Function]
 
 
-def _differentiate_plain(name: str) -> Callable[..., tuple[MaybeTensor, ...]]:
+def _plain_norm(norm: str, function_name: str) -> PlainNorm:
+    """`norm` takes x, weight, for layer_norm bias, and eps.
+
+    The function is what eager mode runs. The functional ops reach their autograd kernels through
+    the dispatcher and several frames of Python, which takes longer than a small call; it builds the
+    node directly. Somebody who asks for the graph of a gradient gets the op that refuses a second
+    derivative.
+    """
+    normalize = getattr(ops, f"{norm}_fwd_nograd").default
+    gradients = getattr(ops, f"{norm}_bwd_nograd").default
+
+    def backward(
+        grad_out: Tensor,
+        x: Tensor,
+        weight: MaybeTensor,
+        eps: float,
+        wanted: list[bool],
+        *bias_dtype: torch.dtype | None,
+    ) -> tuple[Tensor, ...]:
+        return gradients(grad_out, x, weight, eps, *wanted, *bias_dtype)  # type: ignore[no-any-return]
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor | None) -> None:
+        weight = inputs[1]
+        ctx.save_for_backward(inputs[0], weight)
+        ctx.eps = inputs[-1]
+        # Of a bias alone: beside a weight it has the dtype of that.
+        biases = () if weight is not None else inputs[2:-1]
+        ctx.bias_dtype = [bias.dtype for bias in biases if bias is not None]
+
     def differentiate(ctx: Any, grad_out: Tensor) -> tuple[MaybeTensor, ...]:
-        wanted = list(ctx.needs_input_grad[:-1])
-        backward = getattr(ops, f"{name}_backward_functional")
-        grads = backward(grad_out, *ctx.saved_tensors, ctx.eps, wanted, *ctx.bias_dtypes)
-        return (*map(given, wanted, grads), None)
-
-    return differentiate
-
-
-# What eager mode runs. The functional ops reach their autograd kernels through the dispatcher and
-# several frames of Python, which takes longer than a small call; these two build the node directly.
-# Somebody who asks for the graph of a gradient gets the op that refuses a second derivative.
-
-
-class LayerNormFunction(torch.autograd.Function):
-    """`layer_norm_functional`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: MaybeTensor, bias: MaybeTensor, eps: float) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.eps, ctx.bias_dtype = eps, None if bias is None else bias.dtype
-        return ops.layer_norm_fwd_nograd(x, weight, bias, eps)  # type: ignore[no-any-return]
-
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> Any:
-        x, weight = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
+        wanted = ctx.needs_input_grad[:-1]
+        arguments = (grad_out, *ctx.saved_tensors, ctx.eps)
         if torch.is_grad_enabled():
-            grads = ops.layer_norm_backward_functional(
-                grad_out, x, weight, ctx.eps, list(wanted), ctx.bias_dtype
-            )
+            functional = getattr(ops, f"{norm}_backward_functional")
+            grads = functional(*arguments, list(wanted), *ctx.bias_dtype)
         else:
-            grads = ops.layer_norm_bwd_nograd(grad_out, x, weight, ctx.eps, *wanted, ctx.bias_dtype)
-        return (*map(given, wanted, grads), None)
+            grads = gradients(*arguments, *wanted, *ctx.bias_dtype)
+        return (*(map(given, wanted, grads) if False in wanted else grads), None)
+
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        setup_context(ctx, inputs, None)
+        return normalize(*inputs)  # type: ignore[no-any-return]
+
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(differentiate)}
+    function = type(function_name, (torch.autograd.Function,), methods)
+    return PlainNorm(backward, setup_context, differentiate, function)
 
 
-class RMSNormFunction(torch.autograd.Function):
-    """`rms_norm_functional`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: MaybeTensor, eps: float) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.eps = eps
-        return ops.rms_norm_fwd_nograd(x, weight, eps)  # type: ignore[no-any-return]
-
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> Any:
-        x, weight = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():
-            grads = ops.rms_norm_backward_functional(grad_out, x, weight, ctx.eps, list(wanted))
-        else:
-            grads = ops.rms_norm_bwd_nograd(grad_out, x, weight, ctx.eps, *wanted)
-        return (*map(given, wanted, grads), None)
-
+PLAIN_NORMS = {
+    "layer_norm": _plain_norm("layer_norm", "LayerNormFunction"),
+    "rms_norm": _plain_norm("rms_norm", "RMSNormFunction"),
+}
 
 # -- the fused op ----------------------------------------------------------------------------
 
@@ -648,19 +609,16 @@ def register() -> None:
             _refuse("dropout_add_norm"),
         ),
     }
-    plain = {
-        "layer_norm": (ops.layer_norm_fwd_nograd, _layer_norm_backward),
-        "rms_norm": (ops.rms_norm_fwd_nograd, _rms_norm_backward),
-    }
-    for name, (forward, backward) in plain.items():
-        rows[f"{name}_backward_functional"] = (backward, _plain_backward_fake, _refuse(name))
+    for name, norm in PLAIN_NORMS.items():
+        rows[f"{name}_backward_functional"] = (norm.backward, norm.backward, _refuse(name))
         rows[f"{name}_functional"] = (
-            forward,
+            getattr(ops, f"{name}_fwd_nograd"),
             lambda x, *_: empty_like(x),
-            _differentiate_plain(name),
-            _setup_plain,
+            norm.differentiate,
+            norm.setup_context,
         )
-        for direction, fake in (("fwd", lambda x, *_: empty_like(x)), ("bwd", _nograd_fake)):
+        fakes = {"fwd": lambda x, *_: empty_like(x), "bwd": _plain_gradients_fake}
+        for direction, fake in fakes.items():
             op = add_op_namespace_prefix(f"{name}_{direction}_nograd")
             torch.library.register_fake(op, fake, lib=library)
     for name, (implementation, shape_only, derivative, *setup) in rows.items():

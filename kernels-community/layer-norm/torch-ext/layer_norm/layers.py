@@ -8,10 +8,14 @@ layers are differentiable (once) and trace into one graph. Layers keep no state 
 import torch
 from torch import nn
 
-from ._autograd import LayerNormFunction, RMSNormFunction, register
+from ._autograd import PLAIN_NORMS, register
 from ._ops import ops
 
 register()
+_LayerNormFunction = PLAIN_NORMS["layer_norm"].function
+_RMSNormFunction = PLAIN_NORMS["rms_norm"].function
+_layer_norm_fwd_nograd = ops.layer_norm_fwd_nograd.default
+_rms_norm_fwd_nograd = ops.rms_norm_fwd_nograd.default
 
 
 def _epsilon(module: nn.Module) -> float:
@@ -36,8 +40,8 @@ def layer_norm(
         or (weight is not None and weight.requires_grad)
         or (bias is not None and bias.requires_grad)
     ):
-        return LayerNormFunction.apply(x, weight, bias, eps)
-    return ops.layer_norm_fwd_nograd(x, weight, bias, eps)
+        return _LayerNormFunction.apply(x, weight, bias, eps)
+    return _layer_norm_fwd_nograd(x, weight, bias, eps)
 
 
 def rms_norm(
@@ -52,8 +56,8 @@ def rms_norm(
     if torch.is_grad_enabled() and (
         x.requires_grad or (weight is not None and weight.requires_grad)
     ):
-        return RMSNormFunction.apply(x, weight, eps)
-    return ops.rms_norm_fwd_nograd(x, weight, eps)
+        return _RMSNormFunction.apply(x, weight, eps)
+    return _rms_norm_fwd_nograd(x, weight, eps)
 
 
 class LayerNorm(nn.Module):
