@@ -17,19 +17,26 @@ from ._ops import ops
 _warned = False
 
 
+# Bound once: a call through the name of an op looks for overloads first.
+_rms_norm, _gemma_rms_norm = ops.rms_norm.default, ops.gemma_rms_norm.default
+_fused_add_rms_norm = ops.fused_add_rms_norm.default
+
+
 def _warn_if_detached(*tensors: torch.Tensor) -> None:
+    """For a call with gradients enabled."""
     global _warned
-    if _warned or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if _warned or not any([tensor.requires_grad for tensor in tensors]):
         return
-    if any(tensor.requires_grad for tensor in tensors):
-        warnings.warn(
-            "rmsnorm: an input requires grad, but a function that writes into a given tensor is "
-            "cut off from the graph: the result carries no gradient. Use the function of the same "
-            "name in rmsnorm.layers, which has a backward, or torch.no_grad()",
-            UserWarning,
-            stacklevel=3,
-        )
-        _warned = True
+    if torch.compiler.is_compiling():
+        return
+    warnings.warn(
+        "rmsnorm: an input requires grad, but a function that writes into a given tensor is "
+        "cut off from the graph: the result carries no gradient. Use the function of the same "
+        "name in rmsnorm.layers, which has a backward, or torch.no_grad()",
+        UserWarning,
+        stacklevel=3,
+    )
+    _warned = True
 
 
 def apply_rms_norm(input: torch.Tensor, weight: torch.Tensor, eps: float) -> list[torch.Tensor]:
@@ -59,8 +66,9 @@ def rms_norm(
     out: torch.Tensor, input: torch.Tensor, weight: torch.Tensor, epsilon: float = 1e-6
 ) -> torch.Tensor:
     """out = weight * T(input / rms), rms = sqrt(mean(input^2) + epsilon); may be input itself."""
-    _warn_if_detached(input, weight)
-    ops.rms_norm(out, input, weight, epsilon)
+    if torch.is_grad_enabled():
+        _warn_if_detached(input, weight)
+    _rms_norm(out, input, weight, epsilon)
     return out
 
 
@@ -68,8 +76,9 @@ def gemma_rms_norm(
     out: torch.Tensor, input: torch.Tensor, weight: torch.Tensor, epsilon: float = 1e-6
 ) -> torch.Tensor:
     """out = T((1 + weight) * input / sqrt(mean(input^2) + epsilon)); out may be input itself."""
-    _warn_if_detached(input, weight)
-    ops.gemma_rms_norm(out, input, weight, epsilon)
+    if torch.is_grad_enabled():
+        _warn_if_detached(input, weight)
+    _gemma_rms_norm(out, input, weight, epsilon)
     return out
 
 
@@ -77,8 +86,9 @@ def fused_add_rms_norm(
     input: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, epsilon: float = 1e-6
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """residual = T(input + residual), then input = rms_norm(residual); both in place."""
-    _warn_if_detached(input, residual, weight)
-    ops.fused_add_rms_norm(input, residual, weight, epsilon)
+    if torch.is_grad_enabled():
+        _warn_if_detached(input, residual, weight)
+    _fused_add_rms_norm(input, residual, weight, epsilon)
     return input, residual
 
 

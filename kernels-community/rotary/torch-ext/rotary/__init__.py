@@ -19,19 +19,25 @@ from ._ops import ops
 _warned = False
 
 
+# Bound once: a call through the name of an op looks for overloads first.
+_apply_rotary, _rotary_embedding = ops.apply_rotary.default, ops.rotary_embedding.default
+
+
 def _warn_if_detached(*tensors: torch.Tensor | None) -> None:
+    """For a call with gradients enabled."""
     global _warned
-    if _warned or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if _warned or not any([tensor is not None and tensor.requires_grad for tensor in tensors]):
         return
-    if any(tensor is not None and tensor.requires_grad for tensor in tensors):
-        warnings.warn(
-            "rotary: an input requires grad, but a function that writes into given tensors is cut "
-            "off from the graph: the result carries no gradient. Use apply_rotary_transformers or "
-            "layers.rotary_embedding, which have a backward, or torch.no_grad()",
-            UserWarning,
-            stacklevel=3,
-        )
-        _warned = True
+    if torch.compiler.is_compiling():
+        return
+    warnings.warn(
+        "rotary: an input requires grad, but a function that writes into given tensors is cut "
+        "off from the graph: the result carries no gradient. Use apply_rotary_transformers or "
+        "layers.rotary_embedding, which have a backward, or torch.no_grad()",
+        UserWarning,
+        stacklevel=3,
+    )
+    _warned = True
 
 
 def apply_rotary(
@@ -48,8 +54,9 @@ def apply_rotary(
     x1, x2, out1, out2 of one shape `[..., R]`, usually halves of larger tensors; out1 may be x1 and
     out2 x2. `cos` and `sin` `[..., R]` broadcast over them, aligned at the right.
     """
-    _warn_if_detached(x1, x2, cos, sin)
-    ops.apply_rotary(x1, x2, cos, sin, out1, out2, conj)
+    if torch.is_grad_enabled():
+        _warn_if_detached(x1, x2, cos, sin)
+    _apply_rotary(x1, x2, cos, sin, out1, out2, conj)
 
 
 def rotary_embedding(
@@ -64,9 +71,10 @@ def rotary_embedding(
     unsqueeze_dim: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """layers.rotary_embedding in place: rotates q and k (which may be None) and returns them."""
-    _warn_if_detached(q, k, cos, sin)
+    if torch.is_grad_enabled():
+        _warn_if_detached(q, k, cos, sin)
     width = q.shape[-1] if rotary_dim is None else rotary_dim
-    ops.rotary_embedding(q, k, cos, sin, positions, width, interleaved, conj, unsqueeze_dim)
+    _rotary_embedding(q, k, cos, sin, positions, width, interleaved, conj, unsqueeze_dim)
     return q, k
 
 
