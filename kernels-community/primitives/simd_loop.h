@@ -23,11 +23,36 @@ HWY_INLINE auto in_vectors(const Few& few) {
   };
 }
 
-/// Past the caches where `streams`.
+/// Batches that are stored one right after the other: those of a line, because nothing may come
+/// between the parts of a line that goes past the caches.
 template <class Format>
-HWY_INLINE void store_batch(const Batch<Format>& batch, typename Format::Storage* to,
-                            bool streams) {
-  streams ? Format::stream_batch(batch, to) : Format::store_batch(batch, to);
+constexpr std::size_t kBatchesAtOnce =
+    HWY_TARGET == HWY_SCALAR
+        ? 1
+        : kLineBytes / static_cast<std::int64_t>(sizeof(typename Format::Storage)) / kBatch<Format>;
+
+/// As for_each_batch: `compute(from, i)` gives the results of a batch, a std::array of one for each
+/// output, and `few` is for in_vectors.
+template <class Format, std::size_t kIn, std::size_t kOut, class Compute, class Few>
+inline void map_batches(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
+                        const std::array<Rows<typename Format::Storage>, kOut>& outputs,
+                        const Streaming& streaming, std::int64_t cols, std::int64_t begin,
+                        std::int64_t end, const Compute& compute, const Few& few) {
+  constexpr std::size_t kBatches = kBatchesAtOnce<Format>;
+  const auto place = [](std::size_t b) { return static_cast<std::int64_t>(b) * kBatch<Format>; };
+  const auto whole = [&](const auto& from, const auto& to, std::int64_t i, bool streams) {
+    std::array<std::array<Batch<Format>, kOut>, kBatches> results;
+    for (std::size_t b = 0; b < kBatches; ++b) results[b] = compute(from, i + place(b));
+    for (std::size_t k = 0; k < kOut; ++k) {
+      for (std::size_t b = 0; b < kBatches; ++b) {
+        auto* out = to[k] + i + place(b);
+        streams ? Format::stream_batch(results[b][k], out)
+                : Format::store_batch(results[b][k], out);
+      }
+    }
+  };
+  for_each_batch<typename Format::Storage, static_cast<std::int64_t>(kBatches) * kBatch<Format>>(
+      inputs, outputs, streaming, cols, begin, end, whole, in_vectors(few));
 }
 
 template <std::size_t count>
@@ -41,7 +66,7 @@ inline void map_rows(const std::array<Rows<const typename Format::Storage>, kIn>
                      const std::array<Rows<typename Format::Storage>, kOut>& outputs,
                      const Streaming& streaming, std::int64_t cols, std::int64_t begin,
                      std::int64_t end, const Function& function) {
-  const auto whole = [&function](const auto& from, const auto& to, std::int64_t i, bool streams) {
+  const auto compute = [&function](const auto& from, std::int64_t i) {
     std::array<Batch<Format>, kIn> in;
     std::array<Batch<Format>, kOut> out;
     for (std::size_t k = 0; k < kIn; ++k) in[k] = Format::load_batch(from[k] + i);
@@ -52,18 +77,17 @@ inline void map_rows(const std::array<Rows<const typename Format::Storage>, kIn>
       function(arguments, results);
       for (std::size_t k = 0; k < kOut; ++k) out[k].of[v] = results[k];
     }
-    for (std::size_t k = 0; k < kOut; ++k) store_batch(out[k], to[k] + i, streams);
+    return out;
   };
-  const auto rest = [&function](const auto& from, const auto& to, std::int64_t i,
-                                std::size_t count) {
+  const auto few = [&function](const auto& from, const auto& to, std::int64_t i,
+                               std::size_t count) {
     Vectors<kIn> arguments;
     Vectors<kOut> results;
     for (std::size_t k = 0; k < kIn; ++k) arguments[k] = load_first<Format>(from[k] + i, count);
     function(arguments, results);
     for (std::size_t k = 0; k < kOut; ++k) store_first<Format>(results[k], to[k] + i, count);
   };
-  for_each_batch<typename Format::Storage, kBatch<Format>>(inputs, outputs, streaming, cols, begin,
-                                                           end, whole, in_vectors(rest));
+  map_batches<Format>(inputs, outputs, streaming, cols, begin, end, compute, few);
 }
 
 }  // namespace

@@ -162,22 +162,23 @@ template <class Format, class LookUp>
 inline void unary_table_range(const BackwardParams& params, const float* slopes, std::int64_t begin,
                               std::int64_t end) {
   using T = std::uint16_t;
-  const auto whole = [slopes](const auto& from, const auto& to, std::int64_t i, bool streams) {
+  const auto compute = [slopes](const auto& from, std::int64_t i) {
     const auto found = LookUp::template batch<Format>(from[1] + i, slopes);
-    auto grads = Format::load_batch(from[0] + i);
-    for (int v = 0; v < Format::kVectors; ++v) grads.of[v] = hn::Mul(grads.of[v], found.of[v]);
-    simd::store_batch(grads, to[0] + i, streams);
+    std::array<simd::Batch<Format>, 1> grads{Format::load_batch(from[0] + i)};
+    for (int v = 0; v < Format::kVectors; ++v) {
+      grads[0].of[v] = hn::Mul(grads[0].of[v], found.of[v]);
+    }
+    return grads;
   };
-  const auto rest = [slopes](const auto& from, const auto& to, std::int64_t i, std::size_t count) {
+  const auto few = [slopes](const auto& from, const auto& to, std::int64_t i, std::size_t count) {
     HWY_ALIGN float found[hn::MaxLanes(F32())] = {};
     for (std::size_t k = 0; k < count; ++k) found[k] = slopes[(from[1] + i)[k]];
     const V grad = simd::load_first<Format>(from[0] + i, count);
     simd::store_first<Format>(hn::Mul(grad, hn::Load(F32(), found)), to[0] + i, count);
   };
-  primitives::for_each_batch<T, simd::kBatch<Format>>(
-      unary_inputs<T>(params), unary_outs<T>(params),
-      Streaming::of<T>(rows_apart(params), params.cols), params.cols, begin, end, whole,
-      simd::in_vectors(rest));
+  simd::map_batches<Format>(unary_inputs<T>(params), unary_outs<T>(params),
+                            Streaming::of<T>(rows_apart(params), params.cols), params.cols, begin,
+                            end, compute, few);
 }
 
 /// The same for both halves of a gated op.
@@ -185,20 +186,19 @@ template <class Format, class LookUp>
 inline void gated_table_range(const BackwardParams& params, const cpu::Derivative* derivatives,
                               std::int64_t begin, std::int64_t end) {
   using T = std::uint16_t;
-  const auto whole = [derivatives](const auto& from, const auto& to, std::int64_t i, bool streams) {
+  const auto compute = [derivatives](const auto& from, std::int64_t i) {
     const auto found = LookUp::template batch<Format>(from[1] + i, derivatives);
     const auto grads = Format::load_batch(from[0] + i);
     const auto factors = Format::load_batch(from[2] + i);
-    simd::Batch<Format> gate, factor;
+    std::array<simd::Batch<Format>, 2> results;
     for (int v = 0; v < Format::kVectors; ++v) {
       gated_gradients(grads.of[v], {found.values.of[v], found.slopes.of[v]}, factors.of[v],
-                      &gate.of[v], &factor.of[v]);
+                      &results[0].of[v], &results[1].of[v]);
     }
-    simd::store_batch(gate, to[0] + i, streams);
-    simd::store_batch(factor, to[1] + i, streams);
+    return results;
   };
-  const auto rest = [derivatives](const auto& from, const auto& to, std::int64_t i,
-                                  std::size_t count) {
+  const auto few = [derivatives](const auto& from, const auto& to, std::int64_t i,
+                                 std::size_t count) {
     HWY_ALIGN float slopes[hn::MaxLanes(F32())] = {}, values[hn::MaxLanes(F32())] = {};
     for (std::size_t k = 0; k < count; ++k) {
       const cpu::Derivative found = derivatives[(from[1] + i)[k]];
@@ -212,10 +212,9 @@ inline void gated_table_range(const BackwardParams& params, const cpu::Derivativ
     simd::store_first<Format>(gate, to[0] + i, count);
     simd::store_first<Format>(factor, to[1] + i, count);
   };
-  primitives::for_each_batch<T, simd::kBatch<Format>>(
-      gated_inputs<T>(params), gated_outs<T>(params),
-      Streaming::of<T>(rows_apart(params), 2 * params.cols), params.cols, begin, end, whole,
-      simd::in_vectors(rest));
+  simd::map_batches<Format>(gated_inputs<T>(params), gated_outs<T>(params),
+                            Streaming::of<T>(rows_apart(params), 2 * params.cols), params.cols,
+                            begin, end, compute, few);
 }
 
 /// Of ops of one tensor; dtype is fp16 or bf16, as below.

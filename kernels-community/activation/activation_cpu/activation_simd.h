@@ -166,23 +166,24 @@ template <class Format, class LookUp>
 inline void gated_table_range(const Params& params, const std::uint16_t* table, std::int64_t begin,
                               std::int64_t end) {
   using T = std::uint16_t;
-  const auto whole = [table](const auto& from, const auto& to, std::int64_t i, bool streams) {
+  const auto compute = [table](const auto& from, std::int64_t i) {
     const auto gates = Format::unpacked(LookUp::batch(from[0] + i, table));
-    auto products = Format::load_batch(from[1] + i);
-    for (int v = 0; v < Format::kVectors; ++v)
-      products.of[v] = hn::Mul(gates.of[v], products.of[v]);
-    simd::store_batch(products, to[0] + i, streams);
+    std::array<simd::Batch<Format>, 1> products{Format::load_batch(from[1] + i)};
+    for (int v = 0; v < Format::kVectors; ++v) {
+      products[0].of[v] = hn::Mul(gates.of[v], products[0].of[v]);
+    }
+    return products;
   };
-  const auto rest = [table](const auto& from, const auto& to, std::int64_t i, std::size_t count) {
+  const auto few = [table](const auto& from, const auto& to, std::int64_t i, std::size_t count) {
     T values[hn::MaxLanes(F32())];
     for (std::size_t k = 0; k < count; ++k) values[k] = table[(from[0] + i)[k]];
     const V gate = simd::load_first<Format>(values, count);
     const V factor = simd::load_first<Format>(from[1] + i, count);
     simd::store_first<Format>(hn::Mul(gate, factor), to[0] + i, count);
   };
-  primitives::for_each_batch<T, simd::kBatch<Format>>(
-      halves_of<T>(params), out_of<T>(params), Streaming::of<T>(params.rows, params.cols),
-      params.cols, begin, end, whole, simd::in_vectors(rest));
+  simd::map_batches<Format>(halves_of<T>(params), out_of<T>(params),
+                            Streaming::of<T>(params.rows, params.cols), params.cols, begin, end,
+                            compute, few);
 }
 
 template <class LookUp>

@@ -77,10 +77,13 @@ inline auto look_up_four(const std::uint16_t* from, const Table* table) {
 /// `to` is a whole line.
 inline void look_up_line(const std::uint16_t* from, std::uint16_t* to, const std::uint16_t* table,
                          bool streams) {
-  for (std::int64_t i = 0; i < kLine; i += 8) {
-    const __m128i values = look_up_eight(from + i, table);
-    auto* out = reinterpret_cast<__m128i*>(to + i);
-    streams ? _mm_stream_si128(out, values) : _mm_storeu_si128(out, values);
+  __m128i values[kLine / 8];
+#pragma GCC unroll 4
+  for (std::int64_t i = 0; i < kLine / 8; ++i) values[i] = look_up_eight(from + 8 * i, table);
+  auto* out = reinterpret_cast<__m128i*>(to);
+#pragma GCC unroll 4
+  for (std::int64_t i = 0; i < kLine / 8; ++i) {
+    streams ? _mm_stream_si128(out + i, values[i]) : _mm_storeu_si128(out + i, values[i]);
   }
 }
 
