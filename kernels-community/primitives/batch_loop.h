@@ -14,7 +14,7 @@ namespace {  // internal to each translation unit: they are compiled with differ
 /// Walks over all elements [begin, end) of rows of `cols` elements of T, equal or disjoint tensors.
 /// Calls `whole(from, to, i, streams)` for `batch` elements from the i-th one behind the pointers
 /// `from` and `to`; they may be written past the caches where `streams`. Calls
-/// `rest(from, to, i, count)` for fewer elements than a cache line holds.
+/// `rest(from, to, i, count)` for fewer elements than a batch.
 template <class T, std::int64_t batch, std::size_t kIn, std::size_t kOut, class Whole, class Rest>
 inline void for_each_batch(const std::array<Rows<const T>, kIn>& inputs,
                            const std::array<Rows<T>, kOut>& outputs, const Streaming& streaming,
@@ -38,6 +38,7 @@ inline void for_each_batch(const std::array<Rows<const T>, kIn>& inputs,
       }
       for (std::int64_t j = i; j < i + kElements; j += batch) whole(from, to, j, streams);
     }
+    for (; i + batch <= stretch.count; i += batch) whole(from, to, i, false);
     if (i < stretch.count) rest(from, to, i, stretch.count - i);
   });
 }

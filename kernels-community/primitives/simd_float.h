@@ -37,8 +37,8 @@ constexpr std::int64_t kBatch = Format::kVectors* static_cast<std::int64_t>(hn::
 /// Storage formats. `load` widens exactly; `store` rounds to nearest even and keeps NaN; `round` is
 /// the value that a store followed by a load would give. `load_batch` and `store_batch` do the same
 /// with kBatch elements and fewer instructions; `stream_batch` stores past the caches, to an
-/// address aligned as a vector. 16-bit formats have `unpacked`: the batch that a vector of memory
-/// is.
+/// address aligned as a vector, where there are vectors. 16-bit formats have `unpacked`: the batch
+/// that a vector of memory is.
 struct Float32 {
   using Storage = float;
   static constexpr int kVectors = 1;
@@ -220,9 +220,10 @@ struct Float16
 #endif
 };
 
-/// The first `count` < Lanes(F32()) elements; the other lanes are zero.
+/// The first `count` <= Lanes(F32()) elements; the other lanes are zero.
 template <class Format>
 HWY_INLINE V load_first(const typename Format::Storage* HWY_RESTRICT from, std::size_t count) {
+  if (count == hn::Lanes(F32())) return Format::load(from);
   HWY_ALIGN typename Format::Storage lanes[hn::MaxLanes(F32())] = {};
   for (std::size_t i = 0; i < count; ++i) lanes[i] = from[i];
   return Format::load(lanes);
@@ -230,6 +231,7 @@ HWY_INLINE V load_first(const typename Format::Storage* HWY_RESTRICT from, std::
 
 template <class Format>
 HWY_INLINE void store_first(V value, typename Format::Storage* HWY_RESTRICT to, std::size_t count) {
+  if (count == hn::Lanes(F32())) return Format::store(value, to);
   HWY_ALIGN typename Format::Storage lanes[hn::MaxLanes(F32())];
   Format::store(value, lanes);
   for (std::size_t i = 0; i < count; ++i) to[i] = lanes[i];

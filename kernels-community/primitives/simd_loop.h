@@ -32,14 +32,16 @@ constexpr std::size_t kBatchesAtOnce =
         : kLineBytes / static_cast<std::int64_t>(sizeof(typename Format::Storage)) / kBatch<Format>;
 
 /// As for_each_batch: `compute(from, i)` gives the results of a batch, a std::array of one for each
-/// output, and `few` is for in_vectors.
+/// output, and `few` is for in_vectors. Without vectors nothing is written past the caches.
 template <class Format, std::size_t kIn, std::size_t kOut, class Compute, class Few>
 inline void map_batches(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
                         const std::array<Rows<typename Format::Storage>, kOut>& outputs,
                         const Streaming& streaming, std::int64_t cols, std::int64_t begin,
                         std::int64_t end, const Compute& compute, const Few& few) {
   constexpr std::size_t kBatches = kBatchesAtOnce<Format>;
-  const auto place = [](std::size_t b) { return static_cast<std::int64_t>(b) * kBatch<Format>; };
+  constexpr auto place = [](std::size_t b) {
+    return static_cast<std::int64_t>(b) * kBatch<Format>;
+  };
   const auto whole = [&](const auto& from, const auto& to, std::int64_t i, bool streams) {
     std::array<std::array<Batch<Format>, kOut>, kBatches> results;
     for (std::size_t b = 0; b < kBatches; ++b) results[b] = compute(from, i + place(b));
@@ -51,8 +53,17 @@ inline void map_batches(const std::array<Rows<const typename Format::Storage>, k
       }
     }
   };
-  for_each_batch<typename Format::Storage, static_cast<std::int64_t>(kBatches) * kBatch<Format>>(
-      inputs, outputs, streaming, cols, begin, end, whole, in_vectors(few));
+  const auto rest = [&](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
+    const std::int64_t last = i + count;
+    for (; i + kBatch<Format> <= last; i += kBatch<Format>) {
+      const auto results = compute(from, i);
+      for (std::size_t k = 0; k < kOut; ++k) Format::store_batch(results[k], to[k] + i);
+    }
+    in_vectors(few)(from, to, i, last - i);
+  };
+  const Streaming off = Streaming::off();
+  for_each_batch<typename Format::Storage, place(kBatches)>(
+      inputs, outputs, HWY_TARGET == HWY_SCALAR ? off : streaming, cols, begin, end, whole, rest);
 }
 
 template <std::size_t count>

@@ -29,10 +29,11 @@ struct ExpParts {
   V shifted;  // n + kRounder / 2^kPowerDigits: the lowest bits are those behind the point
   V n;
   V negative;  // -r / unit, |r| <= ln(2) / 2^(kPowerDigits + 1)
-  V slope;     // (e^r - 1) / negative, a polynomial of degree 2: own minimax fit
+  V slope;     // (e^r - 1) / negative, a polynomial
 };
 
-/// e^r = 1 + negative * slope to 1.7e-9, with three digits to 2.5e-8.
+/// e^r = 1 + negative * slope to 1.7e-9: an own minimax fit of degree 3, or, where r is larger, the
+/// Taylor polynomial of degree 4.
 HWY_INLINE ExpParts exp_parts(V y, double unit) {
   const V rounder = constant(kRounder / (1 << kPowerDigits));
   const V shifted = hn::MulAdd(y, constant(-1.4426950408889634 * unit), rounder);
@@ -40,9 +41,15 @@ HWY_INLINE ExpParts exp_parts(V y, double unit) {
   // ln(2) in two parts, the first short enough for an exact product.
   V s = hn::MulAdd(n, constant(0.693359375 / unit), y);
   s = hn::MulAdd(n, constant(-2.12194440054690583e-4 / unit), s);
-  constexpr bool kIsFine = kPowerDigits == 4;
-  V q = constant((kIsFine ? -0.1666698 : -0.16667917) * unit * unit * unit);
-  q = hn::MulAdd(q, s, constant((kIsFine ? 0.50001619 : 0.50006478) * unit * unit));
+  const double unit2 = unit * unit;
+#if HWY_TARGET == HWY_AVX2
+  V q = constant(0.0416666667 * unit2 * unit2);
+  q = hn::MulAdd(q, s, constant(-0.1666666667 * unit2 * unit));
+  q = hn::MulAdd(q, s, constant(0.5 * unit2));
+#else
+  V q = constant(-0.1666698 * unit2 * unit);
+  q = hn::MulAdd(q, s, constant(0.50001619 * unit2));
+#endif
   q = hn::MulAdd(q, s, constant(-unit));
   return {shifted, n, s, q};
 }
@@ -91,7 +98,7 @@ HWY_INLINE V exp_to_normal(V y, double unit) {
   return hn::MulAdd(hn::Mul(power, e.negative), e.slope, power);
 }
 
-/// The same for z in [0, 130], within 3.2 ulp beyond 86, also where the result is subnormal.
+/// The same for z in [0, 130], within 2.7 ulp beyond 86, also where the result is subnormal.
 HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
   const V power = exp_to_normal(y, unit);
   const auto is_normal = hn::Le(y, constant(86.0 / unit));
@@ -112,15 +119,24 @@ HWY_INLINE V logistic_gate(V x, V size) {
   return hn::Div(numerator, hn::Add(constant(1.0), power));
 }
 
-/// For a = min(|x|, 16): `tail` = Phi(-a), Phi the normal distribution, and `power` = e^(-a^2 / 2).
-/// Phi(-a) = e^(-a^2 / 2) * P(a) / Q(a): the scaled complementary error function as a rational
-/// minimax approximation of degree 4 over 5, relative error 4e-8 on [0, 14.6] with fp32
-/// coefficients (the form of W. J. Cody, Math. Comp. 23 (1969), 631-637; own Remez fit in 40-digit
-/// arithmetic).
+/// Phi, the normal distribution, at -a for a = min(|x|, 16), as power * p / q with
+/// power = e^(-a^2 / 2): the scaled complementary error function as a rational minimax
+/// approximation of degree 4 over 5, relative error 4e-8 on [0, 14.6] with fp32 coefficients (the
+/// form of W. J. Cody, Math. Comp. 23 (1969), 631-637; own Remez fit in 40-digit arithmetic).
 struct NormalTail {
-  V size;  // a
-  V power;
-  V tail;
+  V power, p, q;
+
+  /// factor * Phi(-a). In this order products round least of those in which a huge factor meets
+  /// power, which is zero for it, before anything could overflow.
+  HWY_INLINE V times(V factor) const {
+#if HWY_TARGET == HWY_SCALAR
+    // Without fused multiply-adds p and q have lost more than elsewhere: what follows rounds once.
+    const double product = static_cast<double>(factor.raw) * power.raw * p.raw / q.raw;
+    return hn::Set(F32(), static_cast<float>(product));
+#else
+    return hn::Mul(factor, hn::Mul(power, hn::Div(p, q)));
+#endif
+  }
 };
 
 HWY_INLINE NormalTail normal_tail(V x) {
@@ -137,22 +153,15 @@ HWY_INLINE NormalTail normal_tail(V x) {
   q = hn::MulAdd(q, a, constant(1.20314268));
   q = hn::MulAdd(q, a, constant(1.67489025));
   q = hn::MulAdd(q, a, constant(1.0));
-#if HWY_TARGET == HWY_SCALAR
-  // Without fused multiply-adds p and q have lost more than elsewhere: what follows rounds once.
-  const double tail = static_cast<double>(power.raw) * p.raw / q.raw;
-  return {a, power, hn::Set(F32(), static_cast<float>(tail))};
-#else
-  return {a, power, hn::Mul(power, hn::Div(p, q))};
-#endif
+  return {power, p, q};
 }
 
 /// x * Phi(x) = 0.5 * x * (1 + erf(x / sqrt(2))) without the cancellation of 1 + erf. Special
 /// values as in logistic_gate.
-HWY_INLINE V normal_gate(V x) {
-  const NormalTail normal = normal_tail(x);
-  // For x >= 0: x - x * Phi(-x); a instead of the factor x keeps +inf from meeting zero.
-  return hn::IfThenElse(hn::Lt(x, hn::Zero(F32())), hn::Mul(x, normal.tail),
-                        hn::NegMulAdd(normal.size, normal.tail, x));
+HWY_INLINE V normal_gate(V x, const NormalTail& normal) {
+  // For x >= 0: x - x * Phi(-x). Up to 16, which keeps +inf from meeting zero.
+  const V tail = normal.times(hn::Min(x, constant(16.0)));
+  return hn::IfThenElse(hn::Lt(x, hn::Zero(F32())), tail, hn::Sub(x, tail));
 }
 
 /// 1 + tanh(x), tanh rounded first and within an ulp of 1: what tanh has below 2^-24 the sum would

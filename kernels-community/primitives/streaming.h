@@ -20,6 +20,7 @@ class Streaming {
   static Streaming of(std::int64_t rows, std::int64_t cols) {
     return Streaming(rows * cols >= kLeastBytes / static_cast<std::int64_t>(sizeof(T)));
   }
+  static Streaming off() { return Streaming(false); }
   /// Other threads may read what was written.
   ~Streaming() {
     if (is_on_) _mm_sfence();

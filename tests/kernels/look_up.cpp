@@ -5,6 +5,7 @@
 #define HWY_COMPILE_ONLY_STATIC
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -32,18 +33,24 @@ int report(const char* name, int wrong) {
   return wrong;
 }
 
-/// Lines of 16-bit values, in place, apart and past the caches.
+/// Lines of 16-bit values, in place, apart and past the caches, and batches of them.
 template <class LookUp>
 int wrong_values(const char* name, const std::vector<std::uint16_t>& table) {
   const std::vector<std::uint16_t> from = shuffled_values();
   std::vector<std::uint16_t> apart(kValues), in_place = from;
-  alignas(64) std::uint16_t line[cpu::kLine];
+  alignas(64) std::uint16_t line[cpu::kLine], batches[cpu::kLine];
   int wrong = 0;
   for (std::int64_t i = 0; i < kValues; i += cpu::kLine) {
     LookUp::line(&from[i], &apart[i], table.data(), false);
     LookUp::line(&in_place[i], &in_place[i], table.data(), false);
     LookUp::line(&from[i], line, table.data(), true);
-    for (std::int64_t k = 0; k < cpu::kLine; ++k) wrong += line[k] != table[from[i + k]];
+    for (std::int64_t k = 0; k < cpu::kLine; k += primitives::kBatch<primitives::BFloat16>) {
+      const auto batch = LookUp::batch(&from[i + k], table.data());
+      std::memcpy(&batches[k], &batch, sizeof batch);
+    }
+    for (std::int64_t k = 0; k < cpu::kLine; ++k) {
+      wrong += line[k] != table[from[i + k]] || batches[k] != table[from[i + k]];
+    }
   }
   for (std::int64_t i = 0; i < kValues; ++i) {
     wrong += apart[i] != table[from[i]] || in_place[i] != table[from[i]];

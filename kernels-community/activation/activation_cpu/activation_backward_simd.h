@@ -77,11 +77,13 @@ HWY_INLINE Activation gelu_tanh(V x) {
 /// Phi(x) + x phi(x), Phi the normal distribution and phi its density.
 HWY_INLINE Activation gelu(V x) {
   const simd::NormalTail normal = simd::normal_tail(x);
+  const V one = constant(1.0);
+  const V tail = normal.times(one);
   const auto is_negative = hn::Lt(x, hn::Zero(F32()));
   const V phi = hn::Mul(normal.power, constant(0.3989422804014327));
-  const V distribution =
-      hn::IfThenElse(is_negative, normal.tail, hn::Sub(constant(1.0), normal.tail));
-  return {simd::normal_gate(x), keep_nan(x, hn::MulAdd(clamped(x, 16.0), phi, distribution))};
+  const V distribution = hn::IfThenElse(is_negative, tail, hn::Sub(one, tail));
+  return {simd::normal_gate(x, normal),
+          keep_nan(x, hn::MulAdd(clamped(x, 16.0), phi, distribution))};
 }
 
 /// x <= threshold is false for NaN, whose gradient stays.

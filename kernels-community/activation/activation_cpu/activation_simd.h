@@ -25,7 +25,7 @@ namespace {
 
 HWY_INLINE V silu(V x) { return simd::logistic_gate(x, hn::Abs(x)); }
 
-HWY_INLINE V gelu(V x) { return simd::normal_gate(x); }
+HWY_INLINE V gelu(V x) { return simd::normal_gate(x, simd::normal_tail(x)); }
 
 /// 0.5 x (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3).
 HWY_INLINE V gelu_tanh(V x) {

@@ -138,21 +138,24 @@ const typename Table<simd::BFloat16>::Value* table_of(primitives::DType dtype) {
 const std::uint16_t* value_table(Op op, primitives::DType dtype) {
   return with_op(op, [dtype](auto constant) -> const std::uint16_t* {
     constexpr Op own = decltype(constant)::value;
-    return table_of<ValueTable, own, !is_gated(own)>(dtype);
+    constexpr bool has_table = !is_gated(own);
+    return table_of<ValueTable, own, has_table>(dtype);
   });
 }
 
 const float* slope_table(Op op, primitives::DType dtype) {
   return with_op(op, [dtype](auto constant) -> const float* {
     constexpr Op own = decltype(constant)::value;
-    return table_of < SlopeTable, own, !is_gated(own) && !is_stepwise(own) > (dtype);
+    constexpr bool has_table = !is_gated(own) && !is_stepwise(own);
+    return table_of<SlopeTable, own, has_table>(dtype);
   });
 }
 
 const Derivative* derivative_table(Op op, primitives::DType dtype) {
   return with_op(op, [dtype](auto constant) -> const Derivative* {
     constexpr Op own = decltype(constant)::value;
-    return table_of < DerivativeTable, own, !is_gated(own) && !is_stepwise(own) > (dtype);
+    constexpr bool has_table = !is_gated(own) && !is_stepwise(own);
+    return table_of<DerivativeTable, own, has_table>(dtype);
   });
 }
 
