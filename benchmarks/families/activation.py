@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from families import floors
 from families.elementwise import ElementWise
-from families.family import Buffers, Call, Candidate, Problem, Tensors
+from families.family import Buffers, Call, Candidate, Problem, Tensors, overload
 from families.peers import FLASHINFER, LIGER, Binding, backward, peers
 
 Formula = Callable[[torch.Tensor], torch.Tensor]
@@ -95,8 +95,9 @@ class Activation(ElementWise):
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
         # The gradients have no Python function of their own.
-        source = module.ops if self.is_backward(problem.op) else module
-        return partial(getattr(source, problem.op), *self.arguments(problem, buffers))
+        is_backward = self.is_backward(problem.op)
+        op = overload(module, problem.op) if is_backward else getattr(module, problem.op)
+        return partial(op, *self.arguments(problem, buffers))
 
     def formula(self, problem: Problem) -> Callable[..., torch.Tensor | Tensors] | None:
         formula = _FORMULAS[_forward(problem.op)]

@@ -117,6 +117,14 @@ class Scope:
     references: bool = True
 
 
+def overload(module: ModuleType, op: str) -> Callable[..., object]:
+    """The op of a package as what torch's are compared by, an overload: a call through the name of
+    an op looks for one first.
+    """
+    default: Callable[..., object] = getattr(module.ops, op).default
+    return default
+
+
 class Family(ABC):
     """A family of ops that are measured alike."""
 

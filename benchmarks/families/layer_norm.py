@@ -27,6 +27,7 @@ from families.family import (
     Scope,
     Tensors,
     normal,
+    overload,
 )
 from families.peers import FLASHINFER, LIGER, QUACK, Binding, backward, peers
 
@@ -134,7 +135,7 @@ class LayerNormBackward(LayerNorm):
         return NORM_GRADIENT[problem.dtype]
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
-        return partial(module.ops.layer_norm_backward, *self.arguments(problem, buffers))
+        return partial(overload(module, problem.op), *self.arguments(problem, buffers))
 
     def fused(self, problem: Problem) -> Callable[[Buffers], Call] | None:
         def bind(buffers: Buffers) -> Call:

@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 
 from families.elementwise import ElementWise
-from families.family import Buffers, Call, Problem, Tensors
+from families.family import Buffers, Call, Problem, Tensors, overload
 
 
 def _gradient(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,7 @@ class Relu(ElementWise):
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
         if self.is_backward(problem.op):
-            return partial(module.ops.relu_backward, *self.arguments(problem, buffers))
+            return partial(overload(module, problem.op), *self.arguments(problem, buffers))
         return partial(module.relu, buffers.inputs[0], buffers.outputs[0])
 
     def formula(self, problem: Problem) -> Callable[..., torch.Tensor | Tensors] | None:

@@ -26,6 +26,7 @@ from families.family import (
     Scope,
     Tensors,
     normal,
+    overload,
 )
 from families.peers import FLASHINFER, LIGER, QUACK, Binding, backward, peers
 
@@ -186,7 +187,7 @@ class FusedAddRMSNorm(_Norms):
         return (*buffers.inputs, *buffers.shared, EPSILON, 0.0, "llama")
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
-        op, arguments = module.ops.fused_add_rms_norm_fwd, self.arguments(problem, buffers)
+        op, arguments = overload(module, problem.op), self.arguments(problem, buffers)
         return lambda: op(*arguments)[:2]
 
     def formula(self, problem: Problem) -> Callable[..., torch.Tensor | Tensors] | None:
@@ -225,7 +226,7 @@ class RMSNormBackward(_Norms):
         return (grad, x, weight, rstd, EPSILON, 0.0, True, True)
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
-        return partial(module.ops.rms_norm_bwd, *self.arguments(problem, buffers))
+        return partial(overload(module, problem.op), *self.arguments(problem, buffers))
 
     def formula(self, problem: Problem) -> Callable[..., torch.Tensor | Tensors] | None:
         return _norm_gradients

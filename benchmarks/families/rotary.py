@@ -25,6 +25,7 @@ from families.family import (
     Scope,
     Tensors,
     normal,
+    overload,
 )
 from families.peers import LIGER, peers
 
@@ -108,8 +109,7 @@ class Rotary(Family):
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
         # Into memory that is there: the Python function returns new tensors.
-        op = module.ops.apply_rotary_transformers
-        return partial(op, *self.arguments(problem, buffers))
+        return partial(overload(module, problem.op), *self.arguments(problem, buffers))
 
     def formula(self, problem: Problem) -> Callable[..., torch.Tensor | Tensors] | None:
         return _formula
