@@ -41,6 +41,9 @@ struct ColumnChunks {
   std::int64_t cols;
   std::int64_t count;
 
+  /// Elements from one row of totals or sums to the next: whole cache lines.
+  constexpr std::int64_t pitch() const { return (cols + 15) / 16 * 16; }
+
   constexpr std::int64_t begin(std::int64_t chunk) const { return rows * chunk / count; }
   constexpr std::int64_t end(std::int64_t chunk) const { return begin(chunk + 1); }
 };
@@ -51,6 +54,7 @@ constexpr std::int64_t kMaxColumnChunks = 128;
 constexpr std::int64_t kColumnChunkElements = 64 * 1024;
 constexpr std::int64_t kManyColumnChunks = 16;
 constexpr std::int64_t kLargeColumnChunkElements = 256 * 1024;
+constexpr std::int64_t kWorkspaceAlignment = 64;
 constexpr std::int64_t kMaxColumnWorkspaceBytes = std::int64_t{64} << 20;  // where rows are wide
 
 /// `count` is how many column sums are made of one pass over the rows.
@@ -68,10 +72,17 @@ constexpr ColumnChunks column_chunks(std::int64_t rows, std::int64_t cols, std::
   return {rows, cols, chunks < 1 ? 1 : chunks};
 }
 
-/// Memory for the sums of all chunks, aligned as double.
+/// Memory for the sums of all chunks, wherever it starts: `column_totals` says where the totals do.
 constexpr std::int64_t column_workspace_bytes(const ColumnChunks& chunks, std::int64_t count) {
-  return chunks.count * count * chunks.cols *
-         static_cast<std::int64_t>(sizeof(double) + sizeof(float));
+  return kWorkspaceAlignment + chunks.count * count * chunks.pitch() *
+                                   static_cast<std::int64_t>(sizeof(double) + sizeof(float));
+}
+
+/// The first whole cache line of a workspace: vectors that lie across two take twice the time.
+inline double* column_totals(void* workspace) {
+  const auto address = reinterpret_cast<std::uintptr_t>(workspace);
+  const auto missing = (0 - address) % kWorkspaceAlignment;
+  return reinterpret_cast<double*>(static_cast<char*>(workspace) + missing);
 }
 
 }  // namespace kernelhub::primitives

@@ -37,8 +37,9 @@ constexpr std::int64_t kBatch = Format::kVectors* static_cast<std::int64_t>(hn::
 /// Storage formats. `load` widens exactly; `store` rounds to nearest even and keeps NaN; `round` is
 /// the value that a store followed by a load would give. `load_batch` and `store_batch` do the same
 /// with kBatch elements and fewer instructions; `stream_batch` stores past the caches, to an
-/// address aligned as a vector, where there are vectors. 16-bit formats have `unpacked`: the batch
-/// that a vector of memory is.
+/// address aligned as a vector, where there are vectors. `store_fp32` stores a batch of several
+/// vectors as fp32, its elements in order. 16-bit formats have `unpacked`: the batch that a vector
+/// of memory is.
 struct Float32 {
   using Storage = float;
   static constexpr int kVectors = 1;
@@ -132,6 +133,9 @@ struct BFloat16
                                       std::uint16_t* HWY_RESTRICT to) {
     hn::Stream(packed(batch), Packed16(), to);
   }
+  static HWY_INLINE void store_fp32(const Batch<BFloat16>& batch, float* HWY_RESTRICT to) {
+    hn::StoreInterleaved2(batch.of[0], batch.of[1], F32(), to);
+  }
 #endif
 };
 
@@ -173,6 +177,10 @@ struct Float16
   }
   static HWY_INLINE void stream_batch(const Batch<Float16>& batch, std::uint16_t* HWY_RESTRICT to) {
     hn::Stream(packed(batch), Packed16(), to);
+  }
+  static HWY_INLINE void store_fp32(const Batch<Float16>& batch, float* HWY_RESTRICT to) {
+    hn::StoreU(batch.of[0], F32(), to);
+    hn::StoreU(batch.of[1], F32(), to + hn::MaxLanes(F32()));
   }
 #else
   // binary16 placed at the fraction of a binary32 and scaled by 2^112: exact also for subnormals.

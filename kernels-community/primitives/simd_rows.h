@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over a row on Highway lanes, and sums over rows, for translation units that are compiled
-// once per instruction set. Lanes are fp32, totals fp64; as in simd_float.h no symbol is shared.
+// Walks over a row on Highway lanes, sums over it, and sums over rows, for translation units that
+// are compiled once per instruction set. Lanes are fp32, totals fp64; as in simd_float.h no symbol
+// is shared.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "primitives/column_sums.h"
 #include "primitives/simd_float.h"
-#include "primitives/simd_streaming.h"
+#include "primitives/streaming.h"
+#include "primitives/stretches.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kernelhub::primitives::HWY_NAMESPACE {
@@ -16,7 +20,10 @@ namespace kernelhub::primitives::HWY_NAMESPACE {
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
 namespace {
 
-constexpr std::int64_t kUnroll = 4;  // independent sums hide the latency of the adds
+/// Independent sums of each kind: they hide the latency of the adds, as long as registers hold
+/// them.
+template <int kCount>
+constexpr std::int64_t kUnroll = kCount <= 2 ? 4 : 2;
 
 // A lane takes this many additions before it is folded into fp64: more would cost digits in long
 // rows (2.4e-7 relative error at 96 additions), fewer time (a fold is worth about eight additions).
@@ -24,28 +31,35 @@ constexpr std::int64_t kAddsPerFold = 32;
 
 HWY_INLINE std::int64_t lane_count() { return static_cast<std::int64_t>(hn::Lanes(F32())); }
 
-/// As many columns as there are lanes, from column `first`.
+/// As many columns as there are lanes: vector kVector of the Order's batch that starts at column
+/// `first`. Order is the format whose batches are walked over: other formats are loaded and stored
+/// beside it only where its batches are one vector, which holds columns in order.
+template <class Order, int kVector>
 struct Whole {
   std::int64_t first;
+  bool is_in_line;  // together with a whole line of columns
 
   template <class Format>
   HWY_INLINE V load(const typename Format::Storage* row) const {
-    return Format::load(row + first);
+    if constexpr (std::is_same_v<Format, Order>) {
+      return Format::load_batch(row + first).of[kVector];
+    } else {
+      static_assert(Order::kVectors == 1);
+      return Format::load(row + first);
+    }
   }
-  template <class Format>
-  HWY_INLINE void store(V value, typename Format::Storage* row) const {
-    Format::store(value, row + first);
-  }
-  /// `streams`: past the caches, for a row that Streaming allows it to.
-  template <class Format>
-  HWY_INLINE void store(V value, typename Format::Storage* row, bool streams) const {
-    HWY_NAMESPACE::store<Format>(value, row + first, streams);
-  }
+  /// fp32 values in the Order's own order.
+  HWY_INLINE V load_sums(const float* row) const { return hn::LoadU(F32(), row + place()); }
+  HWY_INLINE void store_sums(V sums, float* row) const { hn::StoreU(sums, F32(), row + place()); }
   /// `value`, zero in lanes that hold no column.
   HWY_INLINE V columns_of(V value) const { return value; }
+
+ private:
+  HWY_INLINE std::int64_t place() const { return first + kVector * lane_count(); }
 };
 
-/// The last columns of a row, fewer than there are lanes. `load` gives zero in the other lanes.
+/// Columns behind the last batch, in order, at most as many as there are lanes. `load` gives zero
+/// in the other lanes.
 struct Rest {
   std::int64_t first;
   std::size_t count;
@@ -54,26 +68,87 @@ struct Rest {
   HWY_INLINE V load(const typename Format::Storage* row) const {
     return load_first<Format>(row + first, count);
   }
+  HWY_INLINE V load_sums(const float* row) const { return load<Float32>(row); }
+  HWY_INLINE void store_sums(V sums, float* row) const { store<Float32>(sums, row); }
   template <class Format>
   HWY_INLINE void store(V value, typename Format::Storage* row) const {
     store_first<Format>(value, row + first, count);
-  }
-  template <class Format>
-  HWY_INLINE void store(V value, typename Format::Storage* row, bool) const {
-    store<Format>(value, row);
   }
   HWY_INLINE V columns_of(V value) const {
     return hn::IfThenElseZero(hn::FirstN(F32(), count), value);
   }
 };
 
-/// `visit(part)` for every Whole part of [begin, end), then for the Rest.
+/// Rows longer than this do not stay in L2 beside others until their turn comes.
+constexpr std::int64_t kMostFetchedBytes = 64 * 1024;
+
+/// Fetches the columns of a part in another row, to be read.
+template <class Order, int kVector, class T>
+HWY_INLINE void fetch_columns(const Whole<Order, kVector>& part, const T* row) {
+  if constexpr (kVector == 0) fetch(row + part.first);
+}
+inline void fetch_columns(const Rest&, const void*) {}
+
+/// A row that is written part by part.
+template <class Format, class Order>
+class RowWriter {
+  using Storage = typename Format::Storage;
+
+ public:
+  /// `streams`: whole lines past the caches.
+  HWY_INLINE RowWriter(Storage* row, bool streams) : row_(row), streams_(streams) {}
+
+  template <int kVector>
+  HWY_INLINE void put(const Whole<Order, kVector>& part, V value) {
+    const bool streams = streams_ && part.is_in_line;
+    if constexpr (std::is_same_v<Format, Order>) {
+      batch_.of[kVector] = value;
+      if constexpr (kVector + 1 < Order::kVectors) return;
+      streams ? Format::stream_batch(batch_, row_ + part.first)
+              : Format::store_batch(batch_, row_ + part.first);
+    } else if constexpr (std::is_same_v<Format, Float32>) {
+      streams ? Format::stream(value, row_ + part.first) : Format::store(value, row_ + part.first);
+    } else {
+      Format::store(value, row_ + part.first);
+    }
+  }
+  HWY_INLINE void put(const Rest& part, V value) { part.template store<Format>(value, row_); }
+
+ private:
+  Storage* row_;
+  bool streams_;
+  Batch<Format> batch_;
+};
+
+template <class Order, int kVector = 0, class Visit>
+HWY_INLINE void for_each_vector(std::int64_t first, bool is_in_line, const Visit& visit) {
+  if constexpr (kVector < Order::kVectors) {
+    visit(Whole<Order, kVector>{first, is_in_line});
+    for_each_vector<Order, kVector + 1>(first, is_in_line, visit);
+  }
+}
+
 template <class Visit>
-HWY_INLINE void for_each_part(std::int64_t begin, std::int64_t end, const Visit& visit) {
-  const std::int64_t lanes = lane_count();
-  std::int64_t i = begin;
-  for (; i + lanes <= end; i += lanes) visit(Whole{i});
-  if (i < end) visit(Rest{i, static_cast<std::size_t>(end - i)});
+HWY_INLINE void for_each_rest(std::int64_t begin, std::int64_t end, const Visit& visit) {
+  for (; begin < end; begin += lane_count()) {
+    const std::int64_t count = end - begin < lane_count() ? end - begin : lane_count();
+    visit(Rest{begin, static_cast<std::size_t>(count)});
+  }
+}
+
+/// `visit(part)` for all columns, by lines of Format, in the order of their columns.
+template <class Format, class Order, class Visit>
+HWY_INLINE void for_each_part(std::int64_t cols, const Visit& visit) {
+  constexpr auto kLine = kLineBytes / static_cast<std::int64_t>(sizeof(typename Format::Storage));
+  static_assert(kLine % kBatch<Order> == 0);
+  std::int64_t i = 0;
+  for (; i + kLine <= cols; i += kLine) {
+    for (std::int64_t j = i; j < i + kLine; j += kBatch<Order>) {
+      for_each_vector<Order>(j, true, visit);
+    }
+  }
+  for (; i + kBatch<Order> <= cols; i += kBatch<Order>) for_each_vector<Order>(i, false, visit);
+  for_each_rest(i, cols, visit);
 }
 
 template <int kCount>
@@ -81,30 +156,43 @@ struct Totals {
   double of[kCount];
 };
 
+/// `add(part, sums[k])` for kVectors vectors from column `first` on.
+template <class Order, int kVectors, int k = 0, class Sums, class Add>
+HWY_INLINE void add_vectors(std::int64_t first, Sums& sums, const Add& add) {
+  if constexpr (k < kVectors) {
+    const std::int64_t batch = k / Order::kVectors * kBatch<Order>;
+    add(Whole<Order, k % Order::kVectors>{first + batch, true}, sums[k]);
+    add_vectors<Order, kVectors, k + 1>(first, sums, add);
+  }
+}
+
 /// `add(part, sums)` for every part of a row adds to kCount fp32 sums, which are folded into fp64
 /// totals. Which additions meet in which lane depends on `cols` only.
-template <int kCount, class Add>
+template <int kCount, class Order, class Add>
 HWY_INLINE Totals<kCount> folded_sums(std::int64_t cols, const Add& add) {
-  const std::int64_t lanes = lane_count();
-  const std::int64_t block = kAddsPerFold * kUnroll * lanes;
+  constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(F32()));
+  constexpr auto kSums = static_cast<int>(kUnroll<kCount>);
+  constexpr std::int64_t kStep = kSums * kLanes;
+  constexpr std::int64_t kBlock = kAddsPerFold * kStep;
+  static_assert(kSums % Order::kVectors == 0);
   Totals<kCount> totals{};
-  for (std::int64_t begin = 0; begin < cols; begin += block) {
-    const std::int64_t end = begin + block < cols ? begin + block : cols;
-    V sums[kUnroll][kCount];
+  for (std::int64_t begin = 0; begin < cols; begin += kBlock) {
+    const std::int64_t end = begin + kBlock < cols ? begin + kBlock : cols;
+    V sums[kSums][kCount];
     for (auto& sum : sums) {
       for (V& lane_sums : sum) lane_sums = hn::Zero(F32());
     }
     std::int64_t i = begin;
-    for (; i + kUnroll * lanes <= end; i += kUnroll * lanes) {
-      add(Whole{i}, sums[0]);
-      add(Whole{i + lanes}, sums[1]);
-      add(Whole{i + 2 * lanes}, sums[2]);
-      add(Whole{i + 3 * lanes}, sums[3]);
+    for (; i + kStep <= end; i += kStep) {
+      add_vectors<Order, kSums>(i, sums, add);
     }
-    for (; i + lanes <= end; i += lanes) add(Whole{i}, sums[0]);
-    if (i < end) add(Rest{i, static_cast<std::size_t>(end - i)}, sums[1]);
+    for (; i + kBatch<Order> <= end; i += kBatch<Order>) {
+      add_vectors<Order, Order::kVectors>(i, sums, add);
+    }
+    for_each_rest(i, end, [&](const Rest& part) { add(part, sums[kSums - 1]); });
     for (int k = 0; k < kCount; ++k) {
-      const V all = hn::Add(hn::Add(sums[0][k], sums[1][k]), hn::Add(sums[2][k], sums[3][k]));
+      V all = hn::Add(sums[0][k], sums[1][k]);
+      if constexpr (kSums == 4) all = hn::Add(all, hn::Add(sums[2][k], sums[3][k]));
       totals.of[k] += static_cast<double>(hn::GetLane(hn::SumOfLanes(F32(), all)));
     }
   }
@@ -142,6 +230,23 @@ struct ColumnSums {
   }
 };
 
+/// Where parts of a row are added to sums over rows; null: nowhere. A copy of it stays in a
+/// register.
+struct PendingSums {
+  float* sums;
+
+  template <class Part>
+  HWY_INLINE void add_product(const Part& part, V a, V b) const {
+    if (sums == nullptr) return;
+    part.store_sums(hn::MulAdd(a, b, part.load_sums(sums)), sums);
+  }
+  template <class Part>
+  HWY_INLINE void add(const Part& part, V value) const {
+    if (sums == nullptr) return;
+    part.store_sums(hn::Add(value, part.load_sums(sums)), sums);
+  }
+};
+
 /// Those of fp32 lanes.
 struct ChunkSums : ColumnSums<float> {
   ChunkSums() = default;
@@ -149,35 +254,48 @@ struct ChunkSums : ColumnSums<float> {
   /// Sum `index` of chunk `chunk` in a workspace for `count` sums a chunk.
   ChunkSums(void* workspace, const ColumnChunks& chunks, std::int64_t chunk, std::int64_t index,
             std::int64_t count)
-      : ColumnSums(static_cast<double*>(workspace) + (chunk * count + index) * chunks.cols,
-                   reinterpret_cast<float*>(static_cast<double*>(workspace) +
-                                            chunks.count * count * chunks.cols) +
-                       (chunk * count + index) * chunks.cols,
-                   chunks.cols) {}
+      : ChunkSums(column_totals(workspace), chunks.count * count * chunks.pitch(),
+                  (chunk * count + index) * chunks.pitch(), chunks.cols) {}
 
-  /// Adds a product to the columns of a part.
-  template <class Part>
-  HWY_INLINE void add_product(const Part& part, V a, V b) {
-    const V sum = part.template load<Float32>(pending);
-    part.template store<Float32>(hn::MulAdd(a, b, sum), pending);
+  /// To be added to row by row. Between two folds the sums have the order of the parts.
+  HWY_INLINE PendingSums row() const { return {pending}; }
+
+  /// For parts of batches of Order.
+  template <class Order>
+  HWY_INLINE void end_row() {
+    if (++rows == kRowsPerFold) fold<Order>();
   }
-  template <class Part>
-  HWY_INLINE void add(const Part& part, V value) {
-    const V sum = part.template load<Float32>(pending);
-    part.template store<Float32>(hn::Add(value, sum), pending);
+  template <class Order>
+  void fold() {
+    if constexpr (Order::kVectors > 1) {
+      for (std::int64_t i = 0; i + kBatch<Order> <= cols; i += kBatch<Order>) {
+        Batch<Order> batch;
+        for (int k = 0; k < Order::kVectors; ++k) {
+          batch.of[k] = hn::LoadU(F32(), pending + i + k * lane_count());
+        }
+        Order::store_fp32(batch, pending + i);
+      }
+    }
+    ColumnSums::fold();
   }
+
+ private:
+  ChunkSums(double* all_totals, std::int64_t all, std::int64_t place, std::int64_t columns)
+      : ColumnSums(all_totals + place, reinterpret_cast<float*>(all_totals + all) + place,
+                   columns) {}
 };
 
+constexpr std::int64_t kTotalsAtOnce = 64;
+
 /// Sums over `count` rows of totals, which lie `pitch` numbers apart: `store(first, columns, sums)`
-/// for some of the columns [begin, end) at a time. Rows lie whole pages apart: of each, several
-/// lines are read one after the other.
+/// for at most kTotalsAtOnce of the columns [begin, end). Rows lie whole pages apart: of each,
+/// several lines are read one after the other.
 template <class Store>
 inline void add_up_totals(const double* totals, std::int64_t pitch, std::int64_t count,
                           std::int64_t begin, std::int64_t end, const Store& store) {
-  constexpr std::int64_t kColumns = 64;
-  for (std::int64_t first = begin; first < end; first += kColumns) {
-    const std::int64_t columns = end - first < kColumns ? end - first : kColumns;
-    double sums[kColumns] = {};
+  for (std::int64_t first = begin; first < end; first += kTotalsAtOnce) {
+    const std::int64_t columns = end - first < kTotalsAtOnce ? end - first : kTotalsAtOnce;
+    double sums[kTotalsAtOnce] = {};
     for (std::int64_t row = 0; row < count; ++row) {
       const double* from = totals + row * pitch + first;
       for (std::int64_t i = 0; i < columns; ++i) sums[i] += from[i];
@@ -191,16 +309,14 @@ template <class Format>
 inline void store_totals(typename Format::Storage* out, const double* totals, std::int64_t pitch,
                          std::int64_t count, std::int64_t begin, std::int64_t end) {
   const auto store = [out](std::int64_t first, std::int64_t columns, const double* sums) {
-    for_each_part(0, columns, [&](auto part) {
-      HWY_ALIGN float rounded[hn::MaxLanes(F32())] = {};
-      const std::int64_t lanes = lane_count();
-      for (std::int64_t i = 0; i < lanes && part.first + i < columns; ++i) {
-        rounded[i] = static_cast<float>(sums[part.first + i]);
-      }
+    float rounded[kTotalsAtOnce];
+    for (std::int64_t i = 0; i < columns; ++i) rounded[i] = static_cast<float>(sums[i]);
+    RowWriter<Format, Float32> writer(out + first, false);
+    for_each_rest(0, columns, [&](const Rest& part) {
       // The default NaN, as BFloat16::store wants it.
-      const V value = hn::Load(F32(), rounded);
+      const V value = part.load<Float32>(rounded);
       const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
-      part.template store<Format>(hn::IfThenElse(hn::IsNaN(value), nan, value), out + first);
+      writer.put(part, hn::IfThenElse(hn::IsNaN(value), nan, value));
     });
   };
   add_up_totals(totals, pitch, count, begin, end, store);
@@ -208,11 +324,11 @@ inline void store_totals(typename Format::Storage* out, const double* totals, st
 
 /// out[c] = sum `index` of column c over all chunks, for the columns [begin, end).
 template <class Format>
-inline void add_up_chunks(typename Format::Storage* out, const void* workspace,
+inline void add_up_chunks(typename Format::Storage* out, void* workspace,
                           const ColumnChunks& chunks, std::int64_t index, std::int64_t count,
                           std::int64_t begin, std::int64_t end) {
-  store_totals<Format>(out, static_cast<const double*>(workspace) + index * chunks.cols,
-                       count * chunks.cols, chunks.count, begin, end);
+  store_totals<Format>(out, column_totals(workspace) + index * chunks.pitch(),
+                       count * chunks.pitch(), chunks.count, begin, end);
 }
 
 }  // namespace

@@ -23,20 +23,25 @@ def package(load_package: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def gradients(
-    package: ModuleType, norm: str, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor
+    package: ModuleType,
+    norm: str,
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    eps: float = EPS,
 ) -> list[torch.Tensor]:
     count = 2 if norm == "layer_norm" else 1
     results = [torch.empty_like(x), *(torch.empty_like(weight) for _ in range(count))]
-    getattr(package.ops, f"{norm}_backward")(*results, grad, x, weight, EPS)
+    getattr(package.ops, f"{norm}_backward")(*results, grad, x, weight, eps)
     return results
 
 
 def exact_gradients(
-    norm: str, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor
+    norm: str, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, eps: float = EPS
 ) -> tuple[torch.Tensor, ...]:
     wide = [t.double().requires_grad_() for t in (x, weight, torch.zeros_like(weight))]
     bias = wide[2] if norm == "layer_norm" else None
-    result = reference.norm(wide[0], wide[1], bias, EPS, norm == "rms_norm")
+    result = reference.norm(wide[0], wide[1], bias, eps, norm == "rms_norm")
     wanted = wide if norm == "layer_norm" else wide[:2]
     return torch.autograd.grad(result, wanted, grad.double())
 
@@ -103,6 +108,37 @@ def test_a_mean_far_above_the_spread_costs_no_accuracy(package: ModuleType, mean
     )  # fmt: skip
     for result, exact in zip((dx0, dgamma, dbeta), expected, strict=True):
         assert precision.relative_error(result, exact) <= precision.NORM_GRADIENT[FP32]
+
+
+@DTYPES
+@NORMS
+@pytest.mark.parametrize("start", [-1e4, 100.0, 0.0])
+def test_a_start_unlike_the_rest_costs_no_accuracy(
+    package: ModuleType, start: float, norm: str, dtype: torch.dtype
+) -> None:
+    """The moments and means are first taken about the mean of a few elements."""
+    x, grad = torch.randn(64, 4096) + 7.0, torch.randn(64, 4096)
+    x[:, :64] = start
+    x, grad = x.to(dtype), grad.to(dtype)
+    weight = torch.randn(4096).to(dtype)
+    results = gradients(package, norm, grad, x, weight)
+    for result, exact in zip(results, exact_gradients(norm, grad, x, weight), strict=True):
+        assert precision.relative_error(result, exact) <= precision.NORM_GRADIENT[dtype]
+
+
+@NORMS
+@pytest.mark.parametrize(
+    ("scale", "grad_scale", "eps"), [(1e-15, 1e-28, 0.0), (1e17, 1.0, EPS), (1e17, 1e28, EPS)]
+)
+def test_products_beyond_the_range_of_fp32_cost_no_accuracy(
+    package: ModuleType, norm: str, scale: float, grad_scale: float, eps: float
+) -> None:
+    """Products of the gradient with x may vanish or overflow where those with n do not."""
+    x, grad = torch.randn(8, 1024) * scale, torch.randn(8, 1024) * grad_scale
+    weight = torch.randn(1024)
+    grad_x, *_ = gradients(package, norm, grad, x, weight, eps)
+    expected, *_ = exact_gradients(norm, grad, x, weight, eps)
+    assert precision.relative_error(grad_x, expected) <= precision.NORM_GRADIENT[FP32]
 
 
 @DTYPES

@@ -62,6 +62,26 @@ def test_a_mean_far_above_the_spread_costs_no_accuracy(package: ModuleType, mean
     assert precision.relative_error(out, exact(x, None, None)) <= 2e-7
 
 
+@DTYPES
+@pytest.mark.parametrize("start", [-1e4, 100.0, 0.0])
+def test_a_start_unlike_the_rest_costs_no_accuracy(
+    package: ModuleType, start: float, dtype: torch.dtype
+) -> None:
+    """The moments are first taken about the mean of a few elements."""
+    x = torch.randn(64, 4096) + 7.0
+    x[:, :64] = start
+    x = x.to(dtype)
+    out = package.layer_norm(torch.empty_like(x), x, None, None, EPS)
+    assert precision.relative_error(out, exact(x, None, None)) <= precision.LAYER_NORM[dtype]
+
+
+def test_squares_beyond_the_range_of_fp32_come_from_the_start_alone(package: ModuleType) -> None:
+    x = torch.randn(4, 1024) * 1e17
+    x[:, :64] += 3e38
+    x[:, 64:128] -= 3e38
+    assert package.layer_norm(torch.empty_like(x), x, None, None, EPS).isfinite().all()
+
+
 def test_a_million_columns_keep_the_accuracy(package: ModuleType) -> None:
     x = torch.randn(2, 2**20) * 3.0 + 0.5
     out = package.layer_norm(torch.empty_like(x), x, None, None, EPS)

@@ -15,7 +15,6 @@ BYTES = 20 << 20
 # caches asks for.
 COLS, PITCH = 1027, 1056
 PLACES = ((PITCH, 0), (PITCH, 1), (PITCH, 4), (COLS + 2, 0))
-ROWS = BYTES // (COLS * FP32.itemsize)
 SMALL = 64
 DTYPES = pytest.mark.parametrize("dtype", [FP32, torch.bfloat16, torch.float16], ids=str)
 
@@ -68,59 +67,102 @@ def check_in_place(
     assert torch.equal(x[:, :COLS], out[:, :COLS])
 
 
+def normal(dtype: torch.dtype, cols: int = COLS) -> torch.Tensor:
+    """Rows of COLS results of many MiB take this input, or one of 2 * COLS columns."""
+    return torch.randn(BYTES // (COLS * dtype.itemsize), cols).to(dtype)
+
+
+@DTYPES
 @pytest.mark.parametrize("place", PLACES, ids=str)
-def test_rms_norm(rmsnorm: ModuleType, place: tuple[int, int]) -> None:
-    weight = torch.randn(COLS)
+def test_rms_norm(rmsnorm: ModuleType, place: tuple[int, int], dtype: torch.dtype) -> None:
+    weight = torch.randn(COLS).to(dtype)
 
     def write(out: torch.Tensor, x: torch.Tensor) -> None:
         rmsnorm.rms_norm(out, x, weight, EPS)
 
-    check(write, place, torch.randn(ROWS, COLS))
-    check_in_place(write)
+    check(write, place, normal(dtype))
+    check_in_place(write, dtype)
 
 
-def test_gradient_of_rms_norm(rmsnorm: ModuleType) -> None:
-    # Its results are contiguous: rows of whole vectors.
-    weight = torch.randn(PITCH)
-    x, grad = torch.randn(2, ROWS, PITCH)
+def check_results(compute: Callable[..., tuple[torch.Tensor, ...]], *inputs: torch.Tensor) -> None:
+    """`compute(*inputs)`, all of whose results are rows, as `check` does."""
+    results = compute(*inputs)
+    for first in (0, len(inputs[0]) // 2, len(inputs[0]) - SMALL):
+        few = slice(first, first + SMALL)
+        for small, all_rows in zip(compute(*(one[few] for one in inputs)), results, strict=True):
+            assert torch.equal(small, all_rows[few])
+
+
+# Results that an op allocates are contiguous. Rows of whole lines; of lines and a half in 16 bits;
+# of no whole vectors.
+WIDTHS = pytest.mark.parametrize("cols", [PITCH, 1040, COLS])
+# What is stored past the caches depends on whether both dtypes are the same.
+WEIGHTS = pytest.mark.parametrize("weight_dtype", [None, FP32], ids=["same", "fp32"])
+
+
+@DTYPES
+@WIDTHS
+@WEIGHTS
+def test_rms_norm_of_a_sum(
+    rmsnorm: ModuleType, cols: int, weight_dtype: torch.dtype | None, dtype: torch.dtype
+) -> None:
+    weight = torch.randn(cols).to(weight_dtype or dtype)
+    x, residual = normal(dtype, cols), normal(dtype, cols)
+    for casting in ("llama", "gemma"):
+
+        def compute(*inputs: torch.Tensor, casting: str = casting) -> tuple[torch.Tensor, ...]:
+            return tuple(rmsnorm.ops.fused_add_rms_norm_fwd(*inputs, weight, EPS, 0.0, casting))
+
+        check_results(compute, x, residual)
+    same = weight.to(dtype)
+    out, total, _ = rmsnorm.ops.fused_add_rms_norm_fwd(x, residual, same, EPS, 0.0, "llama")
+    assert torch.equal(total, x + residual)
+    rmsnorm.fused_add_rms_norm(x, residual, same, EPS)
+    assert torch.equal(x, out)
+    assert torch.equal(residual, total)
+
+
+@DTYPES
+@WIDTHS
+@WEIGHTS
+def test_gradient_of_rms_norm(
+    rmsnorm: ModuleType, cols: int, weight_dtype: torch.dtype | None, dtype: torch.dtype
+) -> None:
+    weight = torch.randn(cols).to(weight_dtype or dtype)
+    x, grad = normal(dtype, cols), normal(dtype, cols)
     rstd = torch.rsqrt(x.float().pow(2).mean(-1) + EPS)
 
-    def grad_x(few: slice) -> torch.Tensor:
-        arguments = (grad[few], x[few], weight, rstd[few], EPS, 0.0, True, True)
-        result: torch.Tensor = rmsnorm.ops.rms_norm_bwd(*arguments)[0]
-        return result
+    def grad_x(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows, factors = inputs[:2], inputs[2]
+        return (rmsnorm.ops.rms_norm_bwd(*rows, weight, factors, EPS, 0.0, True, True)[0],)
 
-    result = grad_x(slice(None))
-    for first in (0, ROWS // 2, ROWS - SMALL):
-        few = slice(first, first + SMALL)
-        assert torch.equal(grad_x(few), result[few])
+    check_results(grad_x, grad, x, rstd)
 
 
+@DTYPES
 @pytest.mark.parametrize("place", PLACES, ids=str)
-def test_layer_norm(layer_norm: ModuleType, place: tuple[int, int]) -> None:
-    weight, bias = torch.randn(2, COLS)
+def test_layer_norm(layer_norm: ModuleType, place: tuple[int, int], dtype: torch.dtype) -> None:
+    weight, bias = torch.randn(2, COLS).to(dtype)
 
     def write(out: torch.Tensor, x: torch.Tensor) -> None:
         layer_norm.layer_norm(out, x, weight, bias, EPS)
 
-    check(write, place, torch.randn(ROWS, COLS))
-    check_in_place(write)
+    check(write, place, normal(dtype))
+    check_in_place(write, dtype)
 
 
+@DTYPES
 @pytest.mark.parametrize("place", PLACES, ids=str)
-def test_gradient_of_layer_norm(layer_norm: ModuleType, place: tuple[int, int]) -> None:
-    weight = torch.randn(COLS)
+def test_gradient_of_layer_norm(
+    layer_norm: ModuleType, place: tuple[int, int], dtype: torch.dtype
+) -> None:
+    weight = torch.randn(COLS).to(dtype)
 
     def write(out: torch.Tensor, grad: torch.Tensor, x: torch.Tensor) -> None:
         sums = torch.empty_like(weight), torch.empty_like(weight)
         layer_norm.ops.layer_norm_backward(out, *sums, grad, x, weight, EPS)
 
-    check(write, place, torch.randn(ROWS, COLS), torch.randn(ROWS, COLS))
-
-
-def normal(dtype: torch.dtype, cols: int = COLS) -> torch.Tensor:
-    """Rows of COLS results of many MiB take this input, or one of 2 * COLS columns."""
-    return torch.randn(BYTES // (COLS * dtype.itemsize), cols).to(dtype)
+    check(write, place, normal(dtype), normal(dtype))
 
 
 @DTYPES

@@ -34,7 +34,7 @@ struct Isa {
   void (*differentiate_chunk)(const FusedBackwardParams& params, void* workspace,
                               const primitives::ColumnChunks& chunks, std::int64_t chunk);
   /// Columns [begin, end) of both from the chunks in the workspace.
-  void (*add_up)(const FusedBackwardParams& params, const void* workspace,
+  void (*add_up)(const FusedBackwardParams& params, void* workspace,
                  const primitives::ColumnChunks& chunks, std::int64_t begin, std::int64_t end);
   /// All gradients of a call that `is_plain`, over one row.
   void (*differentiate_one)(const FusedBackwardParams& params);

@@ -14,41 +14,42 @@ namespace kernelhub::layer_norm::HWY_NAMESPACE {
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
 namespace {
 
-/// Stores a sum: +0 where it is a zero, and the default NaN, as those over more rows have them.
-template <class Format, class Part>
-HWY_INLINE void store_sum(const Part& part, V sum, typename Format::Storage* to) {
+/// A sum as it is stored: +0 where it is a zero, and the default NaN, as those over more rows have
+/// them.
+HWY_INLINE V storable_sum(V sum) {
   const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
-  part.template store<Format>(hn::IfThenElse(hn::IsNaN(sum), nan, sum), to);
+  return hn::IfThenElse(hn::IsNaN(sum), nan, sum);
 }
 
 template <class Format, bool kHasWeight>
 inline void differentiate_only_row(const FusedBackwardParams& params) {
   using T = typename Format::Storage;
+  const std::int64_t cols = params.cols;
   const T* x = static_cast<const T*>(params.x.data);
   const T* grad = static_cast<const T*>(params.dz0.data);
   const T* weight = static_cast<const T*>(params.gamma0);
   T* grad_x = static_cast<T*>(params.dx0.data);
   T* grad_weight = static_cast<T*>(params.dgamma0);
   T* grad_bias = static_cast<T*>(params.dbeta0);
-  const Normalizer normalized = normalizer_of<Format>(params.norm, params.eps, x, params.cols);
-  simd::Totals<2> means{};
-  if (grad_x != nullptr) {
-    means = gradient_means<Format, kHasWeight>(grad, weight, x, normalized, params.cols);
-  }
-  const bool is_centered = params.norm == Norm::kLayer;
-  const V mean_g = hn::Set(F32(), is_centered ? static_cast<float>(means.of[0]) : 0.0f);
-  const V mean_gn = hn::Set(F32(), static_cast<float>(means.of[1]));
+  const auto of =
+      RowOf<Format, kHasWeight>{x, grad, weight, cols}.gradient(params.norm, params.eps);
+  const Normalizer normalized = of.normalized;
+  const V mean_g = of.mean_g_lanes(params.norm);
+  const V mean_gn = hn::Set(F32(), static_cast<float>(of.mean_gn));
   const V zero = hn::Zero(F32());
-  simd::for_each_part(0, params.cols, [&](auto part) {
+  simd::RowWriter<Format, Format> writer(grad_x, false);
+  simd::RowWriter<Format, Format> weight_writer(grad_weight, false);
+  simd::RowWriter<Format, Format> bias_writer(grad_bias, false);
+  simd::for_each_part<Format, Format>(cols, [&](auto part) {
     const V n = normalized(part.template load<Format>(x));
     V g = part.template load<Format>(grad);
-    if (grad_weight != nullptr) store_sum<Format>(part, hn::MulAdd(g, n, zero), grad_weight);
-    if (grad_bias != nullptr) store_sum<Format>(part, hn::Add(g, zero), grad_bias);
+    if (grad_weight != nullptr) weight_writer.put(part, storable_sum(hn::MulAdd(g, n, zero)));
+    if (grad_bias != nullptr) bias_writer.put(part, storable_sum(hn::Add(g, zero)));
     if (grad_x == nullptr) return;
     if constexpr (kHasWeight) g = hn::Mul(g, part.template load<Format>(weight));
     // In the order of differentiate_rows, whose bits these are.
     const V centered = hn::Sub(hn::NegMulAdd(n, mean_gn, g), mean_g);
-    part.template store<Format>(hn::Mul(centered, normalized.scale), grad_x);
+    writer.put(part, hn::Mul(centered, normalized.scale));
   });
 }
 

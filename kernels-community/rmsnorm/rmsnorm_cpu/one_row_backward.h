@@ -20,6 +20,7 @@ inline void differentiate_only_row(const BackwardParams& params) {
   const auto* weight = static_cast<const typename Weight::Storage*>(params.weight);
   auto* grad_x = static_cast<typename X::Storage*>(params.grad_x);
   auto* grad_weight = static_cast<typename Weight::Storage*>(params.grad_weight);
+  using Order = OrderOf<X, Weight, GradOut>;
   const V offset = lanes_of_offset(params.offset);
   const V scale = hn::Set(F32(), params.rstd[0]);
   V mean = hn::Zero(F32());
@@ -30,20 +31,22 @@ inline void differentiate_only_row(const BackwardParams& params) {
       const V n = hn::Mul(part.template load<X>(x), scale);
       products[0] = hn::MulAdd(g, n, products[0]);
     };
-    const double total = simd::folded_sums<1>(params.cols, add).of[0];
+    const double total = simd::folded_sums<1, Order>(params.cols, add).of[0];
     mean = hn::Set(F32(), static_cast<float>(total / static_cast<double>(params.cols)));
   }
   const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
-  simd::for_each_part(0, params.cols, [&](auto part) {
+  simd::RowWriter<X, Order> writer(grad_x, false);
+  simd::RowWriter<Weight, Order> weight_writer(grad_weight, false);
+  simd::for_each_part<X, Order>(params.cols, [&](auto part) {
     const V go = part.template load<GradOut>(grad);
     const V n = hn::Mul(part.template load<X>(x), scale);
     // A sum: +0 where it is a zero, and the default NaN.
     const V sum = hn::MulAdd(go, n, hn::Zero(F32()));
-    part.template store<Weight>(hn::IfThenElse(hn::IsNaN(sum), nan, sum), grad_weight);
+    weight_writer.put(part, hn::IfThenElse(hn::IsNaN(sum), nan, sum));
     if (grad_x == nullptr) return;
     const V g = hn::Mul(go, factor_of<Weight>(part, weight, offset));
     const V value = hn::Mul(scale, hn::NegMulAdd(n, mean, g));
-    store_from<X, Weight, GradOut>(part, value, grad_x, false);
+    writer.put(part, storable<X, Weight, GradOut>(value));
   });
 }
 
