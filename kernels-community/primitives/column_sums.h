@@ -78,11 +78,15 @@ constexpr std::int64_t column_workspace_bytes(const ColumnChunks& chunks, std::i
                                    static_cast<std::int64_t>(sizeof(double) + sizeof(float));
 }
 
+namespace {  // internal to each translation unit: they are compiled with different flags
+
 /// The first whole cache line of a workspace: vectors that lie across two take twice the time.
 inline double* column_totals(void* workspace) {
   const auto address = reinterpret_cast<std::uintptr_t>(workspace);
   const auto missing = (0 - address) % kWorkspaceAlignment;
   return reinterpret_cast<double*>(static_cast<char*>(workspace) + missing);
 }
+
+}  // namespace
 
 }  // namespace kernelhub::primitives

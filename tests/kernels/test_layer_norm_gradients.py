@@ -121,10 +121,15 @@ def test_bits_do_not_depend_on_threads_or_repetition(package: ModuleType, norm: 
 def test_one_row_has_the_bits_of_a_row_beside_one_without_gradient(
     package: ModuleType, norm: str, dtype: torch.dtype
 ) -> None:
-    """A single row takes a way of its own."""
-    for cols, special in itertools.product((1, 5, 16, 100, 513), (0.0, -0.0, float("nan"))):
+    """A single row takes a way of its own. The product of the first gradient and x may underflow to
+    -0, or be the NaN with a sign that infinity times nothing is.
+    """
+    firsts = ((0.0, 1.0), (-0.0, 1.0), (float("nan"), 1.0), (1e-40, -1e-30), (float("inf"), 0.0))
+    for cols, (first_grad, first_x) in itertools.product((1, 5, 16, 100, 513), firsts):
         x, grad = torch.randn(2, 2, cols).to(dtype)
-        grad[0, 0], grad[1] = special, 0.0
+        grad[0, 0], x[0, 0], grad[1] = first_grad, first_x, 0.0
+        if first_x == 0.0:
+            x[0] = 0.0
         for weight in (torch.randn(cols).to(dtype), None):
             beside = backward(package, norm, grad, x, weight)
             alone = backward(package, norm, grad[:1], x[:1], weight)

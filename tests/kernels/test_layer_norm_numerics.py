@@ -82,6 +82,14 @@ def test_squares_beyond_the_range_of_fp32_come_from_the_start_alone(package: Mod
     assert package.layer_norm(torch.empty_like(x), x, None, None, EPS).isfinite().all()
 
 
+def test_squares_beyond_the_range_of_fp32_count_as_far_from_the_start(package: ModuleType) -> None:
+    """The start is a hundred spreads from the rest, and its square is no fp32."""
+    x = torch.randn(4, 4096) * 1e16
+    x[:, :64] += 1e18
+    out = package.layer_norm(torch.empty_like(x), x, None, None, EPS)
+    assert precision.relative_error(out, exact(x, None, None)) <= precision.LAYER_NORM[FP32]
+
+
 def test_a_million_columns_keep_the_accuracy(package: ModuleType) -> None:
     x = torch.randn(2, 2**20) * 3.0 + 0.5
     out = package.layer_norm(torch.empty_like(x), x, None, None, EPS)

@@ -148,12 +148,16 @@ def test_a_nan_stays_one_whatever_its_last_bits(package: ModuleType, cols: int) 
 def test_one_row_has_the_bits_of_a_row_beside_one_without_gradient(
     package: ModuleType, dtype: torch.dtype, weight_dtype: torch.dtype, grad_dtype: torch.dtype
 ) -> None:
-    """A single row takes a way of its own."""
-    cases = itertools.product((1, 5, 16, 100, 513), (0.0, -0.0, float("nan")), (True, False))
-    for cols, special, needs_x in cases:
+    """A single row takes a way of its own. The product of the first gradient and x may underflow to
+    -0, or be the NaN with a sign that infinity times nothing is.
+    """
+    firsts = ((0.0, 1.0), (-0.0, 1.0), (float("nan"), 1.0), (1e-40, -1e-30), (float("inf"), 0.0))
+    for cols, (first_grad, first_x), needs_x in itertools.product(
+        (1, 5, 16, 100, 513), firsts, (True, False)
+    ):
         x, grad = torch.randn(2, cols).to(dtype), torch.randn(2, cols).to(grad_dtype)
         weight, rstd = torch.randn(cols).to(weight_dtype), torch.rand(2)
-        grad[0, 0], grad[1] = special, 0.0
+        grad[0, 0], x[0, 0], grad[1] = first_grad, first_x, 0.0
         options = (EPS, 0.5, needs_x, True)
         beside = package.ops.rms_norm_bwd(grad, x, weight, rstd, *options)
         alone = package.ops.rms_norm_bwd(grad[:1], x[:1], weight, rstd[:1], *options)

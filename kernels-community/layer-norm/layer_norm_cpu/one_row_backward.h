@@ -14,9 +14,10 @@ namespace kernelhub::layer_norm::HWY_NAMESPACE {
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
 namespace {
 
-/// A sum as it is stored: +0 where it is a zero, and the default NaN, as those over more rows have
-/// them.
-HWY_INLINE V storable_sum(V sum) {
+/// A term as the sum over rows that it is alone in: +0 where it is a zero, also one that
+/// underflowed below it, and the default NaN.
+HWY_INLINE V sum_of(V term) {
+  const V sum = hn::Add(term, hn::Zero(F32()));
   const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
   return hn::IfThenElse(hn::IsNaN(sum), nan, sum);
 }
@@ -43,8 +44,8 @@ inline void differentiate_only_row(const FusedBackwardParams& params) {
   simd::for_each_part<Format, Format>(cols, [&](auto part) {
     const V n = normalized(part.template load<Format>(x));
     V g = part.template load<Format>(grad);
-    if (grad_weight != nullptr) weight_writer.put(part, storable_sum(hn::MulAdd(g, n, zero)));
-    if (grad_bias != nullptr) bias_writer.put(part, storable_sum(hn::Add(g, zero)));
+    if (grad_weight != nullptr) weight_writer.put(part, sum_of(hn::MulAdd(g, n, zero)));
+    if (grad_bias != nullptr) bias_writer.put(part, sum_of(g));
     if (grad_x == nullptr) return;
     if constexpr (kHasWeight) g = hn::Mul(g, part.template load<Format>(weight));
     // In the order of differentiate_rows, whose bits these are.

@@ -35,13 +35,15 @@ inline void differentiate_only_row(const BackwardParams& params) {
     mean = hn::Set(F32(), static_cast<float>(total / static_cast<double>(params.cols)));
   }
   const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
+  const V zero = hn::Zero(F32());
   simd::RowWriter<X, Order> writer(grad_x, false);
   simd::RowWriter<Weight, Order> weight_writer(grad_weight, false);
   simd::for_each_part<X, Order>(params.cols, [&](auto part) {
     const V go = part.template load<GradOut>(grad);
     const V n = hn::Mul(part.template load<X>(x), scale);
-    // A sum: +0 where it is a zero, and the default NaN.
-    const V sum = hn::MulAdd(go, n, hn::Zero(F32()));
+    // As the sum over rows that it is alone in: +0 where it is a zero, also one that underflowed
+    // below it, and the default NaN.
+    const V sum = hn::Add(hn::MulAdd(go, n, zero), zero);
     weight_writer.put(part, hn::IfThenElse(hn::IsNaN(sum), nan, sum));
     if (grad_x == nullptr) return;
     const V g = hn::Mul(go, factor_of<Weight>(part, weight, offset));
