@@ -27,9 +27,7 @@ HWY_INLINE auto in_vectors(const Few& few) {
 /// between the parts of a line that goes past the caches.
 template <class Format>
 constexpr std::size_t kBatchesAtOnce =
-    HWY_TARGET == HWY_SCALAR
-        ? 1
-        : kLineBytes / static_cast<std::int64_t>(sizeof(typename Format::Storage)) / kBatch<Format>;
+    kLineBytes / static_cast<std::int64_t>(sizeof(typename Format::Storage)) / kBatch<Format>;
 
 /// As for_each_batch: `compute(from, i)` gives the results of a batch, a std::array of one for each
 /// output, and `few` is for in_vectors. Without vectors nothing is written past the caches.
@@ -42,7 +40,16 @@ inline void map_batches(const std::array<Rows<const typename Format::Storage>, k
   constexpr auto place = [](std::size_t b) {
     return static_cast<std::int64_t>(b) * kBatch<Format>;
   };
-  const auto whole = [&](const auto& from, const auto& to, std::int64_t i, bool streams) {
+  const auto whole = [&](const auto& from, const auto& to, std::int64_t i,
+                         [[maybe_unused]] bool streams) {
+#if HWY_TARGET == HWY_SCALAR
+  // Plain enough for the compiler's own vectors. It cannot see that tensors are equal or disjoint.
+#pragma GCC ivdep
+    for (std::size_t b = 0; b < kBatches; ++b) {
+      const auto results = compute(from, i + place(b));
+      for (std::size_t k = 0; k < kOut; ++k) Format::store_batch(results[k], to[k] + i + place(b));
+    }
+#else
     std::array<std::array<Batch<Format>, kOut>, kBatches> results;
     for (std::size_t b = 0; b < kBatches; ++b) results[b] = compute(from, i + place(b));
     for (std::size_t k = 0; k < kOut; ++k) {
@@ -52,6 +59,7 @@ inline void map_batches(const std::array<Rows<const typename Format::Storage>, k
                 : Format::store_batch(results[b][k], out);
       }
     }
+#endif
   };
   const auto rest = [&](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
     const std::int64_t last = i + count;

@@ -82,10 +82,11 @@ struct Rest {
 /// Rows longer than this do not stay in L2 beside others until their turn comes.
 constexpr std::int64_t kMostFetchedBytes = 64 * 1024;
 
-/// Fetches the columns of a part in another row, to be read.
+/// Fetches the columns of a part in another row, to be read. Not one column at a time: that would
+/// keep the compiler from its own vectors.
 template <class Order, int kVector, class T>
 HWY_INLINE void fetch_columns(const Whole<Order, kVector>& part, const T* row) {
-  if constexpr (kVector == 0) fetch(row + part.first);
+  if constexpr (kVector == 0 && HWY_TARGET != HWY_SCALAR) fetch(row + part.first);
 }
 inline void fetch_columns(const Rest&, const void*) {}
 
@@ -100,7 +101,7 @@ class RowWriter {
 
   template <int kVector>
   HWY_INLINE void put(const Whole<Order, kVector>& part, V value) {
-    const bool streams = streams_ && part.is_in_line;
+    const bool streams = HWY_TARGET != HWY_SCALAR && streams_ && part.is_in_line;
     if constexpr (std::is_same_v<Format, Order>) {
       batch_.of[kVector] = value;
       if constexpr (kVector + 1 < Order::kVectors) return;
