@@ -136,6 +136,8 @@ def test_one_row_has_the_bits_of_a_row_beside_one_without_gradient(
             beside[0] = beside[0][:1]
             for found, expected in zip(alone, beside, strict=True):
                 assert precision.same_bits(found, expected).all()
+            for found, expected in zip(alone[1:], beside[1:], strict=True):
+                assert found is None or torch.equal(found.signbit(), expected.signbit())
 
 
 @pytest.mark.parametrize("cols", [9, 300])

@@ -163,6 +163,7 @@ def test_one_row_has_the_bits_of_a_row_beside_one_without_gradient(
         alone = package.ops.rms_norm_bwd(grad[:1], x[:1], weight, rstd[:1], *options)
         assert precision.same_bits(alone[0], beside[0][:1]).all()
         assert precision.same_bits(alone[1], beside[1]).all()
+        assert torch.equal(alone[1].signbit(), beside[1].signbit())  # of NaN, too
 
 
 def test_the_thread_count_changes_no_bit(package: ModuleType) -> None:
