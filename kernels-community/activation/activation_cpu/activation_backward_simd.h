@@ -8,6 +8,7 @@
 #pragma once
 
 #include "activation/params.h"
+#include "activation_cpu/activation_cpu.h"
 #include "activation_cpu/look_up_simd.h"
 #include "activation_cpu/value_table.h"
 #include "primitives/simd_loop.h"
@@ -280,6 +281,11 @@ inline void apply_backward(const BackwardParams& params, std::int64_t begin, std
     default:
       return apply_backward_fp32(params, begin, end);
   }
+}
+
+template <class LookUp>
+inline cpu::BackwardLevel backward_level() {
+  return {apply_backward, apply_slopes<LookUp>, apply_derivatives<LookUp>};
 }
 
 }  // namespace

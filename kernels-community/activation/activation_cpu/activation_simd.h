@@ -6,6 +6,7 @@
 #pragma once
 
 #include "activation/params.h"
+#include "activation_cpu/activation_cpu.h"
 #include "activation_cpu/look_up_simd.h"
 #include "primitives/simd_loop.h"
 #include "primitives/simd_math.h"
@@ -193,6 +194,11 @@ inline void apply_gated_table(const Params& params, const std::uint16_t* table, 
     return gated_table_range<simd::Float16, LookUp>(params, table, begin, end);
   }
   gated_table_range<simd::BFloat16, LookUp>(params, table, begin, end);
+}
+
+template <class LookUp>
+inline cpu::Level level() {
+  return {apply, apply_table<LookUp>, apply_gated_table<LookUp>};
 }
 
 }  // namespace

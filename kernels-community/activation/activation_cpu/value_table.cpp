@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A 16-bit op of one tensor is a function of 65536 values, and so is its derivative. To look them
 // up costs less than one cycle an element on any CPU, about what the conversions alone cost in
-// vector code. So they may be computed at leisure: in fp64 with one rounding, or by the stepwise
+// vector code. So they may be computed at leisure: in fp64, rounded to fp32 and then to the dtype
+// as an exact fp32 formula would be (gated ops are compared with such ones), or by the stepwise
 // definition with an exact tanh; results do not depend on the instruction set, and the exhaustive
 // test sees all that can ever come out.
 #define HWY_COMPILE_ONLY_STATIC
@@ -70,20 +71,6 @@ float value_of(Op op, float x) {
   return static_cast<float>(out);
 }
 
-template <class Format>
-struct ValueTable {
-  using Value = std::uint16_t;
-  std::uint16_t values[kValues + 1];  // a gather of the last value reads one more
-
-  explicit ValueTable(Op op) {
-    values[kValues] = 0;
-    for (std::int64_t bits = 0; bits < kValues; ++bits) {
-      const float x = widen<Format>(static_cast<std::uint16_t>(bits));
-      values[bits] = narrow<Format>(value_of<Format>(op, x));
-    }
-  }
-};
-
 /// act'(x) and act(x), computed in fp64.
 Derivative derivative_of(Op op, double x) {
   using primitives::DType;
@@ -94,69 +81,76 @@ Derivative derivative_of(Op op, double x) {
   return {static_cast<float>(slope), static_cast<float>(value)};
 }
 
-template <class Format>
-struct SlopeTable {
-  using Value = float;
-  float values[kValues];
+/// What a table holds: the type, for which ops, and the entry for x.
+struct Values {
+  using Entry = std::uint16_t;
+  static constexpr bool has_table(Op op) { return !is_gated(op); }
+  template <class Format>
+  static Entry of(Op op, float x) {
+    return narrow<Format>(value_of<Format>(op, x));
+  }
+};
 
-  explicit SlopeTable(Op op) {
+struct Derivatives {
+  using Entry = Derivative;
+  static constexpr bool has_table(Op op) { return !is_gated(op) && !is_stepwise(op); }
+  template <class Format>
+  static Entry of(Op op, float x) {
+    return derivative_of(op, x);
+  }
+};
+
+struct Slopes : Derivatives {
+  using Entry = float;
+  template <class Format>
+  static Entry of(Op op, float x) {
+    return derivative_of(op, x).slope;
+  }
+};
+
+template <class Kind, class Format>
+struct Table {
+  typename Kind::Entry entries[kValues + 1] = {};  // a gather of the last value reads one more
+
+  explicit Table(Op op) {
     for (std::int64_t bits = 0; bits < kValues; ++bits) {
-      values[bits] = derivative_of(op, widen<Format>(static_cast<std::uint16_t>(bits))).slope;
+      const float x = widen<Format>(static_cast<std::uint16_t>(bits));
+      entries[bits] = Kind::template of<Format>(op, x);
     }
   }
 };
 
-template <class Format>
-struct DerivativeTable {
-  using Value = Derivative;
-  Derivative values[kValues];
+template <class Kind, class Format, Op op>
+const typename Kind::Entry* the_table() {
+  static const Table<Kind, Format> table(op);
+  return table.entries;
+}
 
-  explicit DerivativeTable(Op op) {
-    for (std::int64_t bits = 0; bits < kValues; ++bits) {
-      values[bits] = derivative_of(op, widen<Format>(static_cast<std::uint16_t>(bits)));
+/// Null for an op that has none.
+template <class Kind>
+const typename Kind::Entry* table_of(Op op, primitives::DType dtype) {
+  return with_op(op, [dtype](auto constant) -> const typename Kind::Entry* {
+    constexpr Op own = decltype(constant)::value;
+    if constexpr (!Kind::has_table(own)) {
+      return nullptr;
+    } else if (dtype == primitives::DType::kBFloat16) {
+      return the_table<Kind, simd::BFloat16, own>();
+    } else {
+      return the_table<Kind, simd::Float16, own>();
     }
-  }
-};
-
-/// The values of the one Table<Format> that there is for `op`, null where `has_table` is false.
-template <template <class> class Table, Op op, bool has_table>
-const typename Table<simd::BFloat16>::Value* table_of(primitives::DType dtype) {
-  if constexpr (!has_table) {
-    return nullptr;
-  } else {
-    if (dtype == primitives::DType::kBFloat16) {
-      static Table<simd::BFloat16> bf16(op);
-      return bf16.values;
-    }
-    static Table<simd::Float16> fp16(op);
-    return fp16.values;
-  }
+  });
 }
 
 }  // namespace
 
 const std::uint16_t* value_table(Op op, primitives::DType dtype) {
-  return with_op(op, [dtype](auto constant) -> const std::uint16_t* {
-    constexpr Op own = decltype(constant)::value;
-    constexpr bool has_table = !is_gated(own);
-    return table_of<ValueTable, own, has_table>(dtype);
-  });
+  return table_of<Values>(op, dtype);
 }
 
-const float* slope_table(Op op, primitives::DType dtype) {
-  return with_op(op, [dtype](auto constant) -> const float* {
-    constexpr Op own = decltype(constant)::value;
-    constexpr bool has_table = !is_gated(own) && !is_stepwise(own);
-    return table_of<SlopeTable, own, has_table>(dtype);
-  });
-}
+const float* slope_table(Op op, primitives::DType dtype) { return table_of<Slopes>(op, dtype); }
 
 const Derivative* derivative_table(Op op, primitives::DType dtype) {
-  return with_op(op, [dtype](auto constant) -> const Derivative* {
-    constexpr Op own = decltype(constant)::value;
-    constexpr bool has_table = !is_gated(own) && !is_stepwise(own);
-    return table_of<DerivativeTable, own, has_table>(dtype);
-  });
+  return table_of<Derivatives>(op, dtype);
 }
 
 }  // namespace kernelhub::activation::cpu

@@ -93,17 +93,18 @@ Casting checked_casting(const char* op, std::string_view name) {
   check_of(op).fail("casting", "value", "llama, gemma or none", std::string(name));
 }
 
-Params checked_inputs(const Arguments& arguments) {
-  const ArgumentCheck check = check_of(arguments.op);
+namespace {
+
+/// What a forward and a backward say of x, the weight and the numbers.
+template <class Checked, class Given>
+Checked checked_x(const ArgumentCheck& check, const Given& arguments) {
   const TensorArg& x = *arguments.x;
-  Params params{};
+  Checked params{};
   params.dtype = check.supported_dtype(x);
   if (x.sizes.empty()) check.fail(x.name, "rank", "at least 1", "0");
   check_numbers(check, arguments.eps, arguments.offset);
   const RowLayout x_rows = check.rows(x);
   params.weight_dtype = checked_weight_dtype(check, arguments.weight, x, params.dtype);
-  params.out_dtype = dtype_of(result_dtype(arguments.casting, x.dtype, arguments.weight));
-  params.is_rounded_first = arguments.casting == Casting::kLlama;
   params.x = x.data;
   params.weight = arguments.weight == nullptr ? nullptr : arguments.weight->data;
   params.rows = x_rows.rows;
@@ -111,6 +112,17 @@ Params checked_inputs(const Arguments& arguments) {
   params.x_stride = x_rows.row_stride;
   params.eps = arguments.eps;
   params.offset = arguments.offset;
+  return params;
+}
+
+}  // namespace
+
+Params checked_inputs(const Arguments& arguments) {
+  const ArgumentCheck check = check_of(arguments.op);
+  const TensorArg& x = *arguments.x;
+  Params params = checked_x<Params>(check, arguments);
+  params.out_dtype = dtype_of(result_dtype(arguments.casting, x.dtype, arguments.weight));
+  params.is_rounded_first = arguments.casting == Casting::kLlama;
   if (arguments.residual == nullptr) return params;
 
   const TensorArg& residual = *arguments.residual;
@@ -174,12 +186,7 @@ BackwardParams checked_inputs(const BackwardArguments& arguments) {
   const ArgumentCheck check = check_of(arguments.op);
   const TensorArg& x = *arguments.x;
   const TensorArg& grad_out = *arguments.grad_out;
-  BackwardParams params{};
-  params.dtype = check.supported_dtype(x);
-  if (x.sizes.empty()) check.fail(x.name, "rank", "at least 1", "0");
-  check_numbers(check, arguments.eps, arguments.offset);
-  const RowLayout x_rows = check.rows(x);
-  params.weight_dtype = checked_weight_dtype(check, arguments.weight, x, params.dtype);
+  BackwardParams params = checked_x<BackwardParams>(check, arguments);
   check.same_device(grad_out, x);
   if (!(grad_out.dtype == x.dtype) && !(grad_out.dtype == kFloat32 && x.dtype.bits == 16)) {
     check.same_dtype(grad_out, x);
@@ -188,15 +195,8 @@ BackwardParams checked_inputs(const BackwardArguments& arguments) {
   check_rstd(check, *arguments.rstd, x);
   params.grad_dtype = dtype_of(grad_out.dtype);
   params.grad_out = grad_out.data;
-  params.x = x.data;
-  params.weight = arguments.weight == nullptr ? nullptr : arguments.weight->data;
   params.rstd = static_cast<const float*>(arguments.rstd->data);
-  params.rows = x_rows.rows;
-  params.cols = x_rows.cols;
   params.grad_out_stride = check.rows(grad_out).row_stride;
-  params.x_stride = x_rows.row_stride;
-  params.eps = arguments.eps;
-  params.offset = arguments.offset;
   return params;
 }
 
