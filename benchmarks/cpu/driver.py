@@ -35,7 +35,9 @@ LEVELS = {
 }
 METHOD = """\
 Large problems and the copies beside them go round sets of buffers that together exceed the
-last-level cache twice: memory is measured. The allocator keeps blocks of any size
+last-level cache twice: memory is measured. "ours, one thread in cache" is the same op on rows that
+stay in the second-level cache: what its arithmetic takes. All threads at that speed are what a
+floor's line calls "in cache". The allocator keeps blocks of any size
 (MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_), and their pages were touched before: without that
 ways that allocate their result, torch's and ours, pay for pages from the kernel in every call, up
 to three times the time of the work. torch's ways are timed with the best instruction set only;

@@ -136,6 +136,10 @@ class Family(ABC):
     read_bound: tuple[str, ...] = ()  # ops that write next to nothing: timed beside a reduction
     rowwise = True  # rows do not depend on each other: a sample of them can be checked
 
+    def is_memory_bound(self, op: str) -> bool:
+        """Whether moving the tensors of a large problem is what takes the time."""
+        return op not in self.compute_bound and op not in self.read_bound
+
     @property
     def names(self) -> set[str]:
         """What --op may call the whole family."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from protocol.gate import Floor
 from protocol.rows import (
@@ -16,6 +17,7 @@ from protocol.rows import (
     NEG_OP,
     OURS,
     OURS_C,
+    OURS_CACHED,
     Row,
     turn_ratios,
 )
@@ -68,6 +70,17 @@ def judged(what: str, values: Sequence[float], bound: float, at_most: bool = Fal
         return []
     spread = quartiles(values) if len(values) > 1 else None
     return [Floor(what, statistics.median(values), bound, at_most, spread)]
+
+
+def beyond_memory(candidates: Rows, found: list[Floor]) -> list[Floor]:
+    """Floors on our speed with what they would show if memory were no limit, where that was timed:
+    as many threads as took part, each at the speed of one whose rows are in its cache.
+    """
+    ours, cached = candidates[OURS], candidates.get(OURS_CACHED)
+    if cached is None or cached.gbps is None or ours.gbps is None:
+        return found
+    times = int(ours.setting["threads"]) * cached.gbps / ours.gbps
+    return [replace(floor, in_cache=times * floor.measured) for floor in found]
 
 
 def against(candidates: Rows, other: str, least: float) -> list[Floor]:
@@ -123,7 +136,8 @@ def cpu_memory_bound(candidates: Rows, cores: int, has_single_op: bool) -> list[
         return cpu_small_calls(candidates)
     if moved < CPU_LARGE:
         return []
-    return cpu_share_of_copy(candidates, cores) + cpu_beside_torch(candidates, has_single_op)
+    asked = cpu_share_of_copy(candidates, cores) + cpu_beside_torch(candidates, has_single_op)
+    return beyond_memory(candidates, asked)
 
 
 def cpu_beside_torch(candidates: Rows, has_single_op: bool) -> list[Floor]:

@@ -31,8 +31,26 @@ def commit() -> str:
 
 def last_level_cache() -> int:
     """Bytes of the largest cache of this processor, 0 where the system does not tell."""
-    sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
-    return max((int(path.read_text().strip().removesuffix("K")) << 10 for path in sizes), default=0)
+    return max(_caches().values(), default=0)
+
+
+def second_level_cache() -> int:
+    """Bytes of the cache behind the first, which a core has to itself; 0 where the system does not
+    tell.
+    """
+    return _caches().get(2, 0)
+
+
+def _caches() -> dict[int, int]:
+    """Bytes of the caches for data by level."""
+    found = {}
+    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        level, kind, size = (
+            (folder / name).read_text().strip() for name in ("level", "type", "size")
+        )
+        if kind != "Instruction":
+            found[int(level)] = int(size.removesuffix("K")) << 10
+    return found
 
 
 def memory() -> int:

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from protocol import compare, gate
-from protocol.rows import ABSENT, COPY, FAILED, OURS, Result, Row, read_result, turn_ratios
+from protocol.rows import (
+    ABSENT,
+    COPY,
+    FAILED,
+    OURS,
+    OURS_CACHED,
+    Result,
+    Row,
+    read_result,
+    turn_ratios,
+)
 
 
 def flags(description: str) -> argparse.ArgumentParser:
@@ -98,7 +108,8 @@ def _line(row: Row, candidates: Mapping[str, Row]) -> str:
     if row.us_median is None:
         why = row.status if row.status != ABSENT else f"absent: {row.reason}"
         return f"{head} {why} | | | | | | {error} | |"
-    over_ours = turn_ratios(row, candidates.get(OURS))
+    is_ours_alike = row.candidate != OURS_CACHED  # fewer rows: its time is no other way's
+    over_ours = turn_ratios(row, candidates.get(OURS)) if is_ours_alike else []
     ratio = f"{statistics.median(over_ours):.2f}" if over_ours else ""
     numbers = [row.us_median, row.p10, row.p90]
     times = " | ".join("" if value is None else f"{value:.4g}" for value in numbers)

@@ -17,7 +17,7 @@ import families
 from families.family import Buffers, Family, Problem, Scope, results
 from protocol import precision
 from protocol.gate import MISSED, UNSURE
-from protocol.rows import Row
+from protocol.rows import OURS_CACHED, Row
 
 PAIRS = [pytest.param(family, op, id=op) for family in families.ALL for op in family.ops]
 MEMORY_BOUND = (
@@ -185,6 +185,17 @@ def test_a_share_of_the_copy_is_judged_turn_by_turn() -> None:
     (floor,) = families.of("silu").cpu_floors({"ours": ours, "copy": copy}, cores=2)
     assert floor.quartiles == pytest.approx((0.484, 0.51), abs=1e-3)
     assert floor.verdict == UNSURE
+
+
+def test_a_floor_says_what_the_arithmetic_alone_would_reach() -> None:
+    ours = cpu_row("ours", 1000.0, op="gelu_quick")
+    ours = replace(ours, copy_gbps=ours.gbps / 0.4)
+    cached = replace(ours, candidate=OURS_CACHED, us_median=16.0, bytes=ours.bytes // 100)
+    composed = cpu_row("torch composed", 3000.0, op="gelu_quick")
+    share, speed = missed(ours, composed, cached)
+    assert "share of copy: 0.40 >= 0.5 (0.50 in cache)" in share
+    assert "0.60 >= 1 (0.75 in cache)" in speed
+    assert all("in cache" not in line for line in missed(ours, composed))
 
 
 def test_gelu_fast_on_the_cpu_must_be_five_times_composed_at_any_speed() -> None:

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from protocol import compare, report, timing
 from protocol.gate import Floor
-from protocol.rows import ABSENT, FAILED, Result, Row, read_result
+from protocol.rows import ABSENT, FAILED, OURS_CACHED, Result, Row, read_result
 
 OURS = Row(
     "silu",
@@ -106,6 +106,19 @@ def test_a_floor_within_the_quartiles_is_neither_reached_nor_missed(
     measured: float, quartiles: tuple[float, float] | None, verdict: str
 ) -> None:
     assert Floor("share of copy", measured, 0.5, quartiles=quartiles).verdict == verdict
+
+
+def test_a_floor_shows_its_quartiles_and_what_it_would_be_in_cache() -> None:
+    floor = Floor("share", 0.4, 0.5, quartiles=(0.35, 0.45), in_cache=0.48)
+    assert str(floor) == "MISSED share: 0.40 >= 0.5 (quartiles 0.35 to 0.45; 0.48 in cache)"
+
+
+def test_rows_in_cache_are_no_other_way_to_compute_the_problem(tmp_path: Path) -> None:
+    cached = replace(OURS, candidate=OURS_CACHED, us_median=1.0, copy_gbps=None)
+    finish(tmp_path, result(OURS, cached), [], gate=False)
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    (line,) = (line for line in lines if OURS_CACHED in line)
+    assert line.split("|")[-2].strip() == ""
 
 
 def test_an_unsure_floor_is_said_aloud_and_asks_for_another_run(

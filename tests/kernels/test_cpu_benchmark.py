@@ -82,6 +82,29 @@ def test_what_is_in_flight_exceeds_the_last_level_cache_twice(
     assert rotation.is_capped
 
 
+def test_what_shows_the_arithmetic_alone_stays_in_the_cache_of_a_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "second_level_cache", lambda: 1 << 20)
+    for op in ("silu", "rms_norm", "layer_norm", "apply_rotary_transformers"):
+        family = families.of(op)
+        scope = families.family.Scope(quick=False, best=True)
+        large = max(family.cpu_problems(op, scope), key=lambda problem: problem.bytes)
+        few = worker.in_cache(large)
+        assert 1 << 18 < few.bytes <= 1 << 19
+        assert family.buffers(few, "cpu").nbytes == pytest.approx(few.bytes, rel=0.1)
+
+
+def test_a_turn_on_one_thread_leaves_the_number_of_threads_as_it_was() -> None:
+    threads = torch.get_num_threads()
+    turn = worker.on_one_thread(lambda: [float(torch.get_num_threads())], 2)
+    try:
+        assert turn() == [1.0]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_turns_go_round_the_buffers_and_keep_as_many_results() -> None:
     taken: list[int] = []
     alive = []
