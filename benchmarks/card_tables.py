@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import families
-from families.floors import CPU_LARGE, ratio, turn_shares
+from families.floors import CPU_LARGE, cached_gbps, ratio, turn_shares
 from protocol.machine import ROOT
-from protocol.rows import COMPILED, COMPOSED, FUSED, OURS, Result, Row, read_result
+from protocol.rows import (
+    COMPILED,
+    COMPOSED,
+    FUSED,
+    OURS,
+    Result,
+    Row,
+    read_result,
+)
 
 # Load average up to which a machine is quiet enough for its figures to be kept.
 QUIET = 1.0
@@ -49,21 +57,25 @@ def table(result: Result, ops: tuple[str, ...]) -> str:
         "",
         f"Measured at commit {_commit(machine)} on {machine['processor']}, "
         f"instructions up to {machine['isa'][0]}, {max(machine['threads'])} threads, torch "
-        f"{machine['torch']}: rows "
-        "of 1536 elements, more than 64 MiB moved.",
-        "A copy is torch's, timed between the same calls; `x` is another way's time over ours, the "
-        "median over turns.",
+        f"{machine['torch']}, more than 64 MiB moved.",
+        "A copy is torch's, timed between the same calls; `in cache` is what as many threads reach "
+        "on rows that stay in their caches, where arithmetic is the only limit; `x` is another "
+        "way's time over ours, the median over turns.",
         *_other_work(machine),
         "",
-        "| op | dtype | GB/s | % of a copy | x composed | x torch.compile | x torch's own op |",
-        "|---|---|---|---|---|---|---|",
+        "| op | dtype | shape | GB/s | % of a copy | GB/s in cache | x composed | x torch.compile "
+        "| x torch's own op |",
+        "|---" * 9 + "|",
     ]
     for rows in problems:
         ours = rows[OURS]
         times = [ratio(rows, name, OURS) for name in (COMPOSED, COMPILED, FUSED)]
         share = 100 * statistics.median(turn_shares(rows))
-        shown = " | ".join("" if time is None else f"{time:.1f}" for time in times)
-        lines.append(f"| `{ours.op}` | {ours.dtype} | {ours.gbps:.1f} | {share:.0f} | {shown} |")
+        shape, rate = "x".join(map(str, ours.shape)), cached_gbps(rows)
+        shown = " | ".join("" if figure is None else f"{figure:.1f}" for figure in (rate, *times))
+        lines.append(
+            f"| `{ours.op}` | {ours.dtype} | {shape} | {ours.gbps:.1f} | {share:.0f} | {shown} |"
+        )
     return "\n".join(lines) + "\n\n"
 
 

@@ -73,14 +73,21 @@ def judged(what: str, values: Sequence[float], bound: float, at_most: bool = Fal
 
 
 def beyond_memory(candidates: Rows, found: list[Floor]) -> list[Floor]:
-    """Floors on our speed with what they would show if memory were no limit, where that was timed:
-    as many threads as took part, each at the speed of one whose rows are in its cache.
-    """
-    ours, cached = candidates[OURS], candidates.get(OURS_CACHED)
-    if cached is None or cached.gbps is None or ours.gbps is None:
+    """Floors on our speed with what they would show if memory were no limit."""
+    reached, ours = cached_gbps(candidates), candidates[OURS].gbps
+    if reached is None or ours is None:
         return found
-    times = int(ours.setting["threads"]) * cached.gbps / ours.gbps
-    return [replace(floor, in_cache=times * floor.measured) for floor in found]
+    return [replace(floor, in_cache=reached / ours * floor.measured) for floor in found]
+
+
+def cached_gbps(candidates: Rows) -> float | None:
+    """Bandwidth of as many threads as took part, each at the speed of one whose rows are in its
+    cache; None where that was not timed.
+    """
+    cached = candidates.get(OURS_CACHED)
+    if cached is None or cached.gbps is None:
+        return None
+    return int(cached.setting["threads"]) * cached.gbps
 
 
 def against(candidates: Rows, other: str, least: float) -> list[Floor]:
