@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import card_tables
-from protocol.rows import Result, Row
+from protocol.rows import OURS_CACHED, Result, Row
 
 CARDS = [pytest.param(card, ops, id=card.parent.name) for card, ops in card_tables.cards()]
 
@@ -47,6 +47,16 @@ def test_a_card_says_that_other_work_ran_beside_the_run() -> None:
     )
     assert "Other work ran beside it (load average 7): the figures are rough." in busy
     assert "Other work" not in quiet
+
+
+def test_a_card_shows_what_all_threads_reach_where_memory_is_no_limit() -> None:
+    row = Row("relu", "float32", (8192, 1536), "ours", {"isa": "avx512", "threads": 2})
+    row = replace(row, us_median=1e4, bytes=1 << 27, copy_gbps=20.0)
+    cached = replace(row, candidate=OURS_CACHED, us_median=10.0, bytes=1 << 19, copy_gbps=None)
+    facts = {"isa": ["avx512"], "threads": [1, 2], "commit": "c" * 40, "processor": "any"}
+    run = Result({**facts, "torch": "2.11", "load_average": 0.4}, {}, [row, cached])
+    (line,) = (line for line in card_tables.table(run, ("relu",)).splitlines() if "`relu`" in line)
+    assert line.startswith("| `relu` | float32 | 8192x1536 | 13.4 | 67 | 104.9 |")
 
 
 def test_a_recorded_run_is_kept_and_fills_every_card(
