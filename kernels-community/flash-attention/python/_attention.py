@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from ._derivatives import forward_ad, refuse_tangents
 from ._ops import ops
 
 OptionalTensor = torch.Tensor | None
@@ -130,6 +131,9 @@ def attend(
 ) -> Result:
     """Output and fp32 log-sum-exp of one forward pass; tensors as `flash_attn_func` documents."""
     refuse_gradients(function, q, k, v, scoring.alibi_slopes, scoring.s_aux)
+    if forward_ad._current_level >= 0:
+        biases = {"alibi_slopes": scoring.alibi_slopes, "s_aux": scoring.s_aux}
+        refuse_tangents(function, q=q, k=k, v=v, **biases)
     q = unit_stride(q)
     out, lse = results_of(q, v, out, lengths.cu_seqlens_q)
     tensors, numbers = options_of(q, scoring, rotation)
@@ -202,6 +206,11 @@ def attend_with_cache(
     if k is None or v is None:
         return attend(function, q, k_cache, v_cache, scoring, lengths._replace(seqused_k=used), out)
     refuse_gradients(function, q, k_cache, v_cache, k, v, scoring.alibi_slopes, scoring.s_aux)
+    if forward_ad._current_level >= 0:
+        biases = {"alibi_slopes": scoring.alibi_slopes, "s_aux": scoring.s_aux}
+        tables = {"rotary_cos": rotation.rotary_cos, "rotary_sin": rotation.rotary_sin}
+        caches = {"k_cache": k_cache, "v_cache": v_cache}
+        refuse_tangents(function, q=q, **caches, k=k, v=v, **tables, **biases)
     if rotation.rotary_seqlens is None and rotation.rotary_cos is not None:
         rotation = rotation._replace(rotary_seqlens=used)
     q = unit_stride(q)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ._derivatives import Tangents, register_derivatives
 from ._ops import add_op_namespace_prefix, ops
 
 Result = Callable[..., torch.Tensor]
@@ -62,22 +63,35 @@ def _register(library: torch.library.Library, name: str, gated: bool) -> None:
         grad = getattr(ops, backward)(grad_out, x, *ctx.threshold)
         return (grad, *(None for _ in ctx.threshold)) if ctx.threshold else grad
 
-    def refuse(ctx: Any, grad_grad: torch.Tensor) -> Any:
+    def push_forward(
+        primals: tuple[Any, ...], tangents: Tangents, results: tuple[torch.Tensor, ...]
+    ) -> Tangents:
+        # Every result follows from one element, or from one in each half.
+        x, *threshold = primals
+        change = getattr(ops, backward)(torch.ones_like(results[0]), x, *threshold) * tangents[0]
+        if not gated:
+            return (change,)
+        of_x1, of_x2 = change.chunk(2, -1)
+        return (of_x1 + of_x2,)
+
+    def refuse(*_: Any) -> Any:
         raise RuntimeError(
             f"activation.{name}: derivative order: expected at most the first, got the second"
         )
 
-    rows: tuple[tuple[str, Result, Result, Callable[..., Any]], ...] = (
-        (functional, compute, fake, differentiate),
-        (backward, compute_backward, lambda _, x, *__: empty_result(x, gated=False), refuse),
+    rows: tuple[tuple[str, Result, Result, tuple[Any, Any, Any]], ...] = (
+        (functional, compute, fake, (differentiate, setup, push_forward)),
+        (
+            backward,
+            compute_backward,
+            lambda _, x, *__: empty_result(x, gated=False),
+            (refuse, None, refuse),
+        ),
     )
-    for op, implementation, shape_only, derivative in rows:
-        full_name = add_op_namespace_prefix(op)
+    for op, implementation, shape_only, derivatives in rows:
         library.impl(op, implementation, "CompositeExplicitAutograd")
-        torch.library.register_fake(full_name, shape_only, lib=library)
-        torch.library.register_autograd(
-            full_name, derivative, setup_context=setup if op == functional else None, lib=library
-        )
+        torch.library.register_fake(add_op_namespace_prefix(op), shape_only, lib=library)
+        register_derivatives(library, "activation", op, *derivatives)
 
 
 def register() -> None:

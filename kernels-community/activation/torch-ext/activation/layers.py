@@ -2,7 +2,8 @@
 """Layers that replace a model's activation modules, and the functions they call.
 
 The functions take `x` alone, of any layout, and return a new contiguous tensor; they and the layers
-are differentiable (once) and trace into one graph. Layers keep no state of their own.
+are differentiable (once, forward mode included) and trace into one graph. Layers keep no state of
+their own.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from ._autograd import empty_result, register
+from ._derivatives import forward_ad
 from ._ops import ops
 
 register()
@@ -23,8 +25,8 @@ def _call(
     x: torch.Tensor,
     *threshold: float,
 ) -> torch.Tensor:
-    # The functional op costs a passage through Python's dispatcher: only a graph needs it.
-    if x.requires_grad and torch.is_grad_enabled():
+    # The functional op costs a passage through Python's dispatcher: only derivatives need it.
+    if forward_ad._current_level >= 0 or (x.requires_grad and torch.is_grad_enabled()):
         return functional(x, *threshold)
     out = empty_result(x, gated)
     op(out, x.contiguous(), *threshold)

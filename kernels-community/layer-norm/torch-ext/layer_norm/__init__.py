@@ -14,6 +14,7 @@ import torch
 
 from . import layers
 from ._autograd import FusedCall, makes_x
+from ._derivatives import forward_ad, refuse_tangents
 from ._ops import ops
 from .fused import (
     dropout_add_layer_norm,
@@ -61,6 +62,8 @@ def layer_norm(
     `bias` `[d]` or None, of that dtype, or both float32 beside 16-bit rows; all on one device.
     `out` may be `x`; rows may be strided.
     """
+    if forward_ad._current_level >= 0:
+        refuse_tangents("layer_norm.layer_norm", out=out, x=x, weight=weight, bias=bias)
     if torch.is_grad_enabled():
         _warn_if_detached(x, weight, bias)
     _layer_norm(out, x, weight, bias, eps)
@@ -74,6 +77,8 @@ def rms_norm(
 
     Tensors as for `layer_norm`.
     """
+    if forward_ad._current_level >= 0:
+        refuse_tangents("layer_norm.rms_norm", out=out, x=x, weight=weight)
     if torch.is_grad_enabled():
         _warn_if_detached(x, weight)
     _rms_norm(out, x, weight, eps)

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ._derivatives import Jvp, Tangents, forward_ad, register_derivatives
+from ._norm_tangents import norm_tangent
 from ._ops import add_op_namespace_prefix, ops
 
 Tensor = torch.Tensor
@@ -166,7 +168,7 @@ def draw_seed(dropout_p: float, gen: torch.Generator | None, like: Tensor) -> Ma
 
 
 def _refuse(name: str) -> Callable[..., Any]:
-    def refuse(ctx: Any, *grad_grads: MaybeTensor) -> Any:
+    def refuse(*_: Any) -> Any:
         raise RuntimeError(
             f"layer_norm.{name}: derivative order: expected at most the first, got the second"
         )
@@ -205,6 +207,7 @@ class PlainNorm(NamedTuple):
     backward: Callable[..., tuple[Tensor, ...]]  # <norm>_backward_functional
     setup_context: Callable[..., None]  # of <norm>_functional, as the next
     differentiate: Callable[..., tuple[MaybeTensor, ...]]
+    push_forward: Jvp
     function: type[torch.autograd.Function]
 
 
@@ -213,7 +216,7 @@ def _plain_norm(norm: str, function_name: str) -> PlainNorm:
 
     The function is what eager mode runs. The functional ops reach their autograd kernels through
     the dispatcher and several frames of Python, which takes longer than a small call; it builds the
-    node directly. Somebody who asks for the graph of a gradient gets the op that refuses a second
+    node directly. Somebody who differentiates a gradient gets the op that refuses a second
     derivative.
     """
     normalize = getattr(ops, f"{norm}_fwd_nograd").default
@@ -240,12 +243,20 @@ def _plain_norm(norm: str, function_name: str) -> PlainNorm:
     def differentiate(ctx: Any, grad_out: Tensor) -> tuple[MaybeTensor, ...]:
         wanted = ctx.needs_input_grad[:-1]
         arguments = (grad_out, *ctx.saved_tensors, ctx.eps)
-        if torch.is_grad_enabled():
+        if forward_ad._current_level >= 0 or torch.is_grad_enabled():
             functional = getattr(ops, f"{norm}_backward_functional")
             grads = functional(*arguments, list(wanted), *ctx.bias_dtype)
         else:
             grads = gradients(*arguments, *wanted, *ctx.bias_dtype)
         return (*(map(given, wanted, grads) if False in wanted else grads), None)
+
+    def push_forward(
+        primals: tuple[Any, ...], tangents: Tangents, results: tuple[Tensor, ...]
+    ) -> Tangents:
+        x, weight, *_, eps = primals
+        is_centred, dtype = norm == "layer_norm", results[0].dtype
+        change = norm_tangent(x, weight, eps, *tangents[:-1], is_centred=is_centred, dtype=dtype)
+        return (change,)
 
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         setup_context(ctx, inputs, None)
@@ -253,7 +264,7 @@ def _plain_norm(norm: str, function_name: str) -> PlainNorm:
 
     methods = {"forward": staticmethod(forward), "backward": staticmethod(differentiate)}
     function = type(function_name, (torch.autograd.Function,), methods)
-    return PlainNorm(backward, setup_context, differentiate, function)
+    return PlainNorm(backward, setup_context, differentiate, push_forward, function)
 
 
 PLAIN_NORMS = {
@@ -601,34 +612,36 @@ def register() -> None:
     if hasattr(ops, "functional_library"):
         return
     library = torch.library.Library(add_op_namespace_prefix("").removesuffix("::"), "FRAGMENT")
-    rows: dict[str, tuple[Callable[..., Any], ...]] = {
-        "dropout_add_norm_functional": (_fused, _fused_fake, _differentiate_fused, _setup_fused),
+    refuse = _refuse("dropout_add_norm")
+    rows: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]] = {
+        "dropout_add_norm_functional": (_fused, _fused_fake, (_differentiate_fused, _setup_fused)),
         "dropout_add_norm_backward_functional": (
             _fused_backward,
             _fused_backward_fake,
-            _refuse("dropout_add_norm"),
+            (refuse, None, refuse),
         ),
     }
     for name, norm in PLAIN_NORMS.items():
-        rows[f"{name}_backward_functional"] = (norm.backward, norm.backward, _refuse(name))
+        refuse = _refuse(name)
+        rows[f"{name}_backward_functional"] = (
+            norm.backward,
+            norm.backward,
+            (refuse, None, refuse),
+        )
         rows[f"{name}_functional"] = (
             getattr(ops, f"{name}_fwd_nograd"),
             lambda x, *_: empty_like(x),
-            norm.differentiate,
-            norm.setup_context,
+            (norm.differentiate, norm.setup_context, norm.push_forward),
         )
         fakes = {"fwd": lambda x, *_: empty_like(x), "bwd": _plain_gradients_fake}
         for direction, fake in fakes.items():
             op = add_op_namespace_prefix(f"{name}_{direction}_nograd")
             torch.library.register_fake(op, fake, lib=library)
-    for name, (implementation, shape_only, derivative, *setup) in rows.items():
+    for name, (implementation, shape_only, derivatives) in rows.items():
         library.define(name + SCHEMAS[name])
-        full_name = add_op_namespace_prefix(name)
         library.impl(name, implementation, "CompositeExplicitAutograd")
-        torch.library.register_fake(full_name, shape_only, lib=library)
-        torch.library.register_autograd(
-            full_name, derivative, setup_context=setup[0] if setup else None, lib=library
-        )
+        torch.library.register_fake(add_op_namespace_prefix(name), shape_only, lib=library)
+        register_derivatives(library, "layer_norm", name, *derivatives)
     hub = {
         "dropout_add_ln_fwd": _hub_fwd,
         "dropout_add_ln_bwd": _hub_bwd,

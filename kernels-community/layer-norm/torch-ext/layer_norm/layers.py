@@ -2,13 +2,15 @@
 """Layers that replace a model's normalisation modules, and the functions they call.
 
 The functions take `x` of any layout and return a new contiguous tensor of its dtype; they and the
-layers are differentiable (once) and trace into one graph. Layers keep no state of their own.
+layers are differentiable (once, forward mode included) and trace into one graph. Layers keep no
+state of their own.
 """
 
 import torch
 from torch import nn
 
 from ._autograd import PLAIN_NORMS, register
+from ._derivatives import forward_ad
 from ._ops import ops
 
 register()
@@ -33,7 +35,7 @@ def layer_norm(
 
     `weight` and `bias` `[d]` or None, of x's dtype; beside 16-bit x also float32.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if forward_ad._current_level >= 0 or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return ops.layer_norm_functional(x, weight, bias, eps)
     if torch.is_grad_enabled() and (
         x.requires_grad
@@ -51,7 +53,7 @@ def rms_norm(
 
     `weight` `[d]` or None, of x's dtype; beside 16-bit x also float32.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if forward_ad._current_level >= 0 or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return ops.rms_norm_functional(x, weight, eps)
     if torch.is_grad_enabled() and (
         x.requires_grad or (weight is not None and weight.requires_grad)

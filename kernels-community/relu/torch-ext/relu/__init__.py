@@ -6,15 +6,22 @@ import warnings
 import torch
 
 from . import layers
+from ._derivatives import forward_ad, refuse_tangents
 from ._ops import ops
 
 _warned = False
 
 
-def _warn_that_detached() -> None:
-    # Called for an input that requires grad only: the check costs more than a small op.
+def _say_that_detached(x: torch.Tensor, out: torch.Tensor) -> None:
+    # Called where a derivative may be asked for only: the checks cost more than a small op.
     global _warned
-    if _warned or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    refuse_tangents("relu.relu", x=x, out=out)
+    if (
+        _warned
+        or not x.requires_grad
+        or torch.compiler.is_compiling()
+        or not torch.is_grad_enabled()
+    ):
         return
     warnings.warn(
         "relu: the input requires grad, but relu(x, out) writes into a given tensor and is cut "
@@ -35,8 +42,8 @@ def relu(x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """
     if out is None:
         return layers.relu(x)
-    if x.requires_grad:
-        _warn_that_detached()
+    if x.requires_grad or forward_ad._current_level >= 0:
+        _say_that_detached(x, out)
     ops.relu.default(out, x)
     return out
 

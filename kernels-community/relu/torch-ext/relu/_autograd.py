@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ._derivatives import Tangents, register_derivatives
 from ._ops import add_op_namespace_prefix, ops
 
 
@@ -36,7 +37,14 @@ def _differentiate(ctx: Any, grad_out: torch.Tensor) -> torch.Tensor:
     return ops.relu_backward_functional(grad_out, *ctx.saved_tensors)
 
 
-def _refuse(ctx: Any, grad_grad: torch.Tensor) -> None:
+def _push_forward(
+    primals: tuple[torch.Tensor], tangents: Tangents, results: tuple[torch.Tensor]
+) -> Tangents:
+    (x,) = primals
+    return (ops.relu_backward_functional(torch.ones_like(x), x) * tangents[0],)
+
+
+def _refuse(*_: Any) -> Any:
     raise RuntimeError("relu.relu: derivative order: expected at most the first, got the second")
 
 
@@ -54,8 +62,8 @@ def register() -> None:
     backward = add_op_namespace_prefix("relu_backward_functional")
     torch.library.register_fake(functional, _empty, lib=library)
     torch.library.register_fake(backward, lambda _, x: _empty(x), lib=library)
-    torch.library.register_autograd(
-        functional, _differentiate, setup_context=_save_input, lib=library
+    register_derivatives(
+        library, "relu", "relu_functional", _differentiate, _save_input, _push_forward
     )
-    torch.library.register_autograd(backward, _refuse, lib=library)
+    register_derivatives(library, "relu", "relu_backward_functional", _refuse, None, _refuse)
     ops.functional_library = library

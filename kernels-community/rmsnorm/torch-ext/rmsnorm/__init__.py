@@ -12,6 +12,7 @@ import warnings
 import torch
 
 from . import layers
+from ._derivatives import forward_ad, refuse_tangents
 from ._ops import ops
 
 _warned = False
@@ -56,6 +57,13 @@ def apply_rms_norm_backward(
     weight_requires_grad: bool = True,
 ) -> list[torch.Tensor | None]:
     """[gradient of input, gradient of weight], None where it is not asked for."""
+    if forward_ad._current_level >= 0:
+        refuse_tangents(
+            "rmsnorm.apply_rms_norm_backward",
+            grad_output=grad_output,
+            input=input,
+            weight=weight,
+        )
     gradients: list[torch.Tensor | None] = ops.apply_rms_norm_backward(
         grad_output, input, weight, output, rstd, eps, input_requires_grad, weight_requires_grad
     )
@@ -66,6 +74,8 @@ def rms_norm(
     out: torch.Tensor, input: torch.Tensor, weight: torch.Tensor, epsilon: float = 1e-6
 ) -> torch.Tensor:
     """out = weight * T(input / rms), rms = sqrt(mean(input^2) + epsilon); may be input itself."""
+    if forward_ad._current_level >= 0:
+        refuse_tangents("rmsnorm.rms_norm", out=out, input=input, weight=weight)
     if torch.is_grad_enabled():
         _warn_if_detached(input, weight)
     _rms_norm(out, input, weight, epsilon)
@@ -76,6 +86,8 @@ def gemma_rms_norm(
     out: torch.Tensor, input: torch.Tensor, weight: torch.Tensor, epsilon: float = 1e-6
 ) -> torch.Tensor:
     """out = T((1 + weight) * input / sqrt(mean(input^2) + epsilon)); out may be input itself."""
+    if forward_ad._current_level >= 0:
+        refuse_tangents("rmsnorm.gemma_rms_norm", out=out, input=input, weight=weight)
     if torch.is_grad_enabled():
         _warn_if_detached(input, weight)
     _gemma_rms_norm(out, input, weight, epsilon)
@@ -86,6 +98,8 @@ def fused_add_rms_norm(
     input: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, epsilon: float = 1e-6
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """residual = T(input + residual), then input = rms_norm(residual); both in place."""
+    if forward_ad._current_level >= 0:
+        refuse_tangents("rmsnorm.fused_add_rms_norm", input=input, residual=residual, weight=weight)
     if torch.is_grad_enabled():
         _warn_if_detached(input, residual, weight)
     _fused_add_rms_norm(input, residual, weight, epsilon)

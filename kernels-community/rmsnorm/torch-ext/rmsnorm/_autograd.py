@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from ._derivatives import Tangents, forward_ad, register_derivatives
+from ._norm_tangents import norm_tangent
 from ._ops import add_op_namespace_prefix, ops
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -156,8 +158,9 @@ def _differentiate_apply(ctx: Any, grads: Any, *rest: Any) -> Any:
 
 
 def _eager_op() -> Any:
-    # Somebody who asks for the graph of a gradient gets the op that refuses a second derivative.
-    return ops.rms_norm_bwd if torch.is_grad_enabled() else ops.rms_norm_bwd_nograd
+    # Somebody who differentiates a gradient gets the op that refuses a second derivative.
+    needs_derivatives = forward_ad._current_level >= 0 or torch.is_grad_enabled()
+    return ops.rms_norm_bwd if needs_derivatives else ops.rms_norm_bwd_nograd
 
 
 class RMSNormFunction(torch.autograd.Function):
@@ -207,7 +210,47 @@ class FusedAddRMSNormFunction(torch.autograd.Function):
         return _fused_gradients(ctx, grad_out, grad_sum, _eager_op())
 
 
-def _refuse(ctx: Any, *grads: Any) -> Any:
+def _push_fwd(primals: tuple[Any, ...], tangents: Tangents, results: Any) -> Tangents:
+    x, weight, eps, offset, _ = primals
+    return _norm_tangent(x, weight, eps, *tangents[:2], offset, results), None
+
+
+def _push_fused(primals: tuple[Any, ...], tangents: Tangents, results: Any) -> Tangents:
+    _, _, weight, eps, offset, _ = primals
+    terms = [tangent for tangent in tangents[:2] if tangent is not None]
+    change = sum(terms[1:], terms[0]) if terms else None
+    return (
+        _norm_tangent(results[1], weight, eps, change, tangents[2], offset, results),
+        change,
+        None,
+    )
+
+
+def _push_apply(offset: float) -> Any:
+    def push(primals: tuple[Any, ...], tangents: Tangents, results: Any) -> Tangents:
+        return _norm_tangent(*primals, *tangents[:2], offset, results), None
+
+    return push
+
+
+def _norm_tangent(
+    x: torch.Tensor,
+    weight: MaybeTensor,
+    eps: float,
+    x_tangent: MaybeTensor,
+    weight_tangent: MaybeTensor,
+    offset: float,
+    results: tuple[torch.Tensor, ...],
+) -> MaybeTensor:
+    return norm_tangent(
+        *(x, weight, eps, x_tangent, weight_tangent),
+        is_centred=False,
+        offset=offset,
+        dtype=results[0].dtype,
+    )
+
+
+def _refuse(*_: Any) -> Any:
     raise RuntimeError(
         "rmsnorm.rms_norm_bwd: derivative order: expected at most the first, got the second"
     )
@@ -231,16 +274,14 @@ def register() -> None:
         "rms_norm_bwd_nograd": _fake_bwd,
     }
     derivatives = {
-        "rms_norm_fwd": (_differentiate_fwd, _setup_fwd),
-        "fused_add_rms_norm_fwd": (_differentiate_fused, _setup_fused),
-        "apply_rms_norm": (_differentiate_apply, _setup_apply(0.0)),
-        "apply_gemma_rms_norm": (_differentiate_apply, _setup_apply(1.0)),
-        "rms_norm_bwd": (_refuse, None),
+        "rms_norm_fwd": (_differentiate_fwd, _setup_fwd, _push_fwd),
+        "fused_add_rms_norm_fwd": (_differentiate_fused, _setup_fused, _push_fused),
+        "apply_rms_norm": (_differentiate_apply, _setup_apply(0.0), _push_apply(0.0)),
+        "apply_gemma_rms_norm": (_differentiate_apply, _setup_apply(1.0), _push_apply(1.0)),
+        "rms_norm_bwd": (_refuse, None, _refuse),
     }
     for name, fake in fakes.items():
         torch.library.register_fake(add_op_namespace_prefix(name), fake, lib=library)
-    for name, (derivative, setup) in derivatives.items():
-        torch.library.register_autograd(
-            add_op_namespace_prefix(name), derivative, setup_context=setup, lib=library
-        )
+    for name, functions in derivatives.items():
+        register_derivatives(library, "rmsnorm", name, *functions)
     ops.functional_library = library

@@ -2,13 +2,15 @@
 """Layers that replace a model's normalisation modules, and the functions they call.
 
 The functions take tensors of any layout and return new contiguous ones; they and the layers are
-differentiable (once) and trace into one graph. Layers keep no state of their own.
+differentiable (once, forward mode included) and trace into one graph. Layers keep no state of their
+own.
 """
 
 import torch
 from torch import nn
 
 from ._autograd import FusedAddRMSNormFunction, RMSNormFunction, register
+from ._derivatives import forward_ad
 from ._ops import ops
 
 register()
@@ -26,7 +28,7 @@ def rms_norm(
     `casting` says where the result is rounded: "llama" rounds x / rms to the dtype of x and gives
     the promoted dtype of x and weight, "none" rounds once to that one, "gemma" once to that of x.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if forward_ad._current_level >= 0 or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return ops.rms_norm_fwd(x.contiguous(), weight, eps, weight_offset, casting)[0]  # type: ignore[no-any-return]
     if torch.is_grad_enabled() and (
         x.requires_grad or (weight is not None and weight.requires_grad)
@@ -45,7 +47,7 @@ def fused_add_rms_norm(
     casting: str = "llama",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(rms_norm(sum), sum), with sum = x + residual rounded to their dtype, in new tensors."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if forward_ad._current_level >= 0 or torch.compiler.is_compiling() or torch.jit.is_tracing():
         out, total, _ = ops.fused_add_rms_norm_fwd(
             x.contiguous(), residual.contiguous(), weight, eps, weight_offset, casting
         )

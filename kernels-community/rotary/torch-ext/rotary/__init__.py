@@ -14,6 +14,7 @@ import torch
 
 from . import layers
 from ._autograd import apply_rotary_transformers
+from ._derivatives import forward_ad, refuse_tangents
 from ._ops import ops
 
 _warned = False
@@ -54,6 +55,8 @@ def apply_rotary(
     x1, x2, out1, out2 of one shape `[..., R]`, usually halves of larger tensors; out1 may be x1 and
     out2 x2. `cos` and `sin` `[..., R]` broadcast over them, aligned at the right.
     """
+    if forward_ad._current_level >= 0:
+        refuse_tangents("rotary.apply_rotary", x1=x1, x2=x2, cos=cos, sin=sin, out1=out1, out2=out2)
     if torch.is_grad_enabled():
         _warn_if_detached(x1, x2, cos, sin)
     _apply_rotary(x1, x2, cos, sin, out1, out2, conj)
@@ -71,6 +74,8 @@ def rotary_embedding(
     unsqueeze_dim: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """layers.rotary_embedding in place: rotates q and k (which may be None) and returns them."""
+    if forward_ad._current_level >= 0:
+        refuse_tangents("rotary.rotary_embedding", q=q, k=k, cos=cos, sin=sin)
     if torch.is_grad_enabled():
         _warn_if_detached(q, k, cos, sin)
     width = q.shape[-1] if rotary_dim is None else rotary_dim

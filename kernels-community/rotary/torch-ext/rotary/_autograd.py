@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ._derivatives import Tangents, forward_ad, register_derivatives
 from ._ops import add_op_namespace_prefix, ops
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -21,7 +22,9 @@ def rows(x: torch.Tensor) -> torch.Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def _is_in_graph(*tensors: torch.Tensor | None) -> bool:
+def _needs_derivatives(*tensors: torch.Tensor | None) -> bool:
+    if forward_ad._current_level >= 0:
+        return True
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
@@ -113,6 +116,23 @@ def _differentiate_some(ctx: Any, grads: list[torch.Tensor]) -> Any:
     return q_grad, k_grad[0] if ctx.has_k else None, *(None,) * 7
 
 
+def _push_forward(op: Callable[..., Any]) -> Callable[..., Tangents]:
+    def push_forward(
+        primals: tuple[Any, ...], tangents: Tangents, results: tuple[torch.Tensor, ...]
+    ) -> Tangents:
+        if tangents[2] is not None or tangents[3] is not None:
+            raise RuntimeError(
+                "rotary: cos and sin: expected tables without a tangent, got one with a tangent"
+            )
+        changes = (
+            torch.zeros_like(x) if tangent is None and x is not None else tangent
+            for x, tangent in zip(primals[:2], tangents[:2], strict=True)
+        )
+        return tuple(op(*changes, *primals[2:]))
+
+    return push_forward
+
+
 def register() -> None:
     """Defines the functional ops, once per build: two copies of this module in one process (two
     clients, one library) share the namespace, which therefore keeps the registrations alive."""
@@ -132,10 +152,10 @@ def register() -> None:
         ("rotary_embedding_functional", _rotate_some, _fake_some, _differentiate_some),
     )
     for op, implementation, shape_only, derivative in forms:
-        name = add_op_namespace_prefix(op)
         library.impl(op, implementation, "CompositeExplicitAutograd")
-        torch.library.register_fake(name, shape_only, lib=library)
-        torch.library.register_autograd(name, derivative, setup_context=_save_tables, lib=library)
+        torch.library.register_fake(add_op_namespace_prefix(op), shape_only, lib=library)
+        push_forward = _push_forward(getattr(ops, op))
+        register_derivatives(library, "rotary", op, derivative, _save_tables, push_forward)
     ops.functional_library = library
 
 
@@ -149,8 +169,8 @@ def apply_rotary_transformers(
     `[..., D / 2]`, in the dtype of q or float32. Differentiable in q and k, any number of times.
     Raises RuntimeError "rotary.apply_rotary_transformers: ..." on bad arguments.
     """
-    # The functional op costs a passage through Python's dispatcher: only a graph needs it.
-    if _is_in_graph(q, k, cos, sin):
+    # The functional op costs a passage through Python's dispatcher: only derivatives need it.
+    if _needs_derivatives(q, k, cos, sin):
         return ops.apply_rotary_transformers_functional(q, k, cos, sin, False, unsqueeze_dim)
     return _rotate_pair(q, k, cos, sin, False, unsqueeze_dim)
 
@@ -175,6 +195,6 @@ def rotary_embedding(
     """
     width = q.shape[-1] if rotary_dim is None else rotary_dim
     options = (positions, width, interleaved, conj, unsqueeze_dim)
-    rotate = ops.rotary_embedding_functional if _is_in_graph(q, k, cos, sin) else _rotate_some
+    rotate = ops.rotary_embedding_functional if _needs_derivatives(q, k, cos, sin) else _rotate_some
     rotated = rotate(q, k, cos, sin, *options)
     return rotated[0], None if k is None else rotated[1]

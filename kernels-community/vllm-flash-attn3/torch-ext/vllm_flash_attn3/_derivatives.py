@@ -1,0 +1,1 @@
+../../../primitives/python/_derivatives.py
