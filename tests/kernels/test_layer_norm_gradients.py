@@ -351,6 +351,22 @@ def test_a_bias_of_fp32_alone_has_a_gradient_of_fp32(package: ModuleType) -> Non
     torch.library.opcheck(of_grad, (grad, x.detach(), None, EPS, wanted, torch.float32))
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_bias_beside_a_weight_has_its_dtype(package: ModuleType, device: str) -> None:
+    x, weight = torch.randn(3, 8, device=device).bfloat16(), torch.randn(8, device=device)
+    flags = (True, True, True)
+    grads = package.ops.layer_norm_bwd_nograd(x, x, weight, EPS, *flags, torch.float32)
+    assert [grad.dtype for grad in grads] == [torch.bfloat16, torch.float32, torch.float32]
+    error = (
+        "layer_norm.layer_norm_backward: bias_dtype value: expected float32, that of weight, got "
+        "bfloat16"
+    )
+    with pytest.raises(RuntimeError, match=error):
+        package.ops.layer_norm_bwd_nograd(x, x, weight, EPS, *flags, torch.bfloat16)
+    with pytest.raises(RuntimeError, match=error):
+        package.ops.layer_norm_backward_functional(x, x, weight, EPS, list(flags), torch.bfloat16)
+
+
 def test_the_schemas_mark_what_is_written(package: ModuleType) -> None:
     for name in ("layer_norm", "rms_norm", "dropout_add_norm"):
         for op in (name, f"{name}_backward"):

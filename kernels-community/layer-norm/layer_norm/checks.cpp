@@ -270,6 +270,11 @@ FusedBackwardParams checked_backward_inputs(Norm norm, const TensorArg& grad_out
                                             const TensorArg& x, OptionalArg weight,
                                             std::optional<DTypeCode> bias_dtype, double eps) {
   FusedChecks checks(backward_name(norm), x);
+  if (weight != nullptr && bias_dtype.has_value() && *bias_dtype != weight->dtype) {
+    checks.check().fail("bias_dtype", "value",
+                        primitives::dtype_name(weight->dtype) + ", that of weight",
+                        primitives::dtype_name(*bias_dtype));
+  }
   const DTypeCode weight_dtype = weight != nullptr ? weight->dtype : bias_dtype.value_or(x.dtype);
   return plain_inputs(checks, norm, grad_out, x, weight, weight_dtype, eps);
 }

@@ -22,8 +22,9 @@ Params checked_params(Norm norm, const primitives::TensorArg& out, const primiti
                       OptionalArg weight, OptionalArg bias, double eps);
 
 /// As checked_inputs for layer_norm_backward and rms_norm_backward: the result lacks dx0, dgamma0
-/// and dbeta0. A bias alone has the dtype `bias_dtype`, unset that of x. It has zero columns when
-/// there is nothing to compute; with zero rows the gradients of weight and bias are zeros.
+/// and dbeta0. A bias has the dtype of the weight beside it, which `bias_dtype` may repeat; alone
+/// it has `bias_dtype`, unset that of x. The result has zero columns when there is nothing to
+/// compute; with zero rows the gradients of weight and bias are zeros.
 FusedBackwardParams checked_backward_inputs(Norm norm, const primitives::TensorArg& grad_out,
                                             const primitives::TensorArg& x, OptionalArg weight,
                                             std::optional<primitives::DTypeCode> bias_dtype,

@@ -192,6 +192,12 @@ def _plain_gradients_fake(
     """Those of x, weight and, for layer_norm, bias. weight and bias share a dtype; a bias alone has
     its own, or that of x where it is not named.
     """
+    if weight is not None and bias_dtype not in (None, weight.dtype):
+        expected, got = (str(dtype).removeprefix("torch.") for dtype in (weight.dtype, bias_dtype))
+        raise RuntimeError(
+            f"layer_norm.layer_norm_backward: bias_dtype value: expected {expected}, that of "
+            f"weight, got {got}"
+        )
     parameter = x.new_empty((x.shape[-1],), dtype=bias_dtype) if weight is None else weight
     kinds = ((x, needs_x), (parameter, needs_weight), (parameter, needs_bias))
     return tuple(
