@@ -149,6 +149,24 @@ __device__ __forceinline__ uint4 bits_of(const Vec128<T>& vec) {
   return bits;
 }
 
+/// The value, of which the compiler knows nothing any more: it computes again what follows from it
+/// instead of keeping it in registers across a phase, where there are none to spare.
+__device__ __forceinline__ void forget(unsigned& value) { asm volatile("" : "+r"(value)); }
+__device__ __forceinline__ void forget(std::int64_t& value) { asm volatile("" : "+l"(value)); }
+
+template <class T, int kGroups>
+__device__ __forceinline__ void forget(Vec128<T> (&held)[kGroups]) {
+#pragma unroll
+  for (int k = 0; k < kGroups; ++k) {
+    uint4 bits = bits_of(held[k]);
+    forget(bits.x);
+    forget(bits.y);
+    forget(bits.z);
+    forget(bits.w);
+    memcpy(&held[k], &bits, sizeof(bits));
+  }
+}
+
 template <class T>
 __device__ __forceinline__ unsigned bytes_off(const T* pointer) {
   return static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(pointer) % kRowUnitBytes);

@@ -143,3 +143,10 @@ def kernels(library: Path, arch: str) -> list[Kernel]:
             code.append(Instruction(int(match["at"], 16), text, target))
         found.append(Kernel(name.strip(), arch, tuple(code)))
     return found
+
+
+def registers(library: Path, arch: str) -> dict[str, int]:
+    """Registers of a thread of every kernel of one architecture."""
+    usage = cuobjdump(library, "-res-usage", "-arch", arch)
+    found = re.findall(r"Function (\S+):\s+REG:(\d+)", usage)
+    return {name: int(count) for name, count in found}

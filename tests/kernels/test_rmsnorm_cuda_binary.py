@@ -11,6 +11,8 @@ import sass
 ARCHS = ("sm_80", "sm_90", "sm_100", "sm_120")
 DTYPES = ("float", "half", "bfloat16")
 FORWARD = re.compile(r"13rms_norm_rowsI(.*?)Li(\d)ELb([01])ELb([01])E")
+# Two blocks of 512 threads share the 65,536 registers of a multiprocessor.
+MOST_REGISTERS = 64
 BACKWARD = re.compile(r"22rms_norm_backward_rowsI(.*?)Li(\d)ELb([01])ELb([01])E")
 
 
@@ -73,6 +75,17 @@ def test_aligned_rows_are_moved_16_bytes_at_a_time(
             assert sum(one.startswith("STG.E.128") for one in opcodes) >= groups, what
             narrow = [one for one in opcodes if re.match(r"(LDG|STG)\.E\.(U8|U16|S16)", one)]
             assert not narrow, what
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_two_blocks_of_aligned_rows_share_a_multiprocessor(
+    library: Path, kernels: dict[str, list[sass.Kernel]], arch: str
+) -> None:
+    registers = sass.registers(library, arch)
+    found = aligned(kernels[arch], FORWARD)
+    assert len(found) == 3 * len(DTYPES)
+    for *_, kernel in found:
+        assert registers[kernel.name] <= MOST_REGISTERS, kernel.name
 
 
 @pytest.mark.parametrize("arch", ["sm_90", "sm_100"])

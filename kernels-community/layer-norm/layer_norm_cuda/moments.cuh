@@ -11,22 +11,7 @@
 
 namespace kernelhub::layer_norm::cuda {
 
-/// The value, of which the compiler knows nothing any more: it computes again what follows from it
-/// instead of keeping it in registers across a phase, where there are none to spare.
-__device__ __forceinline__ void forget(unsigned& value) { asm volatile("" : "+r"(value)); }
-
-template <class T, int kGroups>
-__device__ __forceinline__ void forget(primitives::Vec128<T> (&held)[kGroups]) {
-#pragma unroll
-  for (int k = 0; k < kGroups; ++k) {
-    uint4 bits = primitives::bits_of(held[k]);
-    forget(bits.x);
-    forget(bits.y);
-    forget(bits.z);
-    forget(bits.w);
-    memcpy(&held[k], &bits, sizeof(bits));
-  }
-}
+using primitives::forget;
 
 /// Most threads of a block of a kernel whose threads hold kGroups groups. How many such blocks must
 /// fit on a multiprocessor is said beside each kernel, too: few enough that nvcc 13.0 spills

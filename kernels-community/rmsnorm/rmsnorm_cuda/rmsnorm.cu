@@ -87,9 +87,14 @@ __device__ __forceinline__ float total_of(const float (&parts)[4]) {
   return (parts[0] + parts[1]) + (parts[2] + parts[3]);
 }
 
+// Blocks that must fit on a multiprocessor, so that one loads while another waits for its sum. What
+// rows that are not aligned need besides would spill.
+template <bool kIsAligned>
+constexpr int kForwardBlocks = kIsAligned ? 2 : 1;
+
 /// Rows held in registers. kIsAligned: all tensors are of T and consist of aligned units.
 template <class T, class Out, int kGroups, bool kIsClustered, bool kIsAligned>
-__global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
+__global__ void __launch_bounds__(primitives::kMaxRowThreads, kForwardBlocks<kIsAligned>)
     rms_norm_rows(Forward<T> tensors, int threads_per_row) {
   if constexpr (kIsClustered && !primitives::kHasClusters) return;
   __shared__ RowSumsMemory<float, 1> memory;
@@ -97,19 +102,22 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
   RowSums<float, 1, kIsClustered> sums(memory, place.threads_per_row);
   for (; place.block_row < tensors.rows; place.next_row()) {
     const bool has_row = place.row < tensors.rows;
+    std::int64_t row = place.row;
+    // Row addresses are computed anew each turn: carried from turn to turn they would spill.
+    primitives::forget(row);
 
     // Load, and add the residual.
     Vec128<T> held[kGroups];
-    primitives::load_slice<kIsAligned>(held, tensors.x + place.row * tensors.x_stride, tensors.cols,
+    primitives::load_slice<kIsAligned>(held, tensors.x + row * tensors.x_stride, tensors.cols,
                                        place, has_row);
     if (tensors.residual != nullptr) {
       Vec128<T> residual[kGroups];
       primitives::load_slice<kIsAligned>(residual,
-                                         tensors.residual + place.row * tensors.residual_stride,
+                                         tensors.residual + row * tensors.residual_stride,
                                          tensors.cols, place, has_row);
 #pragma unroll
       for (int k = 0; k < kGroups; ++k) held[k] = added(held[k], residual[k]);
-      primitives::store_slice<kIsAligned>(held, tensors.sum + place.row * tensors.sum_stride,
+      primitives::store_slice<kIsAligned>(held, tensors.sum + row * tensors.sum_stride,
                                           tensors.cols, place, has_row);
     }
 
@@ -123,8 +131,10 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
     if (tensors.rstd != nullptr && has_row && place.unit == 0) tensors.rstd[place.row] = rstd;
 
     // Normalise and store.
+    primitives::forget(place.unit);
+    primitives::forget(held);
     const unsigned units = has_row ? units_of<T>(tensors.cols) : 0;
-    Out* out = static_cast<Out*>(tensors.out) + place.row * tensors.out_stride;
+    Out* out = static_cast<Out*>(tensors.out) + row * tensors.out_stride;
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {
       const unsigned unit = place.unit + k * place.unit_step;
