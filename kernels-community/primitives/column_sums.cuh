@@ -102,6 +102,21 @@ class ColumnPartials {
   float sums_[kGroups][kLanes];
 };
 
+/// Partial rows of a launch of `kernel` over `rows` on the current device (column_sums.h).
+template <class... Params>
+cudaError_t device_partial_rows(std::int64_t* partials, void (*kernel)(Params...),
+                                const RowLaunch& launch, std::size_t shared_bytes,
+                                std::int64_t rows) {
+  int multiprocessors = 0;
+  int resident = 0;
+  cudaError_t status = count_multiprocessors(&multiprocessors);
+  if (status == cudaSuccess) {
+    status = count_resident(&resident, reinterpret_cast<const void*>(kernel), launch, shared_bytes);
+  }
+  if (status == cudaSuccess) *partials = partial_rows(launch, rows, multiprocessors, resident);
+  return status;
+}
+
 /// out[col] = value, rounded to `dtype`: fp32, fp16 or bf16.
 __device__ __forceinline__ void store_as(DType dtype, void* out, std::int64_t col, float value) {
   if (dtype == DType::kFloat16) {

@@ -18,15 +18,23 @@ namespace kernelhub::primitives {
 /// digits over a million rows, fewer traffic.
 constexpr int kRowsPerFold = 64;
 
-constexpr std::int64_t kPartialRowsPerMultiprocessor = 4;
+/// Turns of a block over rows that pay for its partial row, which is written and read once more.
+constexpr std::int64_t kTurnsPerPartialRow = 16;
 
-/// Partial rows of a launch on a device of `multiprocessors`: one a block or cluster.
+/// Blocks a multiprocessor that are worth a partial row each, however few turns they make.
+constexpr std::int64_t kBusyBlocks = 4;
+
+/// Partial rows of a launch, one a block or cluster, on a device of `multiprocessors` that holds
+/// `resident` of them at once: a block more would wait for one to end.
 constexpr std::int64_t partial_rows(const RowLaunch& launch, std::int64_t rows,
-                                    std::int64_t multiprocessors) {
-  const std::int64_t limit = multiprocessors * kPartialRowsPerMultiprocessor;
-  const std::int64_t most = limit > launch.cluster ? limit / launch.cluster * launch.cluster
-                                                   : std::int64_t{launch.cluster};
-  return row_blocks(launch, rows, most) / launch.cluster;
+                                    std::int64_t multiprocessors, std::int64_t resident) {
+  const std::int64_t turns = (rows + launch.rows_per_block - 1) / launch.rows_per_block;
+  const std::int64_t busy = multiprocessors * kBusyBlocks / launch.cluster;
+  std::int64_t partials = turns / kTurnsPerPartialRow;
+  if (partials < busy) partials = busy;
+  if (partials > resident) partials = resident;
+  if (partials > turns) partials = turns;
+  return partials < 1 ? 1 : partials;
 }
 
 /// fp32 elements of `count` matrices of partial rows, one behind the other.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
+#include <mutex>
 
 #include "primitives/cluster.cuh"
 #include "primitives/rows.h"
@@ -320,9 +321,89 @@ inline cudaError_t cluster_limit(int* limit) {
   return status;
 }
 
-/// The launch shape for the current device, which is asked only where a row is so wide that blocks
-/// must share it: by `clustered`, which must be the kernel that is launched then, as a launch of
-/// more than eight blocks is allowed to it alone.
+namespace {  // internal to each translation unit: so are the kernels that are counted
+
+/// How many blocks of a kernel, or clusters of them, a device holds at once. The runtime is asked
+/// once and its answer kept. Thread-safe.
+class ResidentCounts {
+ public:
+  /// Of the current device. `launch` and `shared_bytes` are those of the launch.
+  cudaError_t count(int* count, const void* kernel, const RowLaunch& launch,
+                    std::size_t shared_bytes) {
+    Entry entry{kernel, shared_bytes, 0, threads_of(launch), launch.cluster, 0};
+    cudaError_t status = cudaGetDevice(&entry.device);
+    if (status != cudaSuccess) return status;
+    const std::lock_guard lock(mutex_);
+    for (int i = 0; i < size_; ++i) {
+      if (!entries_[i].is_of(entry)) continue;
+      *count = entries_[i].count;
+      return cudaSuccess;
+    }
+    status = launch.cluster > 1 ? ask_for_clusters(entry) : ask_for_blocks(entry);
+    *count = entry.count;
+    if (status == cudaSuccess && size_ < kMaxEntries) entries_[size_++] = entry;
+    return status;
+  }
+
+ private:
+  static constexpr int kMaxEntries = 256;
+
+  struct Entry {
+    const void* kernel;
+    std::size_t shared_bytes;
+    int device, threads, cluster;
+    int count;
+
+    bool is_of(const Entry& other) const {
+      return kernel == other.kernel && shared_bytes == other.shared_bytes &&
+             device == other.device && threads == other.threads && cluster == other.cluster;
+    }
+  };
+
+  static cudaError_t ask_for_blocks(Entry& entry) {
+    int blocks = 0;
+    int multiprocessors = 0;
+    cudaError_t status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+        &blocks, entry.kernel, entry.threads, entry.shared_bytes);
+    if (status == cudaSuccess) status = count_multiprocessors(&multiprocessors);
+    entry.count = blocks * multiprocessors;
+    return status;
+  }
+
+  static cudaError_t ask_for_clusters(Entry& entry) {
+    if (entry.cluster > kPortableCluster) {
+      const cudaError_t status =
+          cudaFuncSetAttribute(entry.kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+      if (status != cudaSuccess) return status;
+    }
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {static_cast<unsigned>(entry.cluster), 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(entry.cluster));
+    config.blockDim = dim3(static_cast<unsigned>(entry.threads));
+    config.dynamicSmemBytes = entry.shared_bytes;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    return cudaOccupancyMaxActiveClusters(&entry.count, entry.kernel, &config);
+  }
+
+  std::mutex mutex_;
+  Entry entries_[kMaxEntries];
+  int size_ = 0;
+};
+
+inline cudaError_t count_resident(int* count, const void* kernel, const RowLaunch& launch,
+                                  std::size_t shared_bytes) {
+  static ResidentCounts counts;
+  return counts.count(count, kernel, launch, shared_bytes);
+}
+
+}  // namespace
+
+/// The launch shape for the current device. Where a row is so wide that blocks must share it, the
+/// device is asked whether it holds so many of `clustered` at once; else rows are read again. Asked
+/// by one kernel for all that compute the same, so that they have one shape and give the same bits.
 template <class... Args>
 cudaError_t device_row_launch(RowLaunch* launch, std::int64_t cols, std::int64_t element_size,
                               int max_groups, void (*clustered)(Args...)) {
@@ -331,25 +412,14 @@ cudaError_t device_row_launch(RowLaunch* launch, std::int64_t cols, std::int64_t
   int limit = 1;
   cudaError_t status = cluster_limit(&limit);
   if (status != cudaSuccess || limit == 1) return status;
-  *launch = row_launch(cols, element_size, {max_groups, limit});
-  if (launch->cluster <= 8) return cudaSuccess;
-  // Sixteen blocks must find room on neighbouring multiprocessors.
-  const auto* kernel = reinterpret_cast<const void*>(clustered);
-  status = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {static_cast<unsigned>(launch->cluster), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(launch->cluster));
-  config.blockDim = dim3(static_cast<unsigned>(threads_of(*launch)));
-  config.attrs = &attribute;
-  config.numAttrs = 1;
+  const RowLaunch shared = row_launch(cols, element_size, {max_groups, limit});
+  if (shared.groups == 0) return cudaSuccess;
+  // The blocks of a cluster must find room on neighbouring multiprocessors: a slice of a device may
+  // have too few.
   int clusters = 0;
-  status = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
-  if (status != cudaSuccess) return status;
-  if (clusters == 0) *launch = row_launch(cols, element_size, {max_groups, 8});
-  return cudaSuccess;
+  status = count_resident(&clusters, reinterpret_cast<const void*>(clustered), shared, 0);
+  if (status == cudaSuccess && clusters > 0) *launch = shared;
+  return status;
 }
 
 /// Launches `kernel` in `blocks` blocks (row_blocks) of `launch`, with `shared_bytes` of dynamic
@@ -357,6 +427,12 @@ cudaError_t device_row_launch(RowLaunch* launch, std::int64_t cols, std::int64_t
 template <class... Params, class... Args>
 cudaError_t launch_rows(void (*kernel)(Params...), const RowLaunch& launch, unsigned blocks,
                         std::size_t shared_bytes, cudaStream_t stream, Args&&... args) {
+  if (launch.cluster > kPortableCluster) {
+    const cudaError_t status =
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    if (status != cudaSuccess) return status;
+  }
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim = {static_cast<unsigned>(launch.cluster), 1, 1};

@@ -27,7 +27,8 @@ constexpr std::int64_t kRowUnitBytes = 16;
 constexpr int kRowWarp = 32;
 constexpr int kNarrowRowThreads = 128;  // of a block whose rows fit into warps
 constexpr int kMaxRowThreads = 512;     // two such blocks share a multiprocessor at 64 registers
-constexpr int kMaxCluster = 16;         // more than 8 is not portable: ask the device
+constexpr int kPortableCluster = 8;     // larger ones are launched by kernels that allow them
+constexpr int kMaxCluster = 16;
 
 // Turned into a grid of at most this many blocks; kernels stride by the grid. A multiple of
 // kMaxCluster.

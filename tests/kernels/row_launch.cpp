@@ -25,9 +25,13 @@ int main() {
     for (const long rows : {1L, 7L, 1000L, 1000000L, 1L << 33}) {
       const RowLaunch launch = row_launch(cols, 2, {4, 16});
       const ColumnChunks chunks = column_chunks(rows, cols, 1);
-      std::printf("rows %ld %ld %d %d %u %ld %ld %ld\n", cols, rows, launch.rows_per_block,
-                  launch.cluster, row_blocks(launch, rows, kMaxRowBlocks),
-                  partial_rows(launch, rows, 132), chunks.count, column_workspace_bytes(chunks, 1));
+      std::printf("rows %ld %ld %d %d %u %ld %ld\n", cols, rows, launch.rows_per_block,
+                  launch.cluster, row_blocks(launch, rows, kMaxRowBlocks), chunks.count,
+                  column_workspace_bytes(chunks, 1));
+      for (const long resident : {132, 1056}) {
+        std::printf("partials %ld %d %d %ld %ld\n", rows, launch.rows_per_block, launch.cluster,
+                    resident, partial_rows(launch, rows, 132, resident));
+      }
       long next = 0;
       for (long chunk = 0; chunk < chunks.count; ++chunk) {
         if (chunks.begin(chunk) != next || chunks.end(chunk) <= next) std::abort();

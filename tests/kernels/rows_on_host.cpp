@@ -62,11 +62,14 @@ void add_row_sums(T* out, const T* x, float* partial, std::int64_t rows, std::in
 template <class T, int kGroups>
 cudaError_t launch(const RowLaunch& shape, Matrix<T>& out, Matrix<T>& x,
                    std::vector<float>& column_sums) {
-  const std::int64_t partials = partial_rows(shape, x.rows, 1);
-  std::vector<float> partial(static_cast<std::size_t>(partials * x.cols), NAN);
   const auto kernel =
       shape.cluster > 1 ? &add_row_sums<T, kGroups, true> : &add_row_sums<T, kGroups, false>;
-  cudaError_t status =
+  std::int64_t partials = 0;
+  cudaError_t status = device_partial_rows(
+      &partials, kernel, shape, ColumnPartials<T, kGroups>::shared_bytes(shape), x.rows);
+  if (status != cudaSuccess) return status;
+  std::vector<float> partial(static_cast<std::size_t>(partials * x.cols), NAN);
+  status =
       launch_rows(kernel, shape, static_cast<unsigned>(partials * shape.cluster),
                   ColumnPartials<T, kGroups>::shared_bytes(shape), nullptr, out.data, x.data,
                   partial.data(), x.rows, x.cols, out.pitch, x.pitch, shape.threads_per_row);
@@ -119,13 +122,35 @@ bool throws(cudaError_t status) {
 bool errors_stay_with_their_owners() {
   const RowLaunch sixteen{512, 1, 8, 16};
   float none = 0.0f;
-  const cudaError_t refused = launch_rows(&add_row_sums<float, 2, true>, sixteen, 16, 0, nullptr,
+  const cudaError_t refused = launch_rows(&add_row_sums<float, 2, true>, sixteen, 15, 0, nullptr,
                                           &none, &none, &none, 0, 0, 0, 0, sixteen.threads_per_row);
-  if (refused != cudaErrorInvalidClusterSize || !throws(refused)) return false;
+  if (refused != cudaErrorInvalidValue || !throws(refused)) return false;
   if (cudaGetLastError() != cudaSuccess) return false;
   cuda_on_host::last_error = cudaErrorInvalidValue;
   if (throws(launch_column_sums(&none, DType::kFloat32, &none, 1, 1, nullptr))) return false;
   return throws(cudaErrorInvalidClusterSize) && cudaGetLastError() == cudaErrorInvalidValue;
+}
+
+/// What a device holds of a kernel is asked once; rows are read again where it holds no cluster.
+bool devices_are_asked_once() {
+  auto* kernel = &add_row_sums<__half, 4, false>;
+  const auto resident = [&](const RowLaunch& shape) {
+    int count = 0;
+    const cudaError_t status =
+        count_resident(&count, reinterpret_cast<const void*>(kernel), shape, 0);
+    return status == cudaSuccess ? count : -1;
+  };
+  const cuda_on_host::Device before = cuda_on_host::device;
+  const int first = resident({128, 1, 4, 1});
+  cuda_on_host::device.resident_blocks = 5;
+  cuda_on_host::device.clusters = 0;
+  RowLaunch wide{};
+  const bool is_right =
+      first == 6 && resident({128, 1, 4, 1}) == 6 && resident({256, 1, 4, 1}) == 15 &&
+      device_row_launch(&wide, 17'000, 2, 4, &add_row_sums<__half, 4, true>) == cudaSuccess &&
+      wide.groups == 0 && wide.cluster == 1;
+  cuda_on_host::device = before;
+  return is_right;
 }
 
 struct Tally {
@@ -147,6 +172,7 @@ struct Tally {
 int main() {
   Tally tally;
   if (!errors_stay_with_their_owners()) std::printf("wrong: an error is not with its owner\n");
+  if (!devices_are_asked_once()) std::printf("wrong: a device is asked twice, or in vain\n");
   for (const long cols : {1, 7, 8, 17, 64, 255, 257, 1025, 4097, 16385, 33001}) {
     for (const long rows : {1, 67}) {
       if (rows * cols > 80000) continue;

@@ -47,18 +47,29 @@ def test_rows_of_half_a_mebibyte_are_read_once_where_clusters_are(lines: list[li
             assert is_read_once == (cols * element <= groups << 17)
 
 
-def test_partial_rows_and_chunks_follow_from_the_shape_and_stay_small(
-    lines: list[list[str]],
-) -> None:
+def test_blocks_and_chunks_follow_from_the_shape_and_stay_few(lines: list[list[str]]) -> None:
     shapes = [[int(v) for v in line[1:]] for line in lines if line[0] == "rows"]
     assert len(shapes) == 25
-    for cols, rows, rows_per_block, cluster, blocks, partials, chunks, size_bytes in shapes:
+    for cols, rows, rows_per_block, cluster, blocks, chunks, size_bytes in shapes:
         assert blocks % cluster == 0
         assert blocks * rows_per_block // cluster >= min(rows, 1 << 16)
-        assert 1 <= partials <= max(rows, 1)
-        assert partials * cluster <= 4 * 132
         assert 1 <= chunks <= min(rows, 128)
         assert size_bytes <= max(64 << 20, 12 * cols)
+
+
+def test_partial_rows_are_as_many_as_the_device_holds_and_few_turns_pay_for(
+    lines: list[list[str]],
+) -> None:
+    shapes = [[int(v) for v in line[1:]] for line in lines if line[0] == "partials"]
+    assert len(shapes) == 50
+    for rows, rows_per_block, cluster, resident, partials in shapes:
+        turns = -(-rows // rows_per_block)
+        busy = 4 * 132 // cluster
+        assert 1 <= partials <= min(resident, turns)
+        assert partials >= min(resident, turns, busy), "multiprocessors are idle"
+        assert partials <= max(busy, turns // 16), "partial rows cost more than they save"
+        if turns >= 16 * resident:
+            assert partials == resident
 
 
 @pytest.mark.parametrize(("program", "cases"), [("rows_on_host", 280), ("rmsnorm_on_host", 124)])

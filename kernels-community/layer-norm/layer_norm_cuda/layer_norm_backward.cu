@@ -130,6 +130,18 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
 }
 
 template <class T>
+auto held_kernel(const primitives::RowLaunch& shape) {
+  return shape.groups == 1 ? &differentiate_held_rows<T, 1, false>
+                           : &differentiate_held_rows<T, kMaxGroups<T>, true>;
+}
+
+template <class T>
+std::size_t shared_bytes(const primitives::RowLaunch& shape) {
+  return shape.groups == 1 ? ColumnPartials<T, 1>::shared_bytes(shape)
+                           : ColumnPartials<T, kMaxGroups<T>>::shared_bytes(shape);
+}
+
+template <class T>
 cudaError_t plan_dtype(const FusedBackwardParams& params, BackwardPlan* plan) {
   const primitives::RowLimits narrow_limits{kLaunchGroups, 1};
   plan->rows = primitives::row_launch(params.cols, sizeof(T), narrow_limits);
@@ -140,10 +152,9 @@ cudaError_t plan_dtype(const FusedBackwardParams& params, BackwardPlan* plan) {
   }
   plan->is_plain = plan->rows.groups != 0;
   if (status != cudaSuccess || !plan->is_plain) return status;
-  int multiprocessors = 0;
-  status = primitives::count_multiprocessors(&multiprocessors);
+  status = primitives::device_partial_rows(&plan->partials, held_kernel<T>(plan->rows), plan->rows,
+                                           shared_bytes<T>(plan->rows), params.rows);
   if (status != cudaSuccess) return status;
-  plan->partials = primitives::partial_rows(plan->rows, params.rows, multiprocessors);
   plan->workspace_bytes = primitives::partial_elements(plan->partials, params.cols, 2) *
                           static_cast<std::int64_t>(sizeof(float));
   return cudaSuccess;
@@ -166,13 +177,9 @@ cudaError_t launch_dtype(const FusedBackwardParams& params, const BackwardPlan& 
                            params.x.stride,
                            params.eps,
                            params.norm};
-  auto* kernel = plan.rows.groups == 1 ? &differentiate_held_rows<T, 1, false>
-                                       : &differentiate_held_rows<T, kMaxGroups<T>, true>;
-  const std::size_t shared = plan.rows.groups == 1
-                                 ? ColumnPartials<T, 1>::shared_bytes(plan.rows)
-                                 : ColumnPartials<T, kMaxGroups<T>>::shared_bytes(plan.rows);
   cudaError_t status = primitives::launch_rows(
-      kernel, plan.rows, static_cast<unsigned>(plan.partials * plan.rows.cluster), shared, stream,
+      held_kernel<T>(plan.rows), plan.rows,
+      static_cast<unsigned>(plan.partials * plan.rows.cluster), shared_bytes<T>(plan.rows), stream,
       tensors, plan.rows.threads_per_row);
   if (status == cudaSuccess && params.dgamma0 != nullptr) {
     status = primitives::launch_column_sums(params.dgamma0, params.weight_dtype, tensors.dweight,

@@ -223,26 +223,19 @@ bool is_aligned(const Forward<T>& tensors) {
 template <class T>
 using ForwardKernel = void (*)(Forward<T>, int);
 
-/// For rows that blocks share.
-template <class T, class Out>
-ForwardKernel<T> clustered_kernel(bool is_aligned) {
-  if constexpr (sizeof(Out) == sizeof(T)) {
-    if (is_aligned) return &rms_norm_rows<T, Out, kForwardGroups, true, true>;
-  }
-  return &rms_norm_rows<T, Out, kForwardGroups, true, false>;
-}
-
 template <class T, class Out>
 ForwardKernel<T> forward_kernel(const RowLaunch& shape, bool is_aligned) {
   constexpr int kGroups = kForwardGroups;
+  const bool is_shared = shape.cluster > 1;
   if (shape.groups == 0) return &rms_norm_wide_rows<T, Out>;
-  if (shape.cluster > 1) return clustered_kernel<T, Out>(is_aligned);
   if constexpr (sizeof(Out) == sizeof(T)) {
+    if (is_aligned && is_shared) return &rms_norm_rows<T, Out, kGroups, true, true>;
     if (is_aligned && shape.groups == 1) return &rms_norm_rows<T, Out, 1, false, true>;
     if (is_aligned) return &rms_norm_rows<T, Out, kGroups, false, true>;
   }
   // Of one group where four have room: the others are zeros, which change no sum.
-  return &rms_norm_rows<T, Out, kGroups, false, false>;
+  return is_shared ? &rms_norm_rows<T, Out, kGroups, true, false>
+                   : &rms_norm_rows<T, Out, kGroups, false, false>;
 }
 
 template <class T, class Out>
@@ -264,13 +257,13 @@ cudaError_t launch_forward(const Params& params, cudaStream_t stream) {
                            1.0 / static_cast<double>(params.cols),
                            params.eps,
                            addend(params.offset)};
-  const bool has_units = is_aligned<T, Out>(tensors);
   RowLaunch shape{};
   const cudaError_t status = primitives::device_row_launch(
-      &shape, params.cols, sizeof(T), kForwardGroups, clustered_kernel<T, Out>(has_units));
+      &shape, params.cols, sizeof(T), kForwardGroups,
+      &rms_norm_rows<T, Out, kForwardGroups, true, sizeof(Out) == sizeof(T)>);
   if (status != cudaSuccess) return status;
   const unsigned blocks = primitives::row_blocks(shape, params.rows, primitives::kMaxRowBlocks);
-  return primitives::launch_rows(forward_kernel<T, Out>(shape, has_units), shape, blocks, 0, stream,
+  return primitives::launch_rows(forward_kernel<T, Out>(shape, is_aligned<T, Out>(tensors)), shape, blocks, 0, stream,
                                  tensors, shape.threads_per_row);
 }
 

@@ -5,8 +5,8 @@
 // grad_out [rows, cols] of T or fp32; x, grad_x [rows, cols] of T; weight, grad_weight [cols] of
 // any dtype; rstd [rows] of fp32; T is fp32, fp16 or bf16. Arithmetic fp32, one rounding at the
 // store. grad_weight in two stages: partial rows of fp32 in the workspace, one a block or cluster,
-// then their sum in fp64; the bits depend on the device's number of multiprocessors, not on the
-// run. Bytes per element: reads sizeof(T) + sizeof(grad_out) from DRAM, writes sizeof(T). Rows too
+// then their sum in fp64; the bits depend on how many blocks the device holds at once, neither on
+// the run nor on addresses. Bytes per element: reads sizeof(T) + sizeof(grad_out) from DRAM, writes sizeof(T). Rows too
 // wide for registers and clusters are read again, and their partial row lives in L2. Archs: sm_80,
 // sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
 #include "primitives/column_sums.cuh"
@@ -220,35 +220,38 @@ bool is_aligned(const BackwardParams& params) {
 template <class T, class G>
 using BackwardKernel = void (*)(Backward<T, G>, int);
 
-/// For rows that blocks share.
 template <class T, class G>
-BackwardKernel<T, G> clustered_backward_kernel(bool is_aligned) {
+BackwardKernel<T, G> backward_kernel(const RowLaunch& shape, bool is_aligned) {
+  constexpr int kGroups = kBackwardGroups<T>;
+  const bool is_shared = shape.cluster > 1;
+  if (shape.groups == 0) return &rms_norm_backward_wide_rows<T, G>;
   if constexpr (sizeof(T) == sizeof(G)) {
-    if (is_aligned) return &rms_norm_backward_rows<T, G, kBackwardGroups<T>, true, true>;
+    if (is_aligned && is_shared) return &rms_norm_backward_rows<T, G, kGroups, true, true>;
+    if (is_aligned) return &rms_norm_backward_rows<T, G, kGroups, false, true>;
   }
-  return &rms_norm_backward_rows<T, G, kBackwardGroups<T>, true, false>;
+  return is_shared ? &rms_norm_backward_rows<T, G, kGroups, true, false>
+                   : &rms_norm_backward_rows<T, G, kGroups, false, false>;
 }
 
-template <class T, class G>
-BackwardKernel<T, G> backward_kernel(const BackwardPlan& plan) {
-  if (plan.shape.groups == 0) return &rms_norm_backward_wide_rows<T, G>;
-  if (plan.shape.cluster > 1) return clustered_backward_kernel<T, G>(plan.is_aligned);
-  if constexpr (sizeof(T) == sizeof(G)) {
-    if (plan.is_aligned) return &rms_norm_backward_rows<T, G, kBackwardGroups<T>, false, true>;
-  }
-  return &rms_norm_backward_rows<T, G, kBackwardGroups<T>, false, false>;
+template <class T>
+std::size_t shared_bytes(const RowLaunch& shape) {
+  return shape.groups == 0 ? 0 : ColumnPartials<T, kBackwardGroups<T>>::shared_bytes(shape);
 }
 
+/// Shape and partial rows are those of aligned rows at every address, and so are the bits.
 template <class T, class G>
 cudaError_t plan_types(std::int64_t rows, std::int64_t cols, bool is_aligned, BackwardPlan* plan) {
   plan->is_aligned = is_aligned;
-  cudaError_t status =
-      primitives::device_row_launch(&plan->shape, cols, sizeof(T), kBackwardGroups<T>,
-                                    clustered_backward_kernel<T, G>(is_aligned));
-  int multiprocessors = 0;
-  if (status == cudaSuccess) status = primitives::count_multiprocessors(&multiprocessors);
+  constexpr bool kCanBeAligned = sizeof(T) == sizeof(G);
+  cudaError_t status = primitives::device_row_launch(
+      &plan->shape, cols, sizeof(T), kBackwardGroups<T>,
+      &rms_norm_backward_rows<T, G, kBackwardGroups<T>, true, kCanBeAligned>);
+  if (status == cudaSuccess) {
+    status = primitives::device_partial_rows(
+        &plan->partials, backward_kernel<T, G>(plan->shape, kCanBeAligned), plan->shape,
+        shared_bytes<T>(plan->shape), rows);
+  }
   if (status != cudaSuccess) return status;
-  plan->partials = primitives::partial_rows(plan->shape, rows, multiprocessors);
   plan->workspace_bytes = primitives::partial_elements(plan->partials, cols, 1) *
                           static_cast<std::int64_t>(sizeof(float));
   return cudaSuccess;
@@ -273,11 +276,10 @@ cudaError_t launch_types(const BackwardParams& params, const BackwardPlan& plan,
                                1.0 / static_cast<double>(params.cols),
                                addend(params.offset)};
   const RowLaunch& shape = plan.shape;
-  const std::size_t shared_bytes =
-      shape.groups == 0 ? 0 : ColumnPartials<T, kBackwardGroups<T>>::shared_bytes(shape);
   const cudaError_t status = primitives::launch_rows(
-      backward_kernel<T, G>(plan), shape, static_cast<unsigned>(plan.partials * shape.cluster),
-      shared_bytes, stream, tensors, shape.threads_per_row);
+      backward_kernel<T, G>(shape, plan.is_aligned), shape,
+      static_cast<unsigned>(plan.partials * shape.cluster), shared_bytes<T>(shape), stream, tensors,
+      shape.threads_per_row);
   if (status != cudaSuccess || partial == nullptr) return status;
   return primitives::launch_column_sums(params.grad_weight, params.weight_dtype, partial,
                                         plan.partials, params.cols, stream);
@@ -301,11 +303,9 @@ cudaError_t backward_workspace(DType dtype, std::int64_t rows, std::int64_t cols
   if (rows == 0 || cols == 0) return cudaSuccess;
   return primitives::with_device_type(dtype, [&](auto type) {
     using T = decltype(type);
-    // The plans may differ where clusters of sixteen do not fit: take the largest.
-    BackwardPlan plans[3] = {};
+    BackwardPlan plans[2] = {};  // for either dtype of grad_out
     cudaError_t status = plan_types<T, T>(rows, cols, true, &plans[0]);
-    if (status == cudaSuccess) status = plan_types<T, T>(rows, cols, false, &plans[1]);
-    if (status == cudaSuccess) status = plan_types<T, float>(rows, cols, false, &plans[2]);
+    if (status == cudaSuccess) status = plan_types<T, float>(rows, cols, false, &plans[1]);
     for (const BackwardPlan& plan : plans) {
       *size_bytes = plan.workspace_bytes > *size_bytes ? plan.workspace_bytes : *size_bytes;
     }

@@ -67,6 +67,8 @@ namespace cuda_on_host {
 struct Device {
   int capability_major = 9;
   int multiprocessors = 3;
+  int resident_blocks = 2;  // of a multiprocessor, whatever the kernel
+  int clusters = 1;         // that it holds at once, whatever the kernel
 };
 inline Device device;
 
@@ -328,7 +330,12 @@ inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, i
 }
 inline cudaError_t cudaOccupancyMaxActiveClusters(int* count, const void*,
                                                   const cudaLaunchConfig_t*) {
-  *count = 1;
+  *count = cuda_on_host::device.clusters;
+  return cudaSuccess;
+}
+inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* count, const void*, int,
+                                                                 std::size_t) {
+  *count = cuda_on_host::device.resident_blocks;
   return cudaSuccess;
 }
 template <class... Params>
