@@ -102,18 +102,18 @@ class ColumnPartials {
   float sums_[kGroups][kLanes];
 };
 
-/// Partial rows of a launch of `kernel` over `rows` on the current device (column_sums.h).
+/// Partial rows of a launch of `kernel` over a matrix on the current device (column_sums.h).
 template <class... Params>
 cudaError_t device_partial_rows(std::int64_t* partials, void (*kernel)(Params...),
                                 const RowLaunch& launch, std::size_t shared_bytes,
-                                std::int64_t rows) {
+                                std::int64_t rows, std::int64_t cols) {
   int multiprocessors = 0;
   int resident = 0;
   cudaError_t status = count_multiprocessors(&multiprocessors);
   if (status == cudaSuccess) {
     status = count_resident(&resident, reinterpret_cast<const void*>(kernel), launch, shared_bytes);
   }
-  if (status == cudaSuccess) *partials = partial_rows(launch, rows, multiprocessors, resident);
+  if (status == cudaSuccess) *partials = partial_rows(launch, rows, cols, multiprocessors, resident);
   return status;
 }
 

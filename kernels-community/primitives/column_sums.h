@@ -24,15 +24,22 @@ constexpr std::int64_t kTurnsPerPartialRow = 16;
 /// Blocks a multiprocessor that are worth a partial row each, however few turns they make.
 constexpr std::int64_t kBusyBlocks = 4;
 
+/// Most bytes of the partial rows of one sum: rows of half a million columns still keep 128 blocks
+/// busy.
+constexpr std::int64_t kMaxPartialBytes = std::int64_t{256} << 20;
+
 /// Partial rows of a launch, one a block or cluster, on a device of `multiprocessors` that holds
 /// `resident` of them at once: a block more would wait for one to end.
-constexpr std::int64_t partial_rows(const RowLaunch& launch, std::int64_t rows,
+constexpr std::int64_t partial_rows(const RowLaunch& launch, std::int64_t rows, std::int64_t cols,
                                     std::int64_t multiprocessors, std::int64_t resident) {
+  const std::int64_t affordable =
+      kMaxPartialBytes / (cols * static_cast<std::int64_t>(sizeof(float)));
   const std::int64_t turns = (rows + launch.rows_per_block - 1) / launch.rows_per_block;
   const std::int64_t busy = multiprocessors * kBusyBlocks / launch.cluster;
   std::int64_t partials = turns / kTurnsPerPartialRow;
   if (partials < busy) partials = busy;
   if (partials > resident) partials = resident;
+  if (partials > affordable) partials = affordable;
   if (partials > turns) partials = turns;
   return partials < 1 ? 1 : partials;
 }

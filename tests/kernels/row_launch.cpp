@@ -29,8 +29,8 @@ int main() {
                   launch.cluster, row_blocks(launch, rows, kMaxRowBlocks), chunks.count,
                   column_workspace_bytes(chunks, 1));
       for (const long resident : {132, 1056}) {
-        std::printf("partials %ld %d %d %ld %ld\n", rows, launch.rows_per_block, launch.cluster,
-                    resident, partial_rows(launch, rows, 132, resident));
+        std::printf("partials %ld %ld %d %d %ld %ld\n", cols, rows, launch.rows_per_block,
+                    launch.cluster, resident, partial_rows(launch, rows, cols, 132, resident));
       }
       long next = 0;
       for (long chunk = 0; chunk < chunks.count; ++chunk) {

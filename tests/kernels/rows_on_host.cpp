@@ -66,7 +66,7 @@ cudaError_t launch(const RowLaunch& shape, Matrix<T>& out, Matrix<T>& x,
       shape.cluster > 1 ? &add_row_sums<T, kGroups, true> : &add_row_sums<T, kGroups, false>;
   std::int64_t partials = 0;
   cudaError_t status = device_partial_rows(
-      &partials, kernel, shape, ColumnPartials<T, kGroups>::shared_bytes(shape), x.rows);
+      &partials, kernel, shape, ColumnPartials<T, kGroups>::shared_bytes(shape), x.rows, x.cols);
   if (status != cudaSuccess) return status;
   std::vector<float> partial(static_cast<std::size_t>(partials * x.cols), NAN);
   status =

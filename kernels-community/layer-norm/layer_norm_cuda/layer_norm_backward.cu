@@ -153,7 +153,7 @@ cudaError_t plan_dtype(const FusedBackwardParams& params, BackwardPlan* plan) {
   plan->is_plain = plan->rows.groups != 0;
   if (status != cudaSuccess || !plan->is_plain) return status;
   status = primitives::device_partial_rows(&plan->partials, held_kernel<T>(plan->rows), plan->rows,
-                                           shared_bytes<T>(plan->rows), params.rows);
+                                           shared_bytes<T>(plan->rows), params.rows, params.cols);
   if (status != cudaSuccess) return status;
   plan->workspace_bytes = primitives::partial_elements(plan->partials, params.cols, 2) *
                           static_cast<std::int64_t>(sizeof(float));

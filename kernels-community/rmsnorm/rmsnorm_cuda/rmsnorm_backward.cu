@@ -249,7 +249,7 @@ cudaError_t plan_types(std::int64_t rows, std::int64_t cols, bool is_aligned, Ba
   if (status == cudaSuccess) {
     status = primitives::device_partial_rows(
         &plan->partials, backward_kernel<T, G>(plan->shape, kCanBeAligned), plan->shape,
-        shared_bytes<T>(plan->shape), rows);
+        shared_bytes<T>(plan->shape), rows, cols);
   }
   if (status != cudaSuccess) return status;
   plan->workspace_bytes = primitives::partial_elements(plan->partials, cols, 1) *
