@@ -11,6 +11,12 @@
 
 namespace kernelhub::primitives {
 
+/// Of the sums that threads holding units of T make.
+template <class T>
+constexpr PartialLayout partial_layout(std::int64_t cols) {
+  return {cols, Vec128<T>::kLanes};
+}
+
 /// What a thread has added up for the columns of its slice of kGroups units of T.
 template <class T, int kGroups>
 class ColumnPartials {
@@ -24,9 +30,11 @@ class ColumnPartials {
                : sizeof(float) * kGroups * kLanes * static_cast<std::size_t>(threads_of(launch));
   }
 
-  /// `partial_row`: [cols], that of this block or cluster, which nobody else writes.
-  __device__ __forceinline__ ColumnPartials(float* partial_row, std::int64_t cols)
-      : partial_row_(partial_row), shared_(dynamic_shared()), cols_(cols) {
+  /// Of `partials` this block or cluster, which is number `index`, writes its row and nobody else.
+  __device__ __forceinline__ ColumnPartials(float* partials, std::int64_t index, std::int64_t cols)
+      : partial_row_(partials + index * partial_layout<T>(cols).row_elements()),
+        shared_(dynamic_shared()),
+        cols_(cols) {
     clear();
   }
 
@@ -48,14 +56,25 @@ class ColumnPartials {
       add_up_rows(place, rows);
       if (threadIdx.x >= place.threads_per_row) return clear();
     }
+    const auto units = static_cast<unsigned>((cols_ + kLanes - 1) / kLanes);
+    const std::int64_t pitch = partial_layout<T>(cols_).pitch();
+    float* mine = partial_row_ + place.unit;
+    float before[kGroups][kLanes];
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {
-      const std::int64_t col = std::int64_t{place.unit + k * place.unit_step} * kLanes;
+      const bool is_there = !is_first && place.unit + k * place.unit_step < units;
 #pragma unroll
       for (int i = 0; i < kLanes; ++i) {
-        if (col + i >= cols_) continue;
-        float& partial = partial_row_[col + i];
-        partial = is_first ? sums_[k][i] : partial + sums_[k][i];
+        // -0: what changes no sum.
+        before[k][i] = is_there ? mine[i * pitch + k * place.unit_step] : -0.0f;
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      if (place.unit + k * place.unit_step >= units) continue;
+#pragma unroll
+      for (int i = 0; i < kLanes; ++i) {
+        mine[i * pitch + k * place.unit_step] = before[k][i] + sums_[k][i];
       }
     }
     clear();
@@ -113,7 +132,8 @@ cudaError_t device_partial_rows(std::int64_t* partials, void (*kernel)(Params...
   if (status == cudaSuccess) {
     status = count_resident(&resident, reinterpret_cast<const void*>(kernel), launch, shared_bytes);
   }
-  if (status == cudaSuccess) *partials = partial_rows(launch, rows, cols, multiprocessors, resident);
+  if (status == cudaSuccess)
+    *partials = partial_rows(launch, rows, cols, multiprocessors, resident);
   return status;
 }
 
@@ -135,21 +155,25 @@ template <int kRows>
 __global__ void __launch_bounds__(kRowWarp* kRows)
     add_up_partial_rows(void* out,  // [cols]
                         DType dtype,
-                        const float* partial,  // [partials, cols]
-                        std::int64_t partials, std::int64_t cols) {
+                        const float* partial,  // [partials, layout.row_elements()]
+                        std::int64_t partials, PartialLayout layout) {
   __shared__ double sums[kRows][kRowWarp];
-  for (std::int64_t first = std::int64_t{blockIdx.x} * kRowWarp; first < cols;
+  const std::int64_t elements = layout.row_elements();
+  for (std::int64_t first = std::int64_t{blockIdx.x} * kRowWarp; first < elements;
        first += std::int64_t{gridDim.x} * kRowWarp) {
-    const std::int64_t col = first + threadIdx.x;
+    const std::int64_t element = first + threadIdx.x;
+    const std::int64_t col = layout.column_at(element);
+    const bool has_column = element < elements && col < layout.cols;
     double sum = 0.0;
-    if (col < cols) {
+    if (has_column) {
+#pragma unroll 8
       for (std::int64_t row = threadIdx.y; row < partials; row += kRows) {
-        sum += static_cast<double>(partial[row * cols + col]);
+        sum += static_cast<double>(partial[row * elements + element]);
       }
     }
     sums[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
-    if (threadIdx.y == 0 && col < cols) {
+    if (threadIdx.y == 0 && has_column) {
       for (int row = 1; row < kRows; ++row) sum += sums[row][threadIdx.x];
       store_as(dtype, out, col, static_cast<float>(sum));
     }
@@ -157,19 +181,20 @@ __global__ void __launch_bounds__(kRowWarp* kRows)
   }
 }
 
-/// out[c] = the sum of partial[:, c]; `dtype` is that of out. Returns the launch's status.
+/// out[c] = the sum of column c of the partial rows; `dtype` is that of out. Returns the launch's
+/// status.
 inline cudaError_t launch_column_sums(void* out, DType dtype, const float* partial,
-                                      std::int64_t partials, std::int64_t cols,
+                                      std::int64_t partials, const PartialLayout& layout,
                                       cudaStream_t stream) {
   if (dtype == DType::kFloat64) return cudaErrorInvalidValue;
-  const std::int64_t wanted = (cols + kRowWarp - 1) / kRowWarp;
+  const std::int64_t wanted = (layout.row_elements() + kRowWarp - 1) / kRowWarp;
   const auto blocks = static_cast<unsigned>(wanted < kMaxRowBlocks ? wanted : kMaxRowBlocks);
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(blocks);
   config.blockDim = dim3(kRowWarp, kColumnSumRows);
   config.stream = stream;
   return cudaLaunchKernelEx(&config, &add_up_partial_rows<kColumnSumRows>, out, dtype, partial,
-                            partials, cols);
+                            partials, layout);
 }
 
 }  // namespace kernelhub::primitives

@@ -44,10 +44,27 @@ constexpr std::int64_t partial_rows(const RowLaunch& launch, std::int64_t rows, 
   return partials < 1 ? 1 : partials;
 }
 
-/// fp32 elements of `count` matrices of partial rows, one behind the other.
-constexpr std::int64_t partial_elements(std::int64_t partials, std::int64_t cols,
-                                        std::int64_t count) {
-  return partials * cols * count;
+/// Where partial rows keep their columns: lane by lane of the units that threads hold, so that
+/// neighbouring threads load and store neighbouring elements.
+struct PartialLayout {
+  std::int64_t cols;
+  int lanes;  // columns of a unit
+
+  /// Elements from one lane to the next: whole 32-byte sectors.
+  constexpr std::int64_t pitch() const { return ((cols + lanes - 1) / lanes + 7) / 8 * 8; }
+
+  constexpr std::int64_t row_elements() const { return lanes * pitch(); }
+
+  /// Column of an element of a row; `cols` or more: none lies there.
+  constexpr std::int64_t column_at(std::int64_t element) const {
+    return element % pitch() * lanes + element / pitch();
+  }
+};
+
+/// Bytes of `count` matrices of partial rows, one behind the other.
+constexpr std::int64_t partial_bytes(std::int64_t partials, const PartialLayout& layout,
+                                     std::int64_t count) {
+  return partials * layout.row_elements() * count * static_cast<std::int64_t>(sizeof(float));
 }
 
 /// Chunks of rows on a CPU, each with its own sums: a row of fp64 totals and one of fp32 sums.

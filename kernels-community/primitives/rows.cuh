@@ -428,9 +428,8 @@ template <class... Params, class... Args>
 cudaError_t launch_rows(void (*kernel)(Params...), const RowLaunch& launch, unsigned blocks,
                         std::size_t shared_bytes, cudaStream_t stream, Args&&... args) {
   if (launch.cluster > kPortableCluster) {
-    const cudaError_t status =
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    const cudaError_t status = cudaFuncSetAttribute(
+        reinterpret_cast<const void*>(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     if (status != cudaSuccess) return status;
   }
   cudaLaunchAttribute attribute{};

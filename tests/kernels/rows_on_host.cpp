@@ -35,7 +35,7 @@ void add_row_sums(T* out, const T* x, float* partial, std::int64_t rows, std::in
   __shared__ RowSumsMemory<float, 2> memory;
   RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
   RowSums<float, 2, kIsClustered> sums(memory, place.threads_per_row);
-  ColumnPartials<T, kGroups> columns(partial + place.cluster * cols, cols);
+  ColumnPartials<T, kGroups> columns(partial, place.cluster, cols);
   for (; place.block_row < rows; place.next_row()) {
     const bool has_row = place.row < rows;
     Vec128<T> held[kGroups];
@@ -68,13 +68,13 @@ cudaError_t launch(const RowLaunch& shape, Matrix<T>& out, Matrix<T>& x,
   cudaError_t status = device_partial_rows(
       &partials, kernel, shape, ColumnPartials<T, kGroups>::shared_bytes(shape), x.rows, x.cols);
   if (status != cudaSuccess) return status;
-  std::vector<float> partial(static_cast<std::size_t>(partials * x.cols), NAN);
-  status =
-      launch_rows(kernel, shape, static_cast<unsigned>(partials * shape.cluster),
-                  ColumnPartials<T, kGroups>::shared_bytes(shape), nullptr, out.data, x.data,
-                  partial.data(), x.rows, x.cols, out.pitch, x.pitch, shape.threads_per_row);
+  const PartialLayout layout = partial_layout<T>(x.cols);
+  std::vector<float> partial(static_cast<std::size_t>(partials * layout.row_elements()), NAN);
+  status = launch_rows(kernel, shape, static_cast<unsigned>(partials * shape.cluster),
+                       ColumnPartials<T, kGroups>::shared_bytes(shape), nullptr, out.data, x.data,
+                       partial.data(), x.rows, x.cols, out.pitch, x.pitch, shape.threads_per_row);
   if (status != cudaSuccess) return status;
-  return launch_column_sums(column_sums.data(), DType::kFloat32, partial.data(), partials, x.cols,
+  return launch_column_sums(column_sums.data(), DType::kFloat32, partial.data(), partials, layout,
                             nullptr);
 }
 
@@ -127,7 +127,7 @@ bool errors_stay_with_their_owners() {
   if (refused != cudaErrorInvalidValue || !throws(refused)) return false;
   if (cudaGetLastError() != cudaSuccess) return false;
   cuda_on_host::last_error = cudaErrorInvalidValue;
-  if (throws(launch_column_sums(&none, DType::kFloat32, &none, 1, 1, nullptr))) return false;
+  if (throws(launch_column_sums(&none, DType::kFloat32, &none, 1, {1, 1}, nullptr))) return false;
   return throws(cudaErrorInvalidClusterSize) && cudaGetLastError() == cudaErrorInvalidValue;
 }
 

@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
   }
 }
 
-/// Partial sums of the column kernel, each [partials, cols]; null where none is asked for.
+/// Partial rows of the column kernel (column_sums.h); null where none are asked for.
 struct PartialSums {
   float *dgamma0, *dbeta0, *dgamma1, *dbeta1, *dcolscale;
 };
@@ -230,12 +230,13 @@ __device__ __forceinline__ void store_partial(float* partial, const float (&sum)
   for (int i = 0; i < kLanes; ++i) shared[threadIdx.y][threadIdx.x][i] = sum[i];
   __syncthreads();
   if (threadIdx.y == 0) {
-    const std::int64_t col = std::int64_t{unit} * kLanes;
+    const primitives::PartialLayout layout{cols, kLanes};
+    float* mine = partial + index * layout.row_elements() + unit;
 #pragma unroll
     for (int i = 0; i < kLanes; ++i) {
       float total = shared[0][threadIdx.x][i];
       for (int row = 1; row < kColumnRows; ++row) total += shared[row][threadIdx.x][i];
-      if (col + i < cols) partial[index * cols + col + i] = total;
+      if (std::int64_t{unit} * kLanes < cols) mine[i * layout.pitch()] = total;
     }
   }
   __syncthreads();
@@ -332,9 +333,9 @@ cudaError_t plan_columns(const FusedBackwardParams& params, BackwardPlan* plan) 
   plan->partials = partials < 1 ? 1 : partials;
   constexpr std::int64_t kTerms = sizeof(RowTerms);
   plan->terms_bytes = (params.rows * kTerms + 15) / 16 * 16;
+  const primitives::PartialLayout layout{params.cols, static_cast<int>(lanes)};
   plan->workspace_bytes =
-      plan->terms_bytes + primitives::partial_elements(plan->partials, params.cols, sums) *
-                              static_cast<std::int64_t>(sizeof(float));
+      plan->terms_bytes + primitives::partial_bytes(plan->partials, layout, sums);
   return cudaSuccess;
 }
 
@@ -350,9 +351,10 @@ RowLaunch plan_rows(const FusedBackwardParams& params) {
 template <class T>
 cudaError_t launch_columns(const FusedBackwardParams& params, const BackwardPlan& plan,
                            const RowTerms* terms, float* partial, cudaStream_t stream) {
+  const auto layout = primitives::partial_layout<T>(params.cols);
   const auto take = [&](const void* wanted) {
     float* taken = wanted != nullptr ? partial : nullptr;
-    if (wanted != nullptr) partial += plan.partials * params.cols;
+    if (wanted != nullptr) partial += plan.partials * layout.row_elements();
     return taken;
   };
   PartialSums sums;
@@ -369,8 +371,8 @@ cudaError_t launch_columns(const FusedBackwardParams& params, const BackwardPlan
                                           plan.column_blocks);
   const auto add_up = [&](void* out, const float* from) {
     if (status != cudaSuccess || out == nullptr) return;
-    status = primitives::launch_column_sums(out, params.weight_dtype, from, plan.partials,
-                                            params.cols, stream);
+    status = primitives::launch_column_sums(out, params.weight_dtype, from, plan.partials, layout,
+                                            stream);
   };
   add_up(params.dgamma0, sums.dgamma0);
   add_up(params.dbeta0, sums.dbeta0);

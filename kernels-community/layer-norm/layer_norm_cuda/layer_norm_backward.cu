@@ -42,8 +42,8 @@ struct Tensors {
   const T* dz;      // [rows, cols]
   const T* x;       // [rows, cols]
   const T* weight;  // [cols] or null
-  float* dweight;   // [partials, cols]
-  float* dbias;     // [partials, cols]
+  float* dweight;   // partial rows (column_sums.h)
+  float* dbias;     // partial rows
   std::int64_t rows, cols, dx_stride, dz_stride, x_stride;
   double eps;
   Norm norm;
@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
   RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
   RowMoments<kIsClustered> moments(memory, place.threads_per_row);
   primitives::RowSums<float, 2, kIsClustered> products(products_memory, place.threads_per_row);
-  ColumnPartials<T, kGroups> dweight(t.dweight + place.cluster * t.cols, t.cols);
-  ColumnPartials<T, kGroups> dbias(t.dbias + place.cluster * t.cols, t.cols);
+  ColumnPartials<T, kGroups> dweight(t.dweight, place.cluster, t.cols);
+  ColumnPartials<T, kGroups> dbias(t.dbias, place.cluster, t.cols);
   const float share = static_cast<float>(1.0 / static_cast<double>(t.cols));
   for (; place.block_row < t.rows; place.next_row()) {
     const std::int64_t row = place.row;
@@ -155,8 +155,8 @@ cudaError_t plan_dtype(const FusedBackwardParams& params, BackwardPlan* plan) {
   status = primitives::device_partial_rows(&plan->partials, held_kernel<T>(plan->rows), plan->rows,
                                            shared_bytes<T>(plan->rows), params.rows, params.cols);
   if (status != cudaSuccess) return status;
-  plan->workspace_bytes = primitives::partial_elements(plan->partials, params.cols, 2) *
-                          static_cast<std::int64_t>(sizeof(float));
+  plan->workspace_bytes =
+      primitives::partial_bytes(plan->partials, primitives::partial_layout<T>(params.cols), 2);
   return cudaSuccess;
 }
 
@@ -164,12 +164,13 @@ template <class T>
 cudaError_t launch_dtype(const FusedBackwardParams& params, const BackwardPlan& plan,
                          void* workspace, cudaStream_t stream) {
   auto* partial = static_cast<float*>(workspace);
+  const primitives::PartialLayout layout = primitives::partial_layout<T>(params.cols);
   const Tensors<T> tensors{static_cast<T*>(params.dx0.data),
                            static_cast<const T*>(params.dz0.data),
                            static_cast<const T*>(params.x.data),
                            static_cast<const T*>(params.gamma0),
                            partial,
-                           partial + plan.partials * params.cols,
+                           partial + plan.partials * layout.row_elements(),
                            params.rows,
                            params.cols,
                            params.dx0.stride,
@@ -183,11 +184,11 @@ cudaError_t launch_dtype(const FusedBackwardParams& params, const BackwardPlan& 
       tensors, plan.rows.threads_per_row);
   if (status == cudaSuccess && params.dgamma0 != nullptr) {
     status = primitives::launch_column_sums(params.dgamma0, params.weight_dtype, tensors.dweight,
-                                            plan.partials, params.cols, stream);
+                                            plan.partials, layout, stream);
   }
   if (status == cudaSuccess && params.dbeta0 != nullptr) {
     status = primitives::launch_column_sums(params.dbeta0, params.weight_dtype, tensors.dbias,
-                                            plan.partials, params.cols, stream);
+                                            plan.partials, layout, stream);
   }
   return status;
 }

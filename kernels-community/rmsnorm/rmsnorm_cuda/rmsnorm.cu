@@ -112,8 +112,7 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, kForwardBlocks<kIs
                                        place, has_row);
     if (tensors.residual != nullptr) {
       Vec128<T> residual[kGroups];
-      primitives::load_slice<kIsAligned>(residual,
-                                         tensors.residual + row * tensors.residual_stride,
+      primitives::load_slice<kIsAligned>(residual, tensors.residual + row * tensors.residual_stride,
                                          tensors.cols, place, has_row);
 #pragma unroll
       for (int k = 0; k < kGroups; ++k) held[k] = added(held[k], residual[k]);
@@ -263,8 +262,8 @@ cudaError_t launch_forward(const Params& params, cudaStream_t stream) {
       &rms_norm_rows<T, Out, kForwardGroups, true, sizeof(Out) == sizeof(T)>);
   if (status != cudaSuccess) return status;
   const unsigned blocks = primitives::row_blocks(shape, params.rows, primitives::kMaxRowBlocks);
-  return primitives::launch_rows(forward_kernel<T, Out>(shape, is_aligned<T, Out>(tensors)), shape, blocks, 0, stream,
-                                 tensors, shape.threads_per_row);
+  return primitives::launch_rows(forward_kernel<T, Out>(shape, is_aligned<T, Out>(tensors)), shape,
+                                 blocks, 0, stream, tensors, shape.threads_per_row);
 }
 
 }  // namespace

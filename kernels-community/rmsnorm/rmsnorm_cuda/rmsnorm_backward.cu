@@ -6,9 +6,9 @@
 // any dtype; rstd [rows] of fp32; T is fp32, fp16 or bf16. Arithmetic fp32, one rounding at the
 // store. grad_weight in two stages: partial rows of fp32 in the workspace, one a block or cluster,
 // then their sum in fp64; the bits depend on how many blocks the device holds at once, neither on
-// the run nor on addresses. Bytes per element: reads sizeof(T) + sizeof(grad_out) from DRAM, writes sizeof(T). Rows too
-// wide for registers and clusters are read again, and their partial row lives in L2. Archs: sm_80,
-// sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
+// the run nor on addresses. Bytes per element: reads sizeof(T) + sizeof(grad_out) from DRAM, writes
+// sizeof(T). Rows too wide for registers and clusters are read again, and their partial row lives
+// in L2. Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
 #include "primitives/column_sums.cuh"
 #include "primitives/dtype_switch.cuh"
 #include "rmsnorm_cuda/rmsnorm_cuda.h"
@@ -31,7 +31,7 @@ constexpr int kBackwardGroups = sizeof(T);
 template <class T, class G>
 struct Backward {
   T* grad_x;
-  float* partial;  // [partial rows, cols], or null where nobody asks for grad_weight
+  float* partial;  // partial rows, or null where nobody asks for grad_weight
   const G* grad_out;
   const T* x;
   const void* weight;
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
   RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
   RowSums<float, 1, kIsClustered> sums(memory, place.threads_per_row);
   const bool has_columns = tensors.partial != nullptr;
-  ColumnPartials<T, kGroups> columns(tensors.partial + place.cluster * tensors.cols, tensors.cols);
+  ColumnPartials<T, kGroups> columns(tensors.partial, place.cluster, tensors.cols);
   for (; place.block_row < tensors.rows; place.next_row()) {
     // Load.
     const bool has_row = place.row < tensors.rows;
@@ -147,7 +147,9 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
   RowSums<double, 1, false> sums(memory, place.threads_per_row);
   const unsigned units = units_of<T>(tensors.cols);
   const unsigned turns = (units + place.unit_step - 1) / place.unit_step;
-  float* partial = tensors.partial + place.cluster * tensors.cols;
+  const primitives::PartialLayout layout = primitives::partial_layout<T>(tensors.cols);
+  const std::int64_t pitch = layout.pitch();
+  float* partial = tensors.partial + place.cluster * layout.row_elements();
   for (bool is_first = true; place.block_row < tensors.rows; place.next_row(), is_first = false) {
     const T* x = tensors.x + place.row * tensors.x_stride;
     const G* grad_out = tensors.grad_out + place.row * tensors.grad_out_stride;
@@ -157,7 +159,6 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
     for (unsigned turn = 0; turn < turns; ++turn) {
       const unsigned unit = place.unit + turn * place.unit_step;
       if (unit >= units) break;
-      const std::int64_t col = std::int64_t{unit} * kLanes<T>;
       const auto vec = primitives::load_unit(x, unit, tensors.cols);
       Vec128<G> grad[kParts<T, G>];
       load_parts<T>(grad_out, unit, tensors.cols, grad);
@@ -170,8 +171,9 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
         const float n = widen(vec.lane[i]) * rstd;
         const float g = lane_of<T, G>(grad, i);
         product = fmaf(g * weight[i], n, product);
-        if (tensors.partial == nullptr || col + i >= tensors.cols) continue;
-        partial[col + i] = is_first ? g * n : fmaf(g, n, partial[col + i]);
+        if (tensors.partial == nullptr) continue;
+        float& sum = partial[i * pitch + unit];
+        sum = is_first ? g * n : fmaf(g, n, sum);
       }
       pending += product;
       if (turn % kTurnsPerFold != kTurnsPerFold - 1) continue;
@@ -247,13 +249,13 @@ cudaError_t plan_types(std::int64_t rows, std::int64_t cols, bool is_aligned, Ba
       &plan->shape, cols, sizeof(T), kBackwardGroups<T>,
       &rms_norm_backward_rows<T, G, kBackwardGroups<T>, true, kCanBeAligned>);
   if (status == cudaSuccess) {
-    status = primitives::device_partial_rows(
-        &plan->partials, backward_kernel<T, G>(plan->shape, kCanBeAligned), plan->shape,
-        shared_bytes<T>(plan->shape), rows, cols);
+    status = primitives::device_partial_rows(&plan->partials,
+                                             backward_kernel<T, G>(plan->shape, kCanBeAligned),
+                                             plan->shape, shared_bytes<T>(plan->shape), rows, cols);
   }
   if (status != cudaSuccess) return status;
-  plan->workspace_bytes = primitives::partial_elements(plan->partials, cols, 1) *
-                          static_cast<std::int64_t>(sizeof(float));
+  plan->workspace_bytes =
+      primitives::partial_bytes(plan->partials, primitives::partial_layout<T>(cols), 1);
   return cudaSuccess;
 }
 
@@ -276,13 +278,14 @@ cudaError_t launch_types(const BackwardParams& params, const BackwardPlan& plan,
                                1.0 / static_cast<double>(params.cols),
                                addend(params.offset)};
   const RowLaunch& shape = plan.shape;
-  const cudaError_t status = primitives::launch_rows(
-      backward_kernel<T, G>(shape, plan.is_aligned), shape,
-      static_cast<unsigned>(plan.partials * shape.cluster), shared_bytes<T>(shape), stream, tensors,
-      shape.threads_per_row);
+  const cudaError_t status =
+      primitives::launch_rows(backward_kernel<T, G>(shape, plan.is_aligned), shape,
+                              static_cast<unsigned>(plan.partials * shape.cluster),
+                              shared_bytes<T>(shape), stream, tensors, shape.threads_per_row);
   if (status != cudaSuccess || partial == nullptr) return status;
   return primitives::launch_column_sums(params.grad_weight, params.weight_dtype, partial,
-                                        plan.partials, params.cols, stream);
+                                        plan.partials, primitives::partial_layout<T>(params.cols),
+                                        stream);
 }
 
 }  // namespace
