@@ -148,16 +148,33 @@ __device__ __forceinline__ void store_as(DType dtype, void* out, std::int64_t co
   }
 }
 
+/// Sums of one launch: over equally many partial rows, of one layout and one dtype.
+struct ColumnSums {
+  static constexpr int kMost = 5;
+
+  struct Sum {
+    void* out;             // [cols]
+    const float* partial;  // [partials, layout.row_elements()]
+  };
+
+  Sum sums[kMost];
+  unsigned count = 0;
+
+  /// Nothing where `out` is null.
+  void add(void* out, const float* partial) {
+    if (out != nullptr) sums[count++] = {out, partial};
+  }
+};
+
 constexpr int kColumnSumRows = 16;  // partial rows that a block reads at a time
 
 /// One kernel for all dtypes: only the last store of a column depends on it.
 template <int kRows>
 __global__ void __launch_bounds__(kRowWarp* kRows)
-    add_up_partial_rows(void* out,  // [cols]
-                        DType dtype,
-                        const float* partial,  // [partials, layout.row_elements()]
-                        std::int64_t partials, PartialLayout layout) {
+    add_up_partial_rows(const __grid_constant__ ColumnSums all, DType dtype, std::int64_t partials,
+                        PartialLayout layout) {
   __shared__ double sums[kRows][kRowWarp];
+  const float* partial = all.sums[blockIdx.y].partial;
   const std::int64_t elements = layout.row_elements();
   for (std::int64_t first = std::int64_t{blockIdx.x} * kRowWarp; first < elements;
        first += std::int64_t{gridDim.x} * kRowWarp) {
@@ -175,26 +192,26 @@ __global__ void __launch_bounds__(kRowWarp* kRows)
     __syncthreads();
     if (threadIdx.y == 0 && has_column) {
       for (int row = 1; row < kRows; ++row) sum += sums[row][threadIdx.x];
-      store_as(dtype, out, col, static_cast<float>(sum));
+      store_as(dtype, all.sums[blockIdx.y].out, col, static_cast<float>(sum));
     }
     __syncthreads();
   }
 }
 
-/// out[c] = the sum of column c of the partial rows; `dtype` is that of out. Returns the launch's
-/// status.
-inline cudaError_t launch_column_sums(void* out, DType dtype, const float* partial,
-                                      std::int64_t partials, const PartialLayout& layout,
-                                      cudaStream_t stream) {
+/// out[c] = the sum of column c of the partial rows, for every one of `sums` in one launch; `dtype`
+/// is that of out. Returns the launch's status.
+inline cudaError_t launch_column_sums(const ColumnSums& sums, DType dtype, std::int64_t partials,
+                                      const PartialLayout& layout, cudaStream_t stream) {
   if (dtype == DType::kFloat64) return cudaErrorInvalidValue;
+  if (sums.count == 0) return cudaSuccess;
   const std::int64_t wanted = (layout.row_elements() + kRowWarp - 1) / kRowWarp;
   const auto blocks = static_cast<unsigned>(wanted < kMaxRowBlocks ? wanted : kMaxRowBlocks);
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
+  config.gridDim = dim3(blocks, sums.count);
   config.blockDim = dim3(kRowWarp, kColumnSumRows);
   config.stream = stream;
-  return cudaLaunchKernelEx(&config, &add_up_partial_rows<kColumnSumRows>, out, dtype, partial,
-                            partials, layout);
+  return cudaLaunchKernelEx(&config, &add_up_partial_rows<kColumnSumRows>, sums, dtype, partials,
+                            layout);
 }
 
 }  // namespace kernelhub::primitives

@@ -367,19 +367,16 @@ cudaError_t launch_columns(const FusedBackwardParams& params, const BackwardPlan
   config.gridDim = dim3(plan.column_blocks * static_cast<unsigned>(plan.partials));
   config.blockDim = dim3(kColumnThreads, kColumnRows);
   config.stream = stream;
-  cudaError_t status = cudaLaunchKernelEx(&config, &fused_backward_columns<T>, params, terms, sums,
-                                          plan.column_blocks);
-  const auto add_up = [&](void* out, const float* from) {
-    if (status != cudaSuccess || out == nullptr) return;
-    status = primitives::launch_column_sums(out, params.weight_dtype, from, plan.partials, layout,
-                                            stream);
-  };
-  add_up(params.dgamma0, sums.dgamma0);
-  add_up(params.dbeta0, sums.dbeta0);
-  add_up(params.dgamma1, sums.dgamma1);
-  add_up(params.dbeta1, sums.dbeta1);
-  add_up(params.dcolscale, sums.dcolscale);
-  return status;
+  const cudaError_t status = cudaLaunchKernelEx(&config, &fused_backward_columns<T>, params, terms,
+                                                sums, plan.column_blocks);
+  if (status != cudaSuccess) return status;
+  primitives::ColumnSums all;
+  all.add(params.dgamma0, sums.dgamma0);
+  all.add(params.dbeta0, sums.dbeta0);
+  all.add(params.dgamma1, sums.dgamma1);
+  all.add(params.dbeta1, sums.dbeta1);
+  all.add(params.dcolscale, sums.dcolscale);
+  return primitives::launch_column_sums(all, params.weight_dtype, plan.partials, layout, stream);
 }
 
 template <class T>

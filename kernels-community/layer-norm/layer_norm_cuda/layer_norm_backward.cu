@@ -178,19 +178,15 @@ cudaError_t launch_dtype(const FusedBackwardParams& params, const BackwardPlan& 
                            params.x.stride,
                            params.eps,
                            params.norm};
-  cudaError_t status = primitives::launch_rows(
+  const cudaError_t status = primitives::launch_rows(
       held_kernel<T>(plan.rows), plan.rows,
       static_cast<unsigned>(plan.partials * plan.rows.cluster), shared_bytes<T>(plan.rows), stream,
       tensors, plan.rows.threads_per_row);
-  if (status == cudaSuccess && params.dgamma0 != nullptr) {
-    status = primitives::launch_column_sums(params.dgamma0, params.weight_dtype, tensors.dweight,
-                                            plan.partials, layout, stream);
-  }
-  if (status == cudaSuccess && params.dbeta0 != nullptr) {
-    status = primitives::launch_column_sums(params.dbeta0, params.weight_dtype, tensors.dbias,
-                                            plan.partials, layout, stream);
-  }
-  return status;
+  if (status != cudaSuccess) return status;
+  primitives::ColumnSums sums;
+  sums.add(params.dgamma0, tensors.dweight);
+  sums.add(params.dbeta0, tensors.dbias);
+  return primitives::launch_column_sums(sums, params.weight_dtype, plan.partials, layout, stream);
 }
 
 }  // namespace

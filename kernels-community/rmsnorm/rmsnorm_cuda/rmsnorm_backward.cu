@@ -283,9 +283,10 @@ cudaError_t launch_types(const BackwardParams& params, const BackwardPlan& plan,
                               static_cast<unsigned>(plan.partials * shape.cluster),
                               shared_bytes<T>(shape), stream, tensors, shape.threads_per_row);
   if (status != cudaSuccess || partial == nullptr) return status;
-  return primitives::launch_column_sums(params.grad_weight, params.weight_dtype, partial,
-                                        plan.partials, primitives::partial_layout<T>(params.cols),
-                                        stream);
+  primitives::ColumnSums sums;
+  sums.add(params.grad_weight, partial);
+  return primitives::launch_column_sums(sums, params.weight_dtype, plan.partials,
+                                        primitives::partial_layout<T>(params.cols), stream);
 }
 
 }  // namespace
