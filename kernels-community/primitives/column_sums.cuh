@@ -41,11 +41,13 @@ class ColumnPartials {
   /// The sum that column `lane` of unit k goes into.
   __device__ __forceinline__ float& at(int k, int lane) { return sums_[k][lane]; }
 
-  /// Ends one turn of the block over its rows. All threads of the block call it equally often.
-  __device__ __forceinline__ void end_turn(const RowPlace& place) {
-    if (++turns_ == kRowsPerFold) fold(place);
+  /// Ends one turn of the block over its rows. All threads of the block call it equally often, and
+  /// once at least.
+  __device__ __forceinline__ void end_turn(const RowPlace& place, bool is_last) {
+    if (++turns_ == kRowsPerFold || is_last) fold(place);
   }
 
+ private:
   /// Adds what is pending to the partial row, which the first fold initialises.
   __device__ __forceinline__ void fold(const RowPlace& place) {
     const bool is_first = is_first_;
@@ -80,7 +82,6 @@ class ColumnPartials {
     clear();
   }
 
- private:
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {

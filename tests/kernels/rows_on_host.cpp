@@ -54,9 +54,8 @@ void add_row_sums(T* out, const T* x, float* partial, std::int64_t rows, std::in
       for (T& lane : held[k].lane) lane = narrow<T>(widen(lane) + totals[0] - totals[1]);
     }
     store_slice(held, out + place.row * out_pitch, cols, place, has_row);
-    columns.end_turn(place);
+    columns.end_turn(place, place.block_row + place.row_step >= rows);
   }
-  columns.fold(place);
 }
 
 template <class T, int kGroups>

@@ -84,6 +84,10 @@ def test_two_blocks_of_aligned_rows_share_a_multiprocessor(
     registers = sass.registers(library, arch)
     found = aligned(kernels[arch], FORWARD)
     assert len(found) == 3 * len(DTYPES)
+    if arch in ("sm_80", "sm_90"):
+        backward = aligned(kernels[arch], BACKWARD)
+        found += [one for one in backward if one[0] != "float"]
+        assert len(found) == 3 * len(DTYPES) + 2 * 2
     for *_, kernel in found:
         assert registers[kernel.name] <= MOST_REGISTERS, kernel.name
 

@@ -122,11 +122,10 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
       forget(place.unit);
       primitives::store_slice(x, t.dx + row * t.dx_stride, t.cols, place, has_row);
     }
-    dweight.end_turn(place);
-    dbias.end_turn(place);
+    const bool is_last = place.block_row + place.row_step >= t.rows;
+    dweight.end_turn(place, is_last);
+    dbias.end_turn(place, is_last);
   }
-  dweight.fold(place);
-  dbias.fold(place);
 }
 
 template <class T>

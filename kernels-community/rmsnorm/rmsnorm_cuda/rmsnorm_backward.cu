@@ -24,7 +24,7 @@ using primitives::RowSums;
 using primitives::RowSumsMemory;
 using primitives::widen;
 
-// Sixteen column sums a thread, beside two held rows: two blocks share a multiprocessor.
+// Sixteen column sums a thread, beside two held rows.
 template <class T>
 constexpr int kBackwardGroups = sizeof(T);
 
@@ -48,9 +48,19 @@ __device__ __forceinline__ float lane_of(const Vec128<G> (&parts)[kParts<T, G>],
   return widen(parts[lane / kLanes<G>].lane[lane % kLanes<G>]);
 }
 
+// Blocks that must fit on a multiprocessor: two, of which one loads while the other waits for its
+// sum, where nvcc 13.0 reaches that without a spill.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr bool kHasRoom = false;
+#else
+constexpr bool kHasRoom = true;
+#endif
+template <class T, bool kIsAligned>
+constexpr int kBackwardBlocks = kHasRoom&& kIsAligned && sizeof(T) == 2 ? 2 : 1;
+
 /// Rows held in registers. kIsAligned: all tensors are of T and consist of aligned units.
 template <class T, class G, int kGroups, bool kIsClustered, bool kIsAligned>
-__global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
+__global__ void __launch_bounds__(primitives::kMaxRowThreads, (kBackwardBlocks<T, kIsAligned>))
     rms_norm_backward_rows(Backward<T, G> tensors, int threads_per_row) {
   if constexpr (kIsClustered && !primitives::kHasClusters) return;
   __shared__ RowSumsMemory<float, 1> memory;
@@ -62,9 +72,8 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
     // Load.
     const bool has_row = place.row < tensors.rows;
     std::int64_t row_index = place.row;
-    // Row addresses are computed anew each turn: carried from turn to turn they would spill where
-    // rows are not aligned (sm_120).
-    asm volatile("" : "+l"(row_index));
+    // Row addresses are computed anew each turn: carried from turn to turn they would spill.
+    primitives::forget(row_index);
     const unsigned units = has_row ? units_of<T>(tensors.cols) : 0;
     Vec128<T> x[kGroups];
     // Gradients wider than x are read again where they are needed: held, they would spill.
@@ -113,6 +122,12 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
     sums.add_up(products);
 
     // Differentiate and store.
+    primitives::forget(place.unit);
+    primitives::forget(x);
+    if constexpr (kHoldsGrad) {
+#pragma unroll
+      for (auto& parts : grad) primitives::forget(parts);
+    }
     const auto mean = static_cast<float>(static_cast<double>(products[0]) * tensors.share);
     if (tensors.grad_x != nullptr) {
 #pragma unroll
@@ -133,9 +148,8 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
       primitives::store_slice<kIsAligned>(x, tensors.grad_x + row_index * tensors.grad_x_stride,
                                           tensors.cols, place, has_row);
     }
-    if (has_columns) columns.end_turn(place);
+    if (has_columns) columns.end_turn(place, place.block_row + place.row_step >= tensors.rows);
   }
-  if (has_columns) columns.fold(place);
 }
 
 /// Rows of any width, one a block; the partial row of the block is added to in memory.
