@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
+#include <type_traits>
 
 #include "primitives/elementwise.h"
 #include "primitives/vec128.cuh"
@@ -96,14 +97,14 @@ struct ElementwiseRow {
     for (int i = 0; i < kLanes && col < end; ++i, col += step) column(col);
   }
 
-  /// kCount groups, a warp apart.
-  template <int kCount>
+  /// kCount groups, a warp apart. kIsWholeWarp: all 32 threads of the warp are here.
+  template <int kCount, bool kIsWholeWarp>
   __device__ __forceinline__ void groups(std::int64_t col) const {
     Vec128<T> values[kCount][kInputs];
 #pragma unroll
     for (int k = 0; k < kCount; ++k) load(col + k * kWarp * kLanes, values[k]);
     // Without it nvcc 13.0 moves loads behind the check or to where their values are used.
-    if (kCount * kInputs > 1) __syncwarp(__activemask());
+    if constexpr (kCount * kInputs > 1) __syncwarp(kIsWholeWarp ? ~0u : __activemask());
     bool is_ordinary = true;
 #pragma unroll
     for (int k = 0; k < kCount; ++k) is_ordinary &= function.is_ordinary(values[k]);
@@ -120,6 +121,11 @@ struct ElementwiseRow {
   }
 };
 
+/// The row of a thread; past the last one in some blocks.
+__device__ __forceinline__ std::int64_t row_of_thread() {
+  return (std::int64_t{blockIdx.z} * gridDim.y + blockIdx.y) * blockDim.y + threadIdx.y;
+}
+
 // Blocks that must fit on a multiprocessor: as many as nvcc 13.0 reaches without a spill.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 template <int kTensors>
@@ -129,37 +135,53 @@ template <int kTensors>
 constexpr int kVectorBlocks = kTensors > 2 ? 3 : 4;
 #endif
 
-/// Rows in 16-byte groups. A thread loads kUnroll groups, a warp apart, before it computes the
-/// first.
-template <int kUnroll, class T, int kInputs, int kOutputs, class Function>
+/// Where rows begin and end.
+enum class RowEdges {
+  kOneRow,   // one row, all of it whole 16-byte groups
+  kAligned,  // every row is whole 16-byte groups
+  kAny,      // rows may begin or end inside a 16-byte group
+};
+
+template <RowEdges kEdges>
+using EdgesConstant = std::integral_constant<RowEdges, kEdges>;
+
+/// Rows in 16-byte groups, `units` of them a thread as in GroupLaunch. Threads of the first
+/// `full_warps` warps of a row have kUnroll of them, and load all before they compute the first.
+template <RowEdges kEdges, int kUnroll, class T, int kInputs, int kOutputs, class Function>
 __global__ void __launch_bounds__(kElementwiseThreads, (kVectorBlocks<kInputs + kOutputs>))
-    elementwise_vectors(ElementwiseRows<T, kInputs, kOutputs> tensors, bool has_edges,
-                        Function function) {
-  constexpr std::int64_t kLanes = Vec128<T>::kLanes;
-  const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
-  const unsigned lane = thread % static_cast<unsigned>(kWarp);
-  const unsigned first_group = (thread - lane) * kUnroll + lane;
-  const std::int64_t group_step = std::int64_t{gridDim.x} * blockDim.x * kUnroll;
-  const std::int64_t row_step = std::int64_t{gridDim.y} * blockDim.y;
-  for (std::int64_t r = std::int64_t{blockIdx.y} * blockDim.y + threadIdx.y; r < tensors.rows;
-       r += row_step) {
-    std::int64_t head = 0;
-    if (has_edges) {
-      const auto address = reinterpret_cast<std::uintptr_t>(tensors.out[0]) +
-                           static_cast<std::uintptr_t>(r * tensors.out_stride[0]) * sizeof(T);
-      head = static_cast<std::int64_t>((0 - address) % kVectorBytes / sizeof(T));
-    }
-    const ElementwiseRow<T, kInputs, kOutputs, Function> row(tensors, r, head, function);
-    const std::int64_t groups = (tensors.cols - head) / kLanes;
-    std::int64_t group = first_group;
-    for (; group + (kUnroll - 1) * kWarp < groups; group += group_step) {
-      row.template groups<kUnroll>(group * kLanes);
-    }
+    elementwise_vectors(ElementwiseRows<T, kInputs, kOutputs> tensors, unsigned units,
+                        unsigned full_warps, Function function) {
+  constexpr unsigned kWarpThreads = kWarp;
+  constexpr unsigned kLanes = Vec128<T>::kLanes;
+  std::int64_t r = 0;
+  if constexpr (kEdges != RowEdges::kOneRow) {
+    r = row_of_thread();
+    if (r >= tensors.rows) return;
+  }
+  unsigned head = 0;
+  if constexpr (kEdges == RowEdges::kAny) {
+    const auto address = reinterpret_cast<std::uintptr_t>(tensors.out[0]) +
+                         static_cast<std::uintptr_t>(r * tensors.out_stride[0]) * sizeof(T);
+    head = (0 - static_cast<unsigned>(address)) % static_cast<unsigned>(kVectorBytes) / sizeof(T);
+  }
+  const ElementwiseRow<T, kInputs, kOutputs, Function> row(tensors, r, head, function);
+  const unsigned warp = blockIdx.x * (blockDim.x / kWarpThreads) + threadIdx.x / kWarpThreads;
+  const unsigned lane = threadIdx.x % kWarpThreads;
+  const auto groups =
+      static_cast<std::int64_t>(static_cast<std::uint64_t>(tensors.cols - head) / kLanes);
+  if (kUnroll > 1 && warp < full_warps) {
+    const std::int64_t group = std::int64_t{warp} * (kWarpThreads * kUnroll) + lane;
+    row.template groups<kUnroll, true>(group * kLanes);
+  } else {
+    const unsigned count = kUnroll > 1 ? units : 1;
+    std::int64_t group = std::int64_t{warp} * (kWarpThreads * count) + lane;
 #pragma unroll 1
-    for (int k = 0; k < kUnroll && group < groups; ++k, group += kWarp) {
-      row.template groups<1>(group * kLanes);
+    for (unsigned k = 0; k < count && group < groups; ++k, group += kWarp) {
+      row.template groups<1, false>(group * kLanes);
     }
-    if (!has_edges || blockIdx.x != 0) continue;
+  }
+  if constexpr (kEdges == RowEdges::kAny) {
+    if (blockIdx.x != 0) return;
     const std::int64_t singles = tensors.cols - groups * kLanes;
     for (std::int64_t i = threadIdx.x; i < singles; i += blockDim.x) {
       row.column(i < head ? i - head : i - head + groups * kLanes);
@@ -171,43 +193,30 @@ __global__ void __launch_bounds__(kElementwiseThreads, (kVectorBlocks<kInputs + 
 /// apart, so that a warp's accesses are contiguous.
 template <class T, int kInputs, int kOutputs, class Function>
 __global__ void __launch_bounds__(kElementwiseThreads)
-    elementwise_elements(ElementwiseRows<T, kInputs, kOutputs> tensors, std::int64_t units,
-                         Function function) {
+    elementwise_elements(ElementwiseRows<T, kInputs, kOutputs> tensors, Function function) {
   constexpr std::int64_t kLanes = Vec128<T>::kLanes;
-  const std::int64_t unit_step = std::int64_t{gridDim.x} * blockDim.x;
-  const std::int64_t row_step = std::int64_t{gridDim.y} * blockDim.y;
-  for (std::int64_t r = std::int64_t{blockIdx.y} * blockDim.y + threadIdx.y; r < tensors.rows;
-       r += row_step) {
-    const ElementwiseRow<T, kInputs, kOutputs, Function> row(tensors, r, 0, function);
-    for (std::int64_t unit = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; unit < units;
-         unit += unit_step) {
-      const std::int64_t first = unit / kWarp * kWarp * kLanes + unit % kWarp;
-      if (first + (kLanes - 1) * kWarp >= tensors.cols) {
-        row.columns(first, kWarp, tensors.cols);
-        continue;
-      }
-      Vec128<T> values[kInputs];
+  const std::int64_t r = row_of_thread();
+  if (r >= tensors.rows) return;
+  const ElementwiseRow<T, kInputs, kOutputs, Function> row(tensors, r, 0, function);
+  const unsigned lane = threadIdx.x % static_cast<unsigned>(kWarp);
+  const std::int64_t first =
+      std::int64_t{blockIdx.x} * (blockDim.x * kLanes) + (threadIdx.x - lane) * kLanes + lane;
+  if (first + (kLanes - 1) * kWarp >= tensors.cols) {
+    return row.columns(first, kWarp, tensors.cols);
+  }
+  Vec128<T> values[kInputs];
 #pragma unroll
-      for (int i = 0; i < kInputs; ++i) {
+  for (int i = 0; i < kInputs; ++i) {
 #pragma unroll
-        for (int lane = 0; lane < kLanes; ++lane) {
-          values[i].lane[lane] = row.in[i][first + lane * kWarp];
-        }
-      }
-      if (!function.is_ordinary(values)) {
-        row.columns(first, kWarp, tensors.cols);
-        continue;
-      }
-      Vec128<T> results[kOutputs];
-      function.vector(values, results);
+    for (int k = 0; k < kLanes; ++k) values[i].lane[k] = row.in[i][first + k * kWarp];
+  }
+  if (!function.is_ordinary(values)) return row.columns(first, kWarp, tensors.cols);
+  Vec128<T> results[kOutputs];
+  function.vector(values, results);
 #pragma unroll
-      for (int i = 0; i < kOutputs; ++i) {
+  for (int i = 0; i < kOutputs; ++i) {
 #pragma unroll
-        for (int lane = 0; lane < kLanes; ++lane) {
-          row.out[i][first + lane * kWarp] = results[i].lane[lane];
-        }
-      }
-    }
+    for (int k = 0; k < kLanes; ++k) row.out[i][first + k * kWarp] = results[i].lane[k];
   }
 }
 
@@ -226,16 +235,22 @@ cudaError_t launch_elementwise(const ElementwiseRows<T, kInputs, kOutputs>& tens
   const GroupCut cut = cut_groups(spans, kOutputs + kInputs, tensors.rows, tensors.cols, sizeof(T));
   const GroupLaunch shape = group_launch(cut, tensors.rows, cut.is_vectorized ? kUnroll : 1);
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(shape.blocks_x, shape.blocks_y);
+  config.gridDim = dim3(shape.blocks_x, shape.blocks_y, shape.blocks_z);
   config.blockDim = dim3(shape.threads_x, shape.threads_y);
   config.stream = stream;
-  if (cut.is_vectorized) {
-    return cudaLaunchKernelEx(&config,
-                              &elementwise_vectors<kUnroll, T, kInputs, kOutputs, Function>,
-                              tensors, cut.has_edges, function);
+  if (!cut.is_vectorized) {
+    return cudaLaunchKernelEx(&config, &elementwise_elements<T, kInputs, kOutputs, Function>,
+                              tensors, function);
   }
-  return cudaLaunchKernelEx(&config, &elementwise_elements<T, kInputs, kOutputs, Function>, tensors,
-                            cut.units, function);
+  const auto launch = [&](auto edges) {
+    return cudaLaunchKernelEx(
+        &config,
+        &elementwise_vectors<decltype(edges)::value, kUnroll, T, kInputs, kOutputs, Function>,
+        tensors, shape.units, shape.full_warps, function);
+  };
+  if (cut.has_edges) return launch(EdgesConstant<RowEdges::kAny>{});
+  if (tensors.rows > 1) return launch(EdgesConstant<RowEdges::kAligned>{});
+  return launch(EdgesConstant<RowEdges::kOneRow>{});
 }
 
 }  // namespace kernelhub::primitives

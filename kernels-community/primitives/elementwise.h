@@ -12,23 +12,28 @@ struct RowSpan {
   std::int64_t stride;
 };
 
-/// How every row is cut into units of work, one unit a thread and turn.
+/// How every row is cut into units of work.
 struct GroupCut {
   bool is_vectorized;  // 16-byte groups; else groups of elements one warp apart
   bool has_edges;      // rows may begin or end inside a 16-byte group
   std::int64_t units;  // groups of a row; with edges an upper bound
 };
 
+/// Warp w along a row begins at unit `w * 32 * units`, and each of its threads has `units` units,
+/// 32 apart. The grid covers every row once.
 struct GroupLaunch {
+  unsigned units;
+  unsigned full_warps;            // first warps of every row that end inside it, `units` being
+                                  // what was asked for
   unsigned threads_x, threads_y;  // along the units of a row, along rows
-  unsigned blocks_x, blocks_y;    // the kernel strides by the grid: limits cost nothing
+  unsigned blocks_x;              // along the units of a row
+  unsigned blocks_y, blocks_z;    // along rows, y first
 };
 
 constexpr std::int64_t kVectorBytes = 16;
 constexpr std::int64_t kElementwiseThreads = 256;
 constexpr std::int64_t kWarp = 32;
-constexpr std::int64_t kMaxBlocksX = 1 << 20;  // so that a group's first number has 32 bits
-constexpr std::int64_t kMaxBlocksY = 65535;    // hardware limit of gridDim.y
+constexpr std::int64_t kMaxBlocksY = 65535;  // hardware limit of gridDim.y and gridDim.z
 
 /// Rows are cut into 16-byte groups where all tensors of a row cross 16-byte boundaries at the same
 /// columns; the first column that does may differ from row to row.
@@ -49,17 +54,25 @@ inline GroupCut cut_groups(const RowSpan* spans, int count, std::int64_t rows, s
   return {true, has_edges, cols / lanes};
 }
 
-/// `unroll` units per thread and turn. Narrow rows share a block.
+/// `unroll` units a thread. Narrow rows share a block. No kernel needs a loop for the grid's
+/// limits: 2^31 - 1 blocks are 8 TiB of a row, and 65535^2 of them more rows than memory holds.
 inline GroupLaunch group_launch(const GroupCut& cut, std::int64_t rows, std::int64_t unroll) {
+  const auto quotient = [](std::int64_t items, std::int64_t size) {
+    return static_cast<unsigned>((items + size - 1) / size);
+  };
   std::int64_t threads_x = kWarp;
   while (threads_x < kElementwiseThreads && threads_x * unroll < cut.units) threads_x *= 2;
-  const std::int64_t threads_y = kElementwiseThreads / threads_x;
-  const auto blocks = [](std::int64_t items, std::int64_t threads, std::int64_t limit) {
-    const std::int64_t wanted = (items + threads - 1) / threads;
-    return static_cast<unsigned>(wanted < limit ? wanted : limit);
-  };
-  return {static_cast<unsigned>(threads_x), static_cast<unsigned>(threads_y),
-          blocks(cut.units, threads_x * unroll, kMaxBlocksX), blocks(rows, threads_y, kMaxBlocksY)};
+  GroupLaunch launch{};
+  launch.units = static_cast<unsigned>(unroll);
+  launch.full_warps =
+      static_cast<unsigned>((cut.units - (cut.has_edges ? 1 : 0)) / (kWarp * unroll));
+  launch.threads_x = static_cast<unsigned>(threads_x);
+  launch.threads_y = static_cast<unsigned>(kElementwiseThreads / threads_x);
+  launch.blocks_x = quotient(cut.units, threads_x * unroll);
+  const std::int64_t row_blocks = (rows + launch.threads_y - 1) / launch.threads_y;
+  launch.blocks_z = quotient(row_blocks, kMaxBlocksY);
+  launch.blocks_y = quotient(row_blocks, launch.blocks_z);
+  return launch;
 }
 
 }  // namespace kernelhub::primitives

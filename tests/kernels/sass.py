@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,6 +52,22 @@ class Kernel:
         steps = sum(self._distance(a, b) for a, b in itertools.pairwise(stops))
         return steps + self._distance(stops[-1], stops[0])
 
+    def executed(self, stores: int) -> int:
+        """Instructions of a thread from its entry to its exit, at least, if it goes through the
+        block with the most 128-bit loads and makes `stores` 128-bit stores after it.
+        """
+        first = self._most("LDG.E.128")[0]
+        entry = self._shortest(0, 0, lambda at, _: at == first)
+        return (
+            1
+            + entry
+            + self._shortest(
+                first,
+                stores,
+                lambda at, left: left == 0 and self.code[at].opcode.startswith("EXIT"),
+            )
+        )
+
     def loads_in_flight(self) -> int:
         """128-bit loads of that turn."""
         return len(self._most("LDG.E.128"))
@@ -70,18 +87,26 @@ class Kernel:
 
     def _distance(self, start: int, goal: int) -> int:
         """Instructions executed after `start` up to and with `goal`, at least."""
+        return self._shortest(start, 0, lambda at, _: at == goal)
+
+    def _shortest(self, start: int, stores: int, is_goal: Callable[[int, int], bool]) -> int:
+        """Instructions executed after `start` up to and with a goal, at least. A goal is a place
+        and how many of the `stores` 128-bit stores are still to come; `start` is none.
+        """
         successors = self._successors()
-        costs = {start: 0}
-        heap = [(0, start)]
+        costs = {(start, stores): 0}
+        heap = [(0, start, stores)]
         while heap:
-            cost, index = heapq.heappop(heap)
+            cost, index, left = heapq.heappop(heap)
             for follower in successors[index]:
-                if follower == goal:
+                is_store = self.code[follower].opcode.startswith("STG.E.128")
+                place = (follower, left - 1 if is_store and left else left)
+                if is_goal(*place):
                     return cost + 1
-                if cost + 1 < costs.get(follower, 1 << 30):
-                    costs[follower] = cost + 1
-                    heapq.heappush(heap, (cost + 1, follower))
-        raise AssertionError(f"{self.name}: no path from {start} to {goal}")
+                if cost + 1 < costs.get(place, 1 << 30):
+                    costs[place] = cost + 1
+                    heapq.heappush(heap, (cost + 1, *place))
+        raise AssertionError(f"{self.name}: no path from {start}")
 
     @functools.lru_cache(maxsize=2)  # noqa: B019
     def _successors(self) -> list[list[int]]:
@@ -89,7 +114,8 @@ class Kernel:
         followers = []
         for index, one in enumerate(self.code):
             after = [index + 1] if index + 1 < len(self.code) else []
-            if one.opcode.startswith("EXIT"):
+            if one.opcode.startswith(("EXIT", "CALL")):
+                # What is called is a slow path, whose instructions are not counted here.
                 followers.append(after if one.is_conditional else [])
             elif one.opcode.startswith("BRA") and one.target is not None:
                 followers.append([at[one.target], *(after if one.is_conditional else [])])
@@ -130,6 +156,7 @@ def architectures(library: Path) -> tuple[set[str], set[str]]:
     )
 
 
+@functools.cache
 def kernels(library: Path, arch: str) -> list[Kernel]:
     """All kernels of one architecture."""
     found = []

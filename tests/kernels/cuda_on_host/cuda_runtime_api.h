@@ -216,15 +216,16 @@ cudaError_t launch(const cudaLaunchConfig_t& config, void (*kernel)(Params...), 
       kernels_of_any_cluster.count(reinterpret_cast<const void*>(kernel)) == 0) {
     return failed(cudaErrorInvalidClusterSize);
   }
-  for (unsigned at = 0; at < config.gridDim.x * config.gridDim.y; at += cluster_size) {
-    const unsigned first = at % config.gridDim.x;
+  const dim3& grid = config.gridDim;
+  for (unsigned at = 0; at < grid.x * grid.y * grid.z; at += cluster_size) {
+    const unsigned first = at % grid.x;
     Cluster cluster(cluster_size);
     const auto run = [&](unsigned rank) {
       Block mine;
       block = &mine;
-      mine.grid = config.gridDim;
+      mine.grid = grid;
       mine.size = config.blockDim;
-      mine.index = {first + rank, at / config.gridDim.x, 0};
+      mine.index = {first + rank, at / grid.x % grid.y, at / grid.x / grid.y};
       mine.rank = rank;
       mine.cluster = &cluster;
       mine.fibers.resize(config.blockDim.x * config.blockDim.y);
@@ -260,6 +261,9 @@ struct BuiltIn {
   struct Y {
     operator unsigned() const { return of().y; }
   } y;
+  struct Z {
+    operator unsigned() const { return of().z; }
+  } z;
 };
 inline dim3 thread_index() { return block->current->thread; }
 inline dim3 block_index() { return block->index; }
@@ -274,6 +278,9 @@ inline constexpr cuda_on_host::BuiltIn<cuda_on_host::block_size> blockDim{};
 inline constexpr cuda_on_host::BuiltIn<cuda_on_host::grid_size> gridDim{};
 
 inline void __syncthreads() { cuda_on_host::block_barrier(); }
+// Only memory would be ordered: threads of a warp take turns between barriers.
+inline void __syncwarp(unsigned) {}
+inline unsigned __activemask() { return ~0u; }
 
 template <class T>
 T __shfl_xor_sync(unsigned, T value, unsigned offset) {
