@@ -94,7 +94,9 @@ struct Native {
 
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
-__device__ __forceinline__ float gelu(float x) { return x * 0.5f * (1.0f + erff(x * kSqrtHalf)); }
+__device__ __forceinline__ float gelu(float x) {
+  return x * 0.5f * (1.0f + selected_erf<Units>(x * kSqrtHalf));
+}
 
 __device__ __forceinline__ float gelu_tanh_inner(float x) {
   const float cube = x * x * x;

@@ -49,8 +49,45 @@ __device__ __forceinline__ float open_tanh(float u) {
   float series = fmaf(0.01573968306f, square, -0.05230396241f);
   series = fmaf(series, square, 0.1331529766f);
   series = fmaf(series, square, -0.3333276808f);
-  const float small = fmaf(series * square, u, u);
+  const float small = fmaf(fmaf(series, square, 0.0f), u, u);
   return magnitude >= 0.6f ? large : small;
+}
+
+/// Where the series of erf ends.
+constexpr float kErfSeries = 1.00296f;
+
+/// erf(a) for |a| below kErfSeries.
+__device__ __forceinline__ float erf_series(float a) {
+  const float square = a * a;
+  float series = fmaf(8.4834945e-05f, square, -0.00082130916f);
+  series = fmaf(series, square, 0.005213489f);
+  series = fmaf(series, square, -0.026868774f);
+  series = fmaf(series, square, 0.11284005f);
+  series = fmaf(series, square, -0.37612665f);
+  series = fmaf(series, square, 0.12837915f);
+  return fmaf(series, a, a);
+}
+
+/// erfc(magnitude) from kErfSeries on.
+template <class Units>
+__device__ __forceinline__ float erfc_tail(float magnitude) {
+  float power = fmaf(0.000112198715f, magnitude, -0.0013275252f);
+  power = fmaf(power, magnitude, 0.008396535f);
+  power = fmaf(power, magnitude, -0.040246584f);
+  power = fmaf(power, magnitude, 0.15950431f);
+  power = fmaf(power, magnitude, 0.9129177f);
+  power = fmaf(power, magnitude, 0.62906003f);
+  return Units::ex2(fmaf(power, -magnitude, -magnitude));
+}
+
+/// erff of CUDA 13, which selects every coefficient by the range of its argument: here both ranges
+/// are computed and one result is selected, of the same operations on the same operands.
+template <class Units>
+__device__ __forceinline__ float selected_erf(float a) {
+  const float magnitude = fabsf(a);
+  const float tail = copysignf(1.0f - erfc_tail<Units>(magnitude), a);
+  const float series = erf_series(a);
+  return magnitude >= kErfSeries ? tail : series;
 }
 
 /// The stepwise forms in arithmetic that rounds to 16 bits after every operation. Constants are
