@@ -39,6 +39,11 @@ def relu(load_package: Callable[[str], ModuleType]) -> ModuleType:
     return load_package("relu")
 
 
+@pytest.fixture(scope="module")
+def rotary(load_package: Callable[[str], ModuleType]) -> ModuleType:
+    return load_package("rotary")
+
+
 def new_rows(count: int, pitch: int, shift: int, dtype: torch.dtype = FP32) -> torch.Tensor:
     return torch.full((count * pitch + shift,), torch.nan, dtype=dtype)[shift:].view(count, pitch)
 
@@ -226,3 +231,69 @@ def test_relu(relu: ModuleType, place: tuple[int, int], dtype: torch.dtype) -> N
     check(relu.ops.relu, place, normal(dtype))
     check(relu.ops.relu_backward, place, normal(dtype), normal(dtype))
     check_in_place(relu.ops.relu, dtype)
+
+
+HEADS = 5
+
+
+def rotate(
+    ops: ModuleType, interleaved: bool, out: torch.Tensor, x: torch.Tensor, *tables: torch.Tensor
+) -> None:
+    """All of a row but its last columns, which are copied."""
+    turned = 2 * tables[0].shape[-1]
+    ops.rotary_embedding_out(out, None, x, None, *tables, None, turned, interleaved, False, 1)
+
+
+# Columns, those rotated, and from row to row: whole lines; a second half inside a line in 16 bits,
+# and columns that are copied; rows that start inside a line.
+@DTYPES
+@pytest.mark.parametrize("table_dtype", [None, FP32], ids=["same", "fp32"])
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("place", [(128, 128, 128, 0), (136, 96, 160, 0), (128, 128, 130, 1)])
+def test_rotation(
+    rotary: ModuleType,
+    place: tuple[int, int, int, int],
+    interleaved: bool,
+    table_dtype: torch.dtype | None,
+    dtype: torch.dtype,
+) -> None:
+    cols, turned, pitch, shift = place
+    tokens = BYTES // (HEADS * turned * dtype.itemsize)
+    x = torch.randn(tokens, HEADS, cols).to(dtype)
+    tables = torch.randn(2, tokens, turned // 2).to(table_dtype or dtype)
+    buffer = new_rows(tokens * HEADS, pitch, shift, dtype).view(tokens, HEADS, pitch)
+    out = buffer[..., :cols]
+    rotate(rotary.ops, interleaved, out, x, *tables)
+    assert bool(buffer[..., cols:].isnan().all())
+    for first in (0, tokens // 2, tokens - SMALL):
+        few = slice(first, first + SMALL)
+        small = torch.full_like(x[few], torch.nan)
+        rotate(rotary.ops, interleaved, small, x[few], *tables[:, few])
+        assert torch.equal(small, out[few])
+    rotary.ops.rotary_embedding(x, None, *tables, None, turned, interleaved, False, 1)
+    assert torch.equal(x, out)
+
+
+@DTYPES
+@pytest.mark.parametrize("places", [(0, 0), (0, 1)])
+def test_rotation_of_halves_apart(
+    rotary: ModuleType, places: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """Rows end inside a line; both halves start at one, or not."""
+    cols, pitch = 72, 96
+    tokens = BYTES // (HEADS * cols * dtype.itemsize)
+    x1, x2 = torch.randn(2, tokens, HEADS, cols).to(dtype)
+    cos, sin = torch.randn(2, tokens, 1, cols).to(dtype)
+    buffers = [
+        new_rows(tokens * HEADS, pitch, place, dtype).view(tokens, HEADS, pitch) for place in places
+    ]
+    out = [buffer[..., :cols] for buffer in buffers]
+    rotary.ops.apply_rotary(x1, x2, cos, sin, *out, True)
+    for buffer in buffers:
+        assert bool(buffer[..., cols:].isnan().all())
+    for first in (0, tokens // 2, tokens - SMALL):
+        few = slice(first, first + SMALL)
+        small = torch.full_like(x1[few], torch.nan), torch.full_like(x2[few], torch.nan)
+        rotary.ops.apply_rotary(x1[few], x2[few], cos[few], sin[few], *small, True)
+        assert torch.equal(small[0], out[0][few])
+        assert torch.equal(small[1], out[1][few])

@@ -27,7 +27,10 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for) {
   const Apply apply = params.dtype == primitives::DType::kFloat64 ? apply_fp64 : simd_apply;
   std::int64_t rows = 0;
   for (int i = 0; i < params.count; ++i) rows += params.parts[i].rows();
-  const std::int64_t rows_per_thread = 1 + (primitives::kElementsPerThread - 1) / (2 * params.half);
+  // A division would take as long as a small call's rows.
+  constexpr std::int64_t kElements = primitives::kElementsPerThread;
+  const std::int64_t cols = 2 * params.half;
+  const std::int64_t rows_per_thread = rows * cols <= kElements ? rows : 1 + (kElements - 1) / cols;
   parallel_for(0, rows, rows_per_thread, [&params, apply](std::int64_t begin, std::int64_t end) {
     apply(params, begin, end);
   });

@@ -9,7 +9,7 @@ namespace {
 template <class S>
 void apply_table(const Params& params, std::int64_t begin, std::int64_t end) {
   const std::int64_t step = params.interleaved ? 2 : 1;
-  walk_rows<double, S>(params, begin, end, [&params, step](const Row<double, S>& row) {
+  walk_rows<double, S>(params, begin, end, 0, [&params, step](const Row<double, S>& row) {
     for (std::int64_t i = 0; i < params.half; ++i) {
       const double c = row.cos[i];
       const double s = params.conj ? -row.sin[i] : row.sin[i];
