@@ -108,7 +108,17 @@ bool StridedRegion::is_injective() const {
   return true;
 }
 
+std::optional<ByteRows> StridedRegion::rows() const {
+  const bool has_width = rank_ > 0 && dims_[rank_ - 1].step == 1;
+  const int outer = has_width ? rank_ - 1 : rank_;
+  if (outer > 1) return std::nullopt;
+  return ByteRows{static_cast<std::intptr_t>(begin_), outer == 1 ? dims_[0].step : 0,
+                  outer == 1 ? dims_[0].count : 1, has_width ? dims_[rank_ - 1].count : 1};
+}
+
 bool StridedRegion::intersects_in_one_range(const StridedRegion& other) const {
+  const std::optional<ByteRows> a = rows(), b = other.rows();
+  if (a.has_value() && b.has_value()) return rows_meet(*a, *b);
   // Index i of this region and j of the other meet where begin + i == other.begin + j.
   Sums apart;
   for (int i = 0, j = 0; i < rank_ || j < other.rank_;) {
@@ -119,16 +129,6 @@ bool StridedRegion::intersects_in_one_range(const StridedRegion& other) const {
     apart.add(std::max(mine, others), least, most);
   }
   return apart.may_be(static_cast<std::int64_t>(other.begin_ - begin_));
-}
-
-bool StridedRegion::is_same(const StridedRegion& other) const {
-  if (is_empty_ || other.is_empty_) return is_empty_ && other.is_empty_;
-  if (begin_ != other.begin_ || rank_ != other.rank_ || has_repeats_ || other.has_repeats_) {
-    return false;
-  }
-  return std::equal(dims_, dims_ + rank_, other.dims_, [](const Dim& a, const Dim& b) {
-    return a.step == b.step && a.count == b.count;
-  });
 }
 
 }  // namespace kernelhub::primitives

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "primitives/tensor_check.h"
 
@@ -23,15 +24,13 @@ class StridedRegion {
   /// the search for a byte of two elements is given up: then false.
   bool is_injective() const;
 
-  /// True where the two share a byte. As exact: true where the search is given up.
+  /// True where the two share a byte. Exact for rows of unit-stride elements, one pitch each; of
+  /// more dimensions as exact as above: true where the search is given up.
   bool intersects(const StridedRegion& other) const {
     if (is_empty_ || other.is_empty_) return false;
     if (end() <= other.begin_ || other.end() <= begin_) return false;
     return intersects_in_one_range(other);
   }
-
-  /// True for the same elements in the same order.
-  bool is_same(const StridedRegion& other) const;
 
  private:
   struct Dim {
@@ -40,6 +39,8 @@ class StridedRegion {
   };
 
   bool intersects_in_one_range(const StridedRegion& other) const;
+  /// The region as rows, where it is such.
+  std::optional<ByteRows> rows() const;
   std::uintptr_t end() const { return begin_ + static_cast<std::uintptr_t>(span_); }
 
   std::uintptr_t begin_;

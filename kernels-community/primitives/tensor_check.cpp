@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "primitives/tensor_check.h"
 
+#include <utility>
+
 namespace kernelhub::primitives {
 namespace {
 
@@ -8,15 +10,78 @@ std::int64_t last_size(const TensorArg& argument) {
   return argument.sizes.empty() ? 1 : argument.sizes.back();
 }
 
-// True when rows that repeat every `pitch` elements never meet: `distance` is where the second
-// family starts, relative to the first.
-bool interleaved(std::int64_t distance, std::int64_t pitch, std::int64_t first_cols,
-                 std::int64_t second_cols) {
-  const std::int64_t phase = ((distance % pitch) + pitch) % pitch;
-  return phase >= first_cols && phase + second_cols <= pitch;
+ByteRows byte_rows(const TensorArg& argument, const RowLayout& layout) {
+  const std::int64_t element = argument.dtype.bits / 8;
+  return {reinterpret_cast<std::intptr_t>(argument.data), layout.row_stride * element, layout.rows,
+          layout.cols * element};
+}
+
+// As ByteRows, from the lowest row up.
+ByteRows upwards(ByteRows rows) {
+  if (rows.rows == 1 || rows.pitch == 0) {
+    rows.rows = 1;
+    rows.pitch = 1;  // of a single row any
+  } else if (rows.pitch < 0) {
+    rows.begin += (rows.rows - 1) * rows.pitch;
+    rows.pitch = -rows.pitch;
+  }
+  return rows;
+}
+
+std::int64_t floor_of(std::int64_t value, std::int64_t divisor) {
+  return value / divisor - (value % divisor < 0 ? 1 : 0);
+}
+
+// The sum of floor((factor * i + offset) / divisor) for 0 <= i < count, modulo 2^64: Euclid's
+// algorithm on the lattice points below a line, as floor_sum of the AtCoder Library
+// (https://atcoder.github.io/ac-library/production/document_en/math.html) does it.
+std::uint64_t floor_sum(std::uint64_t count, std::uint64_t divisor, std::uint64_t factor,
+                        std::uint64_t offset) {
+  std::uint64_t sum = 0;
+  for (;;) {
+    // One of the two factors is even.
+    const std::uint64_t pairs = count % 2 == 0 ? count / 2 * (count - 1) : (count - 1) / 2 * count;
+    sum += pairs * (factor / divisor) + count * (offset / divisor);
+    factor %= divisor;
+    offset %= divisor;
+    const std::uint64_t top = factor * count + offset;
+    if (top < divisor) return sum;
+    count = top / divisor;
+    offset = top % divisor;
+    std::swap(divisor, factor);
+  }
+}
+
+// How many pairs of a row of `a` and a row of `b` there are with begin of a + `apart` <= begin of
+// b, modulo 2^64.
+std::uint64_t pairs_apart(const ByteRows& a, const ByteRows& b, std::int64_t apart) {
+  // Row j of b has floor((offset + j * pitch of b) / pitch of a) + 1 rows of a, if there are as
+  // many: none before `first`, all of them from `full` on.
+  const std::int64_t offset = b.begin - a.begin - apart;
+  const auto row_from = [&](std::int64_t distance) {
+    const std::int64_t row = -floor_of(offset - distance, b.pitch);
+    return row < 0 ? 0 : row < b.rows ? row : b.rows;
+  };
+  const std::int64_t first = row_from(0);
+  const std::int64_t full = row_from((a.rows - 1) * a.pitch);
+  const auto counted = static_cast<std::uint64_t>(full - first);
+  const std::uint64_t all = static_cast<std::uint64_t>(b.rows - full) * a.rows;
+  if (counted == 0) return all;
+  return all + counted +
+         floor_sum(counted, static_cast<std::uint64_t>(a.pitch),
+                   static_cast<std::uint64_t>(b.pitch),
+                   static_cast<std::uint64_t>(offset + first * b.pitch));
 }
 
 }  // namespace
+
+bool rows_meet(ByteRows a, ByteRows b) {
+  if (a.rows == 0 || b.rows == 0 || a.width == 0 || b.width == 0) return false;
+  a = upwards(a);
+  b = upwards(b);
+  // Rows at x and y meet where -(width of b) < y - x < width of a.
+  return pairs_apart(a, b, 1 - b.width) != pairs_apart(a, b, a.width);
+}
 
 std::string list_text(Extents values) {
   std::string text = "[";
@@ -99,18 +164,10 @@ void ArgumentCheck::overlap_in_one_range(const TensorArg& out, const RowLayout& 
                                          const TensorArg& input, const RowLayout& input_rows,
                                          Alias alias) const {
   if (out.numel() == 0 || input.numel() == 0) return;
-  const auto element = static_cast<std::int64_t>(out.dtype.bits / 8);
-  const auto input_element = static_cast<std::int64_t>(input.dtype.bits / 8);
-  const std::intptr_t out_begin = begin_of(out);
-  const std::intptr_t in_begin = begin_of(input);
-  const bool is_same_pitch = element == input_element &&
+  const bool is_same_pitch = out.dtype.bits == input.dtype.bits &&
                              (out_rows.rows == 1 || out_rows.row_stride == input_rows.row_stride);
-  if (alias == Alias::kExact && out_begin == in_begin && is_same_pitch) return;
-  const std::int64_t distance = in_begin - out_begin;
-  if (out_rows.rows > 1 && is_same_pitch && input_rows.row_stride > 0 && distance % element == 0 &&
-      interleaved(distance / element, out_rows.row_stride, out_rows.cols, input_rows.cols)) {
-    return;
-  }
+  if (alias == Alias::kExact && out.data == input.data && is_same_pitch) return;
+  if (!rows_meet(byte_rows(out, out_rows), byte_rows(input, input_rows))) return;
   fail(out.name, "memory",
        alias == Alias::kExact ? std::string("disjoint from ") + input.name + " or identical to it"
                               : std::string("disjoint from ") + input.name,

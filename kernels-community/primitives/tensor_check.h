@@ -80,6 +80,19 @@ struct RowLayout {
   std::int64_t row_stride;
 };
 
+/// Rows of `width` bytes that lie `pitch` bytes apart, the first one at `begin`. Rows may share
+/// memory, a pitch may be 0 or negative.
+struct ByteRows {
+  std::intptr_t begin;
+  std::int64_t pitch;
+  std::int64_t rows;
+  std::int64_t width;
+};
+
+/// Whether a row of one shares a byte with a row of the other: exact, in a number of steps that
+/// grows with the logarithm of the pitches only.
+bool rows_meet(ByteRows a, ByteRows b);
+
 /// The checks of one call of one op. Borrows both names. What a good call passes is inline, without
 /// an allocation; what a bad one comes to is not.
 class ArgumentCheck {
@@ -144,20 +157,25 @@ class ArgumentCheck {
   enum class Alias { kForbidden, kExact };
   void overlap(const TensorArg& out, const RowLayout& out_rows, const TensorArg& input,
                const RowLayout& input_rows, Alias alias) const {
-    if (end_of(out, out_rows) <= begin_of(input) || end_of(input, input_rows) <= begin_of(out)) {
+    if (end_of(out, out_rows) <= begin_of(input, input_rows) ||
+        end_of(input, input_rows) <= begin_of(out, out_rows)) {
       return;
     }
     overlap_in_one_range(out, out_rows, input, input_rows, alias);
   }
 
  private:
-  static std::intptr_t begin_of(const TensorArg& argument) {
-    return reinterpret_cast<std::intptr_t>(argument.data);
+  // The first byte of a tensor and the one behind its last, also where rows lie in front of each
+  // other. Of no meaning where there is no element.
+  static std::intptr_t begin_of(const TensorArg& argument, const RowLayout& layout) {
+    const std::int64_t to_last_row = (layout.rows - 1) * layout.row_stride;
+    return reinterpret_cast<std::intptr_t>(argument.data) +
+           (to_last_row < 0 ? to_last_row : 0) * (argument.dtype.bits / 8);
   }
-  /// Of no meaning where there is no element.
   static std::intptr_t end_of(const TensorArg& argument, const RowLayout& layout) {
-    const std::int64_t elements = (layout.rows - 1) * layout.row_stride + layout.cols;
-    return begin_of(argument) + elements * (argument.dtype.bits / 8);
+    const std::int64_t to_last_row = (layout.rows - 1) * layout.row_stride;
+    return reinterpret_cast<std::intptr_t>(argument.data) +
+           ((to_last_row > 0 ? to_last_row : 0) + layout.cols) * (argument.dtype.bits / 8);
   }
 
   [[noreturn]] void refuse_dtype(const TensorArg& argument, DTypeCode code) const;

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import activation_reference as reference
+import numpy as np
 import pytest
 import torch
 import tvm_ffi
@@ -176,6 +177,42 @@ def test_bad_arguments_are_named(op: str, shape: tuple[int, int], text: str) -> 
     with pytest.raises(RuntimeError) as failure:
         getattr(module, op)(torch.empty(shape), torch.empty(2, 4))
     assert str(failure.value).splitlines()[0] == text
+
+
+def test_rows_may_lie_in_front_of_each_other() -> None:
+    """torch has no negative strides, DLPack does."""
+    module = tvm_ffi.load_module(str(library("activation")))
+    memory = np.random.default_rng(0).standard_normal((8, 64), dtype=np.float32)
+    expected = torch.nn.functional.silu(torch.from_numpy(memory[3::-1].copy()))
+    upwards = tvm_ffi.from_dlpack(memory[3::-1])
+    for rows in (slice(0, 4), slice(2, 6), slice(3, 7)):
+        with pytest.raises(RuntimeError, match=r"activation\.silu: out memory: expected disjoint"):
+            module.silu(tvm_ffi.from_dlpack(memory[rows]), upwards)
+    module.silu(tvm_ffi.from_dlpack(memory[4:]), upwards)
+    torch.testing.assert_close(torch.from_numpy(memory[4:]), expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(RuntimeError, match=r"silu: out row stride: expected at least 64, got -64"):
+        module.silu(upwards, tvm_ffi.from_dlpack(memory[4:]))
+
+
+@pytest.mark.parametrize("op", ["relu", "silu"])
+def test_rows_beside_rows_of_another_pitch_are_apart(op: str) -> None:
+    module = tvm_ffi.load_module(str(library("relu" if op == "relu" else "activation")))
+    memory = torch.randn(3 * 64 * 5000)
+    x = memory.view(-1, 96)[:9000, :16]
+    out = memory.view(-1, 64)[:9000, 16:32]
+    expected = getattr(torch, op)(x) if op == "relu" else torch.nn.functional.silu(x)
+    getattr(module, op)(out, x)
+    torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(RuntimeError, match="out memory: expected"):
+        getattr(module, op)(memory.view(-1, 64)[:9000, 17:33], x)
+
+
+def test_a_tensor_transposed_in_its_own_memory_is_refused() -> None:
+    module = tvm_ffi.load_module(str(library("rotary")))
+    x1, x2 = torch.randn(2, 8, 8, 4)
+    cos, sin = torch.randn(2, 4)
+    with pytest.raises(RuntimeError, match=r"out1 memory: .* got partial overlap"):
+        module.apply_rotary(x1, x2, cos, sin, x1.transpose(0, 1), x2, False)
 
 
 def test_a_wrong_argument_count_is_a_type_error() -> None:
