@@ -5,19 +5,53 @@ namespace kernelhub::activation {
 namespace {
 
 using primitives::ArgumentCheck;
+using primitives::Extents;
+using primitives::list_text;
 using primitives::RowLayout;
 using primitives::TensorArg;
 
-std::vector<std::int64_t> expected_out_shape(const ArgumentCheck& check, Op op,
-                                             const TensorArg& input) {
+/// In the order of Op.
+constexpr struct {
+  const char* op;
+  const char* backward;
+} kNames[] = {
+    {"silu", "silu_backward"},
+    {"gelu", "gelu_backward"},
+    {"gelu_tanh", "gelu_tanh_backward"},
+    {"gelu_quick", "gelu_quick_backward"},
+    {"gelu_fast", "gelu_fast_backward"},
+    {"gelu_new", "gelu_new_backward"},
+    {"silu_and_mul", "silu_and_mul_backward"},
+    {"mul_and_silu", "mul_and_silu_backward"},
+    {"gelu_and_mul", "gelu_and_mul_backward"},
+    {"gelu_tanh_and_mul", "gelu_tanh_and_mul_backward"},
+    {"fatrelu_and_mul", "fatrelu_and_mul_backward"},
+};
+
+[[noreturn, gnu::cold, gnu::noinline]] void refuse_halves(const ArgumentCheck& check,
+                                                          const TensorArg& input) {
+  if (input.sizes.empty()) check.fail("input", "rank", "at least 1", "0");
+  check.fail("input", "last dimension", "an even number", std::to_string(input.sizes.back()));
+}
+
+[[noreturn, gnu::cold, gnu::noinline]] void refuse_half_shape(const ArgumentCheck& check,
+                                                              const TensorArg& half,
+                                                              const TensorArg& input) {
   std::vector<std::int64_t> shape = input.sizes;
-  if (!is_gated(op)) return shape;
-  if (shape.empty()) check.fail("input", "rank", "at least 1", "0");
-  if (shape.back() % 2 != 0) {
-    check.fail("input", "last dimension", "an even number", std::to_string(shape.back()));
-  }
   shape.back() /= 2;
-  return shape;
+  check.fail(half.name, "shape", list_text(shape), list_text(half.sizes));
+}
+
+/// `out`, or its gradient, has the shape of the input, or of one of its halves for gated ops.
+void check_out_shape(const ArgumentCheck& check, Op op, const TensorArg& out,
+                     const TensorArg& input) {
+  if (!is_gated(op)) return check.shape(out, input.sizes);
+  const Extents sizes = input.sizes;
+  if (sizes.empty() || sizes.back() % 2 != 0) refuse_halves(check, input);
+  const std::size_t leading = sizes.size() - 1;
+  const bool is_half = out.sizes.size() == sizes.size() && out.sizes.back() * 2 == sizes.back() &&
+                       Extents(out.sizes.begin(), leading) == Extents(sizes.begin(), leading);
+  if (!is_half) refuse_half_shape(check, out, input);
 }
 
 bool is_dense(const RowLayout& layout) {
@@ -26,41 +60,16 @@ bool is_dense(const RowLayout& layout) {
 
 }  // namespace
 
-const char* op_name(Op op) {
-  switch (op) {
-    case Op::kSilu:
-      return "silu";
-    case Op::kGelu:
-      return "gelu";
-    case Op::kGeluTanh:
-      return "gelu_tanh";
-    case Op::kGeluQuick:
-      return "gelu_quick";
-    case Op::kGeluFast:
-      return "gelu_fast";
-    case Op::kGeluNew:
-      return "gelu_new";
-    case Op::kSiluAndMul:
-      return "silu_and_mul";
-    case Op::kMulAndSilu:
-      return "mul_and_silu";
-    case Op::kGeluAndMul:
-      return "gelu_and_mul";
-    case Op::kGeluTanhAndMul:
-      return "gelu_tanh_and_mul";
-    case Op::kFatreluAndMul:
-      return "fatrelu_and_mul";
-  }
-  return "unknown op";
-}
+const char* op_name(Op op) { return kNames[static_cast<int>(op)].op; }
+
+const char* backward_name(Op op) { return kNames[static_cast<int>(op)].backward; }
 
 Params checked_params(Op op, const TensorArg& out, const TensorArg& input, double threshold) {
   const ArgumentCheck check("activation", op_name(op));
   check.same_device(out, input);
   const primitives::DType dtype = check.supported_dtype(input);
   check.same_dtype(out, input);
-  const std::vector<std::int64_t> out_shape = expected_out_shape(check, op, input);
-  check.shape(out, out_shape);
+  check_out_shape(check, op, out, input);
   const RowLayout input_rows = check.rows(input);
   const RowLayout out_rows = check.writable_rows(out);
   check.overlap(out, out_rows, input, input_rows,
@@ -82,20 +91,16 @@ Params checked_params(Op op, const TensorArg& out, const TensorArg& input, doubl
   return params;
 }
 
-std::string backward_name(Op op) { return std::string(op_name(op)) + "_backward"; }
-
 BackwardParams checked_backward_params(Op op, const TensorArg& grad_input,
                                        const TensorArg& grad_out, const TensorArg& input,
                                        double threshold) {
-  const std::string name = backward_name(op);
-  const ArgumentCheck check("activation", name.c_str());
+  const ArgumentCheck check("activation", backward_name(op));
   check.same_device(grad_input, input);
   check.same_device(grad_out, input);
   const primitives::DType dtype = check.supported_dtype(input);
   check.same_dtype(grad_input, input);
   check.same_dtype(grad_out, input);
-  const std::vector<std::int64_t> out_shape = expected_out_shape(check, op, input);
-  check.shape(grad_out, out_shape);
+  check_out_shape(check, op, grad_out, input);
   check.shape(grad_input, input.sizes);
   const RowLayout input_rows = check.rows(input);
   const RowLayout grad_out_rows = check.rows(grad_out);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <string>
-
 #include "activation/params.h"
 #include "primitives/tensor_check.h"
 
@@ -18,7 +16,7 @@ Params checked_params(Op op, const primitives::TensorArg& out, const primitives:
                       double threshold);
 
 /// "silu_and_mul_backward"
-std::string backward_name(Op op);
+const char* backward_name(Op op);
 
 /// As checked_params, for `<op>_backward(grad_input, grad_out, input)`. `grad_input` may be the
 /// input itself; it shares no element with `grad_out`.

@@ -174,10 +174,9 @@ inline void unary_table_range(const BackwardParams& params, const float* slopes,
     return grads;
   };
   const auto few = [slopes](const auto& from, const auto& to, std::int64_t i, std::size_t count) {
-    HWY_ALIGN float found[hn::MaxLanes(F32())] = {};
-    for (std::size_t k = 0; k < count; ++k) found[k] = slopes[(from[1] + i)[k]];
+    const V found = look_up_first(from[1] + i, count, slopes);
     const V grad = simd::load_first<Format>(from[0] + i, count);
-    simd::store_first<Format>(hn::Mul(grad, hn::Load(F32(), found)), to[0] + i, count);
+    simd::store_first<Format>(hn::Mul(grad, found), to[0] + i, count);
   };
   simd::map_batches<Format>(unary_inputs<T>(params), unary_outs<T>(params),
                             Streaming::of<T>(rows_apart(params), params.cols), params.cols, begin,
@@ -202,15 +201,9 @@ inline void gated_table_range(const BackwardParams& params, const cpu::Derivativ
   };
   const auto few = [derivatives](const auto& from, const auto& to, std::int64_t i,
                                  std::size_t count) {
-    HWY_ALIGN float slopes[hn::MaxLanes(F32())] = {}, values[hn::MaxLanes(F32())] = {};
-    for (std::size_t k = 0; k < count; ++k) {
-      const cpu::Derivative found = derivatives[(from[1] + i)[k]];
-      slopes[k] = found.slope;
-      values[k] = found.value;
-    }
+    const DerivativeLanes found = look_up_first(from[1] + i, count, derivatives);
     V gate, factor;
-    gated_gradients(simd::load_first<Format>(from[0] + i, count),
-                    {hn::Load(F32(), values), hn::Load(F32(), slopes)},
+    gated_gradients(simd::load_first<Format>(from[0] + i, count), {found.values, found.slopes},
                     simd::load_first<Format>(from[2] + i, count), &gate, &factor);
     simd::store_first<Format>(gate, to[0] + i, count);
     simd::store_first<Format>(factor, to[1] + i, count);

@@ -22,7 +22,20 @@ struct DerivativeBatch {
   simd::Batch<Format> slopes, values;
 };
 
+struct DerivativeLanes {
+  V slopes, values;
+};
+
 #if HWY_TARGET == HWY_SCALAR
+
+/// The numbers of the first `count` elements in their order; the other lanes are any of the table.
+HWY_INLINE V look_up_first(const std::uint16_t* from, std::size_t, const float* table) {
+  return hn::Set(F32(), table[*from]);
+}
+HWY_INLINE DerivativeLanes look_up_first(const std::uint16_t* from, std::size_t,
+                                         const cpu::Derivative* table) {
+  return {hn::Set(F32(), table[*from].slope), hn::Set(F32(), table[*from].value)};
+}
 
 /// A batch is one element here.
 struct Loads {
@@ -56,6 +69,39 @@ HWY_INLINE V lanes_of(const __m128* four) {
 #else
   return V{lower};
 #endif
+}
+
+/// look_up_four of elements from the i-th one on, of which only the first `count` may be read; what
+/// stands for the others is any of the table.
+template <class Table>
+HWY_INLINE auto look_up_some(const std::uint16_t* from, std::size_t count, std::size_t i,
+                             const Table* table) {
+  if (i + 4 <= count) return cpu::look_up_four<1, 0>(from + i, table);
+  const auto index = [&](std::size_t k) -> std::uint64_t { return k < count ? from[k] : 0; };
+  return cpu::numbers_at(index(i), index(i + 1), index(i + 2), index(i + 3), table);
+}
+
+constexpr int kFours = static_cast<int>(hn::MaxLanes(F32())) / 4;
+
+/// The numbers of the first `count` elements in their order; the other lanes are any of the table.
+/// They go from register to register: a vector could not be loaded from where they were just stored
+/// one by one before all of these stores are done, which took rows of a few columns twice as long.
+HWY_INLINE V look_up_first(const std::uint16_t* from, std::size_t count, const float* table) {
+  __m128 four[kFours];
+#pragma GCC unroll 4
+  for (int i = 0; i < kFours; ++i) four[i] = look_up_some(from, count, 4 * i, table);
+  return lanes_of(four);
+}
+HWY_INLINE DerivativeLanes look_up_first(const std::uint16_t* from, std::size_t count,
+                                         const cpu::Derivative* table) {
+  __m128 slopes[kFours], values[kFours];
+#pragma GCC unroll 4
+  for (int i = 0; i < kFours; ++i) {
+    const auto four = look_up_some(from, count, 4 * i, table);
+    slopes[i] = four.slopes;
+    values[i] = four.values;
+  }
+  return {lanes_of(slopes), lanes_of(values)};
 }
 
 /// table[from[i]] for the elements of a batch, one load after the other.
@@ -105,8 +151,6 @@ struct Loads {
   }
 
  private:
-  static constexpr int kFours = static_cast<int>(hn::MaxLanes(F32())) / 4;
-
   /// The lanes of a vector are elements so far apart: those of bf16 are all even or all odd ones.
   template <class Format>
   static constexpr int step = std::is_same_v<Format, simd::BFloat16> ? 2 : 1;

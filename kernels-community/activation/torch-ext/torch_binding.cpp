@@ -40,7 +40,7 @@ void compute_backward(Op op, const Tensor& grad_input, const Tensor& grad_out, c
   cpu::run_backward(params, primitives::torch_parallel_for());
 #elif defined(CUDA_KERNEL)
   const torch::stable::accelerator::DeviceGuard guard(input.get_device_index());
-  primitives::check_launch("activation", backward_name(op).c_str(), params.rows, params.cols,
+  primitives::check_launch("activation", backward_name(op), params.rows, params.cols,
                            cuda::launch_backward(params, primitives::current_stream(input)));
 #endif
 }

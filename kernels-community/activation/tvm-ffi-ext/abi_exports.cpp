@@ -33,7 +33,7 @@ void compute(Op op, const DLTensor& out, const DLTensor& input, double threshold
 void compute_backward(Op op, const DLTensor& grad_input, const DLTensor& grad_out,
                       const DLTensor& input, double threshold) {
   const primitives::TensorArg input_arg = primitives::tensor_arg("input", input);
-  primitives::ArgumentCheck("activation", backward_name(op).c_str())
+  primitives::ArgumentCheck("activation", backward_name(op))
       .on_backend(input_arg, primitives::kDeviceType, KERNELHUB_PACKAGE_BACKEND);
   const BackwardParams params =
       checked_backward_params(op, primitives::tensor_arg("grad_input", grad_input),
@@ -43,7 +43,7 @@ void compute_backward(Op op, const DLTensor& grad_input, const DLTensor& grad_ou
   cpu::run_backward(params, primitives::host_parallel_for());
 #elif defined(CUDA_KERNEL)
   const primitives::DeviceGuard guard(input.device.device_id);
-  primitives::check_launch("activation", backward_name(op).c_str(), params.rows, params.cols,
+  primitives::check_launch("activation", backward_name(op), params.rows, params.cols,
                            cuda::launch_backward(params, primitives::current_stream(input.device)));
 #endif
 }
