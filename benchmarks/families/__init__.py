@@ -37,17 +37,19 @@ def of(op: str) -> Family:
 
 
 def selected(names: list[str] | None, is_quick: bool) -> Iterator[tuple[Family, str]]:
-    """The ops that --op names; a family or package stands for all of its ops. Without names: all
-    ops, or the headline ones of every family.
+    """The ops that --op names; a family or package stands for all of its ops, with --quick for the
+    headline ones where it has some. Without names: all ops, or the headline ones of every family.
     """
     known = {name for family in ALL for name in (*family.ops, *family.names)}
     unknown = sorted(set(names or ()) - known)
     if unknown:
         raise SystemExit(f"{_expected()}, got {', '.join(unknown)}")
     for family in ALL:
+        few = family.headline or (family.ops if names else ())
+        whole = set(few if is_quick else family.ops)
+        is_named = not names or not family.names.isdisjoint(names)
         for op in family.ops:
-            asked = {op, *family.names} & set(names or ())
-            if asked or (not names and (not is_quick or op in family.headline)):
+            if op in (names or ()) or (is_named and op in whole):
                 yield family, op
 
 

@@ -15,6 +15,7 @@ from protocol.rows import (
     ABSENT,
     COPY,
     FAILED,
+    NOT_RUN,
     OURS,
     OURS_CACHED,
     Result,
@@ -41,12 +42,12 @@ def finish(
     """Write results.{json,md} and roofline.svg below `arguments.output`; the exit status.
 
     `method` tells the page's reader what a driver did beside what all do.
-    Wrong values always fail (1); missed floors only with --gate (1), and so do floors that the run
-    cannot judge (2: measure again); regressions only with --compare (1).
+    Wrong values of ours always fail (1); missed floors only with --gate (1), and so do floors that
+    the run cannot judge or did not come to (2: measure again); regressions only with --compare (1).
     """
     folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
-    result.write(folder / "results.json")
+    (folder / "results.json").write_text(result.as_text())
     missed, unsure = gate.misses(result, floors), gate.doubts(floors)
     (folder / "results.md").write_text(to_markdown(result, floors, method))
     print(f"results: {folder / 'results.md'}")
@@ -60,20 +61,22 @@ def finish(
     for line in unsure + missed + slower:
         print(line)
     print(f"{_counts(result, floors)}; {len(slower)} regressions{others}")
-    wrong = any(row.status == FAILED for row in result.rows)
+    wrong = any(row.status == FAILED and row.candidate.startswith(OURS) for row in result.rows)
     if wrong or slower or (arguments.gate and missed):
         return 1
-    return 2 if arguments.gate and unsure else 0
+    return 2 if arguments.gate and (unsure or gate.unjudged(floors)) else 0
 
 
 def _counts(result: Result, floors: list[gate.Floor]) -> str:
     missed, unsure = gate.misses(result, floors), gate.doubts(floors)
-    return f"{len(floors)} floors, {len(missed)} missed, {len(unsure)} unsure"
+    not_run = gate.unjudged(floors)
+    counts = f"{len(floors)} floors, {len(missed)} missed, {len(unsure)} unsure"
+    return f"{counts}, {len(not_run)} not run" if not_run else counts
 
 
 def to_markdown(result: Result, floors: list[gate.Floor], method: str) -> str:
     """The run as a page: machine, method, ceilings, floors, one table per op."""
-    judged = gate.misses(result, floors) + gate.doubts(floors)
+    judged = gate.misses(result, floors) + gate.doubts(floors) + gate.unjudged(floors)
     lines = ["# Benchmark results", "", "| machine | |", "|---|---|"]
     lines += [f"| {name} | {_words(value)} |" for name, value in result.machine.items()]
     lines += ["", "| ceiling | |", "|---|---|"]
@@ -106,7 +109,7 @@ def _line(row: Row, candidates: Mapping[str, Row]) -> str:
     head = f"| {row.dtype} | {'x'.join(map(str, row.shape))} | {setting} | {row.candidate} |"
     error = "" if row.err is None else f"{row.err:.1e}"
     if row.us_median is None:
-        why = row.status if row.status != ABSENT else f"absent: {row.reason}"
+        why = f"{row.status}: {row.reason}" if row.status in (ABSENT, NOT_RUN) else row.status
         return f"{head} {why} | | | | | | {error} | |"
     is_ours_alike = row.candidate != OURS_CACHED  # fewer rows: its time is no other way's
     over_ours = turn_ratios(row, candidates.get(OURS)) if is_ours_alike else []

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 SCHEMA_VERSION = 1
 
-MEASURED, FAILED, ABSENT = "measured", "FAIL", "absent"
+MEASURED, FAILED, ABSENT, NOT_RUN = "measured", "FAIL", "absent", "not run"
 
 # What every driver calls its candidates. The last four are yardsticks, no references: another op.
 # OURS_CACHED is the op on so few rows that memory is no limit: what a thread's arithmetic takes.
@@ -19,6 +19,7 @@ COMPOSED, FUSED = "torch composed", "torch fused"
 COMPILED, AUTOTUNED = "torch.compile", "torch.compile, max-autotune"
 NEG, NEG_OP = "torch.neg", "torch.ops.aten.neg.out"
 COPY, READ = "copy", "read"
+YARDSTICKS = (NEG, NEG_OP, COPY, READ)
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Row:
     """One candidate on one problem.
 
     `setting` holds what else tells two rows apart: threads and isa on a CPU, the way of launching
-    on a GPU. `status` is MEASURED, FAILED (wrong values, so nothing was timed) or
-    ABSENT (`reason` says why). Times are microseconds of one call: the median, the 10th and 90th
+    on a GPU. `status` is MEASURED, FAILED (wrong values, so nothing was timed), ABSENT or NOT_RUN
+    (`reason` says why). Times are microseconds of one call: the median, the 10th and 90th
     percentile, the minimum. `spread` is how far two measurements of this candidate lay apart,
     relative to the smaller; `turns` the median of each turn, in the order in which all candidates
     took them. `bytes` is the least traffic the op can do; `copy_gbps` the bandwidth of a plain copy
@@ -74,7 +75,7 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """The row with its setting and its rates beside the other fields."""
-        fields = asdict(self)
+        fields = {**vars(self)}
         setting = fields.pop("setting")
         rates = {"GBps": self.gbps, "TFLOPs": self.tflops, "pct_copy": self.pct_copy}
         return {**fields, **setting, **rates}
@@ -115,8 +116,8 @@ class Result:
             problems.setdefault(row.problem, {})[row.candidate] = row
         return problems
 
-    def write(self, path: Path) -> None:
-        """Write the results file, one row per line."""
+    def as_text(self) -> str:
+        """The results file, one row per line."""
         rows = ",\n  ".join(json.dumps(compact(row.as_json())) for row in self.rows)
         head = {
             "schema_version": SCHEMA_VERSION,
@@ -124,7 +125,7 @@ class Result:
             "ceilings": compact(self.ceilings),
         }
         text = json.dumps(head, indent=1).removesuffix("\n}")
-        path.write_text(f'{text},\n "rows": [\n  {rows}\n ]\n}}\n')
+        return f'{text},\n "rows": [\n  {rows}\n ]\n}}\n'
 
 
 def compact(entry: dict[str, Any]) -> dict[str, Any]:

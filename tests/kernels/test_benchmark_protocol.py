@@ -47,7 +47,7 @@ def finish(
 def test_a_result_survives_its_file(tmp_path: Path) -> None:
     absent = Row("silu", "bfloat16", (4, 8), "torch fused", status=ABSENT, reason="no such op")
     written = result(OURS, absent)
-    written.write(tmp_path / "results.json")
+    (tmp_path / "results.json").write_text(written.as_text())
     assert read_result(tmp_path / "results.json") == written
 
 
@@ -73,11 +73,11 @@ def test_rows_that_an_earlier_run_lacks_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old = tmp_path / "old.json"
-    result(replace(OURS, setting={"isa": "avx512", "threads": 2})).write(old)
+    old.write_text(result(replace(OURS, setting={"isa": "avx512", "threads": 2})).as_text())
     absent = replace(OURS, shape=(1, 1), status=ABSENT, us_median=None)
     assert finish(tmp_path, result(OURS, absent), [], gate=False, old=old) == 0
     assert f"; 1 rows of ours have no match in {old}" in capsys.readouterr().out
-    result(OURS).write(old)
+    old.write_text(result(OURS).as_text())
     finish(tmp_path, result(OURS, absent), [], gate=False, old=old)
     assert "no match" not in capsys.readouterr().out
 
@@ -140,8 +140,26 @@ def test_wrong_values_always_fail_and_have_no_time(tmp_path: Path) -> None:
     assert "| ours | FAIL |" in (tmp_path / "results.md").read_text()
 
 
+def test_a_reference_with_wrong_values_is_no_fault_of_ours(tmp_path: Path) -> None:
+    wrong = replace(OURS, candidate="flashinfer", status=FAILED, reason="off", us_median=None)
+    assert finish(tmp_path, result(OURS, wrong), [], gate=True) == 0
+    assert "| flashinfer | FAIL |" in (tmp_path / "results.md").read_text()
+
+
+def test_a_floor_without_a_figure_is_not_reached(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    floors = [Floor("silu: share of copy", None, 0.5)]
+    assert finish(tmp_path, result(OURS), floors, gate=False) == 0
+    assert finish(tmp_path, result(OURS), floors, gate=True) == 2
+    assert "1 floors, 0 missed, 0 unsure, 1 not run" in capsys.readouterr().out
+    assert "- not run silu: share of copy" in (tmp_path / "results.md").read_text()
+    missed = [*floors, Floor("silu: over neg", 2.0, 1.5, at_most=True)]
+    assert finish(tmp_path, result(OURS), missed, gate=True) == 1
+
+
 def test_a_regression_fails_a_comparison(tmp_path: Path) -> None:
-    result(OURS).write(tmp_path / "old.json")
+    (tmp_path / "old.json").write_text(result(OURS).as_text())
     slower = result(replace(OURS, us_median=20.0))
     assert finish(tmp_path, slower, [], gate=False, old=tmp_path / "old.json") == 1
 
