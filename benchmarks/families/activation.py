@@ -142,7 +142,7 @@ class Activation(ElementWise):
         ours = candidates["ours"]
         found = super().gpu_floors(candidates, ceilings, aligned)
         setting = ours.setting
-        is_plain = setting.get("launch") != "host" and setting.get("layout") == "aligned"
+        is_plain = setting["layout"] == "aligned" and setting["launch"] in ("stream", "graph")
         if ours.op == "gelu_fast" and is_plain:
             least = 8.0 if ours.bytes >= floors.GPU_LARGE else 3.0
             found += floors.against(candidates, COMPOSED, least)
@@ -174,7 +174,10 @@ def _scalar(op: str, build_dir: Path) -> Candidate:
         return Candidate("scalar kernel", None, "it has no such op")
     from scalar_baseline import load_baseline  # of benchmarks/gpu, where there is a GPU
 
-    launch = load_baseline(build_dir).scalar_activation
+    try:
+        launch = load_baseline(build_dir).scalar_activation
+    except (OSError, RuntimeError) as error:
+        return Candidate("scalar kernel", None, str(error))
 
     def bind(buffers: Buffers) -> Call:
         (out,), (x,) = buffers.outputs, buffers.inputs

@@ -71,6 +71,7 @@ class ElementWise(Family):
                 yield on("graph", self.problem(op, half, shape))
             for shape in GPU_MIDDLE:
                 yield on("stream", self.problem(op, half, shape))
+            yield on("flushed", self.problem(op, half, GPU_SMALL[0]))
         yield on("stream", self.problem(op, half, GPU_LARGE), "misaligned")
         yield on("host", self.problem(op, half, GPU_SMALL[0]))
 

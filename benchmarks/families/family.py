@@ -35,7 +35,8 @@ class Problem:
 
     `shape` is what tells two problems of an op apart, as a rule the output's. `bytes` is the least
     traffic, `flops` the arithmetic where that is the limit. `setting` holds what else matters: on a
-    GPU "launch" (stream, graph or host) and "layout" (aligned or misaligned).
+    GPU "launch" (stream, graph, host, or flushed: the L2 cache before each call) and "layout"
+    (aligned or misaligned).
     """
 
     op: str

@@ -18,6 +18,7 @@ from protocol.rows import (
     OURS,
     OURS_C,
     OURS_CACHED,
+    YARDSTICKS,
     Row,
     turn_ratios,
 )
@@ -39,6 +40,8 @@ LATENCY_BESIDE_EMPTY = 0.7
 LATENCY_BESIDE_NEG = 1.1
 HOST_BESIDE_NEG = 1.2
 MISALIGNED = 60.0
+# The ceiling that latencies stand beside.
+EMPTY_KERNEL = "empty kernel, us"
 
 
 def label(row: Row) -> str:
@@ -102,7 +105,7 @@ def beside(candidates: Rows, name: str, yardstick: str, most: float, what: str) 
     return judged(f"{label(candidates[OURS])}{what}", costs, most, at_most=True)
 
 
-def cpu_small_calls(candidates: Rows) -> list[Floor]:
+def small_calls(candidates: Rows, most: float, what: str = "") -> list[Floor]:
     """What a call of ours costs on a few values, beside torch's negation called the same way.
 
     The C call, made from Python too, is bound to its function, as generated code binds torch.neg.
@@ -113,9 +116,7 @@ def cpu_small_calls(candidates: Rows) -> list[Floor]:
     return [
         floor
         for name, yardstick in pairs
-        for floor in beside(
-            candidates, name, yardstick, CPU_SMALL_CALL, f": {name} over {yardstick}"
-        )
+        for floor in beside(candidates, name, yardstick, most, f"{what}: {name} over {yardstick}")
     ]
 
 
@@ -140,7 +141,7 @@ def cpu_memory_bound(candidates: Rows, cores: int, has_single_op: bool) -> list[
     """
     moved = candidates[OURS].bytes
     if moved <= CPU_SMALL:
-        return cpu_small_calls(candidates)
+        return small_calls(candidates, CPU_SMALL_CALL)
     if moved < CPU_LARGE:
         return []
     asked = cpu_share_of_copy(candidates, cores) + cpu_beside_torch(candidates, has_single_op)
@@ -190,7 +191,7 @@ def gpu_keeps_up(candidates: Rows) -> list[Floor]:
         name: row.us_median
         for name, row in candidates.items()
         if row.status == MEASURED and row.us_median
-        if not name.startswith(OURS) and name not in (COPY, NEG)
+        if not name.startswith(OURS) and name not in YARDSTICKS
     }
     if not others:
         return []
@@ -199,21 +200,20 @@ def gpu_keeps_up(candidates: Rows) -> list[Floor]:
 
 
 def gpu_latency(candidates: Rows, ceilings: Mapping[str, float]) -> list[Floor]:
-    """Time of a small problem in a graph, beside an empty kernel's and torch.neg's."""
+    """Time of a small problem in a graph, beside an empty kernel's and torch.neg's.
+
+    The former can't be judged where the empty kernel was not timed.
+    """
     ours = candidates[OURS]
-    found = []
-    empty = ceilings.get("empty kernel, us")
-    if ours.us_median is not None and empty is not None:
-        what, bound = f"{label(ours)}, us in a graph", empty + LATENCY_BESIDE_EMPTY
-        spread = quartiles(ours.turns) if ours.turns else None
-        found.append(Floor(what, ours.us_median, bound, at_most=True, quartiles=spread))
-    what = f", us in a graph over {NEG}'s"
-    return found + beside(candidates, OURS, NEG, LATENCY_BESIDE_NEG, what)
-
-
-def gpu_host(candidates: Rows) -> list[Floor]:
-    """Time that the caller spends in a call, beside torch.neg's."""
-    return beside(candidates, OURS, NEG, HOST_BESIDE_NEG, f", host time over {NEG}'s")
+    what, empty = f"{label(ours)}, us in a graph", ceilings.get(EMPTY_KERNEL)
+    spread = quartiles(ours.turns) if ours.turns else None
+    if empty is None:
+        found = Floor(what, None, LATENCY_BESIDE_EMPTY, at_most=True)
+    else:
+        bound = empty + LATENCY_BESIDE_EMPTY
+        found = Floor(what, ours.us_median, bound, at_most=True, quartiles=spread)
+    beside_neg = f", us in a graph over {NEG}'s"
+    return [found, *beside(candidates, OURS, NEG, LATENCY_BESIDE_NEG, beside_neg)]
 
 
 def gpu_misaligned(ours: Row, aligned: Row | None) -> list[Floor]:
@@ -235,7 +235,7 @@ def gpu_memory_bound(
     """
     ours = candidates[OURS]
     if ours.setting.get("launch") == "host":
-        return gpu_host(candidates)
+        return small_calls(candidates, HOST_BESIDE_NEG, ", host time")
     if ours.setting.get("layout") == "misaligned":
         return gpu_misaligned(ours, aligned)
     if ours.bytes >= GPU_LARGE:

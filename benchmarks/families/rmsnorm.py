@@ -83,8 +83,8 @@ class _Norms(Family):
         misaligned = {"launch": "stream", "layout": "misaligned"}
         yield replace(self.problem(half, (32768, 4096)), setting=misaligned)
         small = self.problem(half, (2, 1024))
-        yield replace(small, setting={"launch": "graph", "layout": "aligned"})
-        yield replace(small, setting={"launch": "host", "layout": "aligned"})
+        for launch in ("graph", "host") if is_quick else ("graph", "host", "flushed"):
+            yield replace(small, setting={"launch": launch, "layout": "aligned"})
 
     def rows(self, problem: Problem, device: str) -> torch.Tensor:
         """Fresh rows, on an odd address where the problem asks for it."""

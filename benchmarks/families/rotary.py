@@ -79,6 +79,7 @@ class Rotary(Family):
         if not is_quick:
             yield on("stream", self.problem(half, 2048, heads, WIDTH))
             yield on("stream", self.problem(half, 16384, heads, 64))
+            yield on("flushed", small)
         yield on("stream", self.problem(half, 16384, heads, WIDTH), "misaligned")
         yield on("host", small)
 

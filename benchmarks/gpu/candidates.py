@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -18,31 +18,24 @@ from families.family import Buffers, Call, Candidate, Family, Problem
 from families.floors import GPU_LARGE
 from protocol.rows import AUTOTUNED, COMPILED, COMPOSED, FUSED, OURS, OURS_C
 
+# Of torch.compile.
+MODES = {COMPILED: "default", AUTOTUNED: "max-autotune-no-cudagraphs"}
+
 
 def candidates(
-    family: Family, problem: Problem, module: ModuleType, build_dir: Path, is_quick: bool
+    family: Family, problem: Problem, module: ModuleType, build_dir: Path, compiling: Sequence[str]
 ) -> list[Candidate]:
-    """Every candidate for the problem, those that are absent included."""
-    formula = family.formula(problem)
-    found = [
+    """Every candidate for the problem, ours first, those that are absent included; `compiling` are
+    the ways to compile a formula that are tried.
+    """
+    return [
         Candidate(OURS, lambda buffers: family.ours(problem, module, buffers)),
         _c_call(family, problem),
         _of_torch(COMPOSED, family.composed(problem)),
         _of_torch(FUSED, family.fused(problem)),
-        _compiled(COMPILED, formula, "default"),
+        *(_compiled(name, family, problem, compiling) for name in MODES),
+        *family.others(problem, build_dir),
     ]
-    if not is_quick:
-        if _is_worth_tuning(problem):
-            found.append(_compiled(AUTOTUNED, formula, "max-autotune-no-cudagraphs"))
-        else:
-            reason = "timed on large bfloat16 rows only: tuning takes long"
-            found.append(Candidate(AUTOTUNED, None, reason))
-    return found + family.others(problem, build_dir)
-
-
-def _is_worth_tuning(problem: Problem) -> bool:
-    is_aligned = problem.setting.get("layout", "aligned") == "aligned"
-    return problem.bytes >= GPU_LARGE and is_aligned and problem.dtype == torch.bfloat16
 
 
 def _c_call(family: Family, problem: Problem) -> Candidate:
@@ -65,13 +58,26 @@ def _of_torch(name: str, bind: Callable[[Buffers], Call] | None) -> Candidate:
     return Candidate(name, bind, "" if bind else "torch has no such op")
 
 
-def _compiled(name: str, formula: Callable[..., object] | None, mode: str) -> Candidate:
-    if formula is None:
-        return Candidate(name, None, "there is no formula to compile")
-    if importlib.util.find_spec("triton") is None:
-        return Candidate(name, None, "triton is not installed")
-    compiled = _compile(formula, mode)
-    return Candidate(name, lambda buffers: partial(compiled, *buffers.inputs, *buffers.shared))
+def _compiled(name: str, family: Family, problem: Problem, compiling: Sequence[str]) -> Candidate:
+    formula = family.formula(problem)
+    is_headline = problem.op in family.headline
+    layout, launch = problem.setting.get("layout", "aligned"), problem.setting.get("launch")
+    if name not in compiling:
+        reason = "not asked for"
+    elif problem.dtype != torch.bfloat16 or layout != "aligned":
+        reason = "compiling takes seconds: only for aligned bfloat16 rows"
+    elif problem.bytes < GPU_LARGE and not (is_headline and launch == "graph"):
+        reason = "compiling takes seconds: only for large rows, and the headline ops' small ones"
+    elif name == AUTOTUNED and not is_headline:
+        reason = "tuning takes longest: only for the headline ops"
+    elif formula is None:
+        reason = "there is no formula to compile"
+    elif importlib.util.find_spec("triton") is None:
+        reason = "triton is not installed"
+    else:
+        compiled = _compile(formula, MODES[name])
+        return Candidate(name, lambda buffers: partial(compiled, *buffers.inputs, *buffers.shared))
+    return Candidate(name, None, reason)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -15,6 +16,9 @@ Call = Callable[[], object]
 WARM_UP_S = 0.05
 TURN_S = 0.03
 GRAPH_LAUNCHES = 100
+FLUSHED_CALLS = 50
+
+_broken_captures: list[BaseException] = []
 
 
 def buffer_sets(bytes_per_set: int) -> int:
@@ -43,19 +47,63 @@ def event_turn(calls: Sequence[Call], turn_s: float = TURN_S) -> Callable[[], li
     return turn
 
 
+def flushed_turn(call: Call) -> Callable[[], list[float]]:
+    """A turn of calls that find none of their tensors in the L2 cache: microseconds of each."""
+    cache = torch.cuda.get_device_properties(0).L2_cache_size
+    other = torch.empty(2 * cache, dtype=torch.uint8, device="cuda")
+
+    def turn() -> list[float]:
+        pairs = []
+        for _ in range(FLUSHED_CALLS):
+            other.zero_()
+            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            call()
+            stop.record()
+            pairs.append((start, stop))
+        torch.cuda.synchronize()
+        return [1e3 * start.elapsed_time(stop) for start, stop in pairs]
+
+    return turn
+
+
+@functools.cache
+def capture_stream() -> torch.cuda.Stream:
+    """The stream on which graphs are captured.
+
+    Calls are to be bound there too: a gradient is computed on the stream of its forward pass.
+    """
+    return torch.cuda.Stream()
+
+
+def captures_are_clean() -> bool:
+    """Whether every capture in this process ended well.
+
+    After one that did not, torch's allocator takes it for still under way.
+    """
+    return not _broken_captures
+
+
 def graph_turn(calls: Sequence[Call]) -> Callable[[], list[float]]:
     """A turn that replays GRAPH_LAUNCHES captured calls: microseconds of one of them."""
     rotating = itertools.cycle(calls)
     torch.cuda.synchronize()
-    side = torch.cuda.Stream()
-    with torch.cuda.stream(side):
+    stream = capture_stream()
+    with torch.cuda.stream(stream):
         for _ in range(3 * len(calls)):
             next(rotating)()
-    side.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(GRAPH_LAUNCHES):
-            next(rotating)()
+    stream.synchronize()
+    graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            for _ in range(GRAPH_LAUNCHES):
+                next(rotating)()
+    except BaseException as error:
+        _broken_captures.append(error)
+        raise
+    finally:
+        # torch leaves the stream of a capture that it can't end current.
+        torch.cuda.set_stream(before)
 
     def turn() -> list[float]:
         return [_mean_us(itertools.repeat(graph.replay), 1) / GRAPH_LAUNCHES for _ in range(20)]

@@ -1,166 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure the CUDA kernels of the op packages: ceilings, correctness, then times.
 
-Exit status: 0 fine, 1 wrong values, a missed floor (--gate) or a regression (--compare), 77 no GPU.
+Exit status: 0 fine, 1 wrong values, a missed floor (--gate) or a regression (--compare), 2 floors
+that could not be judged (--gate), 77 no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import device_build
 import families
 import torch
-from candidates import candidates
-from device_timing import buffer_sets, event_turn, graph_turn, host_turn
-from families.family import Buffers, Call, Candidate, Family, Problem, Tensors, results
+from candidates import MODES
+from families.family import Family, Problem
 from families.floors import GPU_LARGE
-from floors import floors
-from protocol import machine, report, timing
-from protocol.precision import relative_error
-from protocol.rows import ABSENT, COPY, FAILED, NEG, OURS, Result, Row
+from floors import floors, unjudged
+from own_process import FAIL, NOT_RUN, OK, Budget, Outcome, Worker, attempt, write_whole
+from problem_worker import Setup
+from protocol import machine, report
+from protocol.rows import COMPILED, FAILED, OURS, Result, Row
 from scalar_baseline import load_baseline
 
+HERE = Path(__file__).parent
+WORKER = (sys.executable, str(HERE / "problem_worker.py"))
 NO_GPU = 77
-DEVICE = "cuda"
-MOST_SETS = 256
-METHOD = "Sets of buffers that exceed the L2 cache four times take turns, but for graphs' latency."
-# References may round where they like; ours has the family's bound.
-LENIENCE = 4
+METHOD = """\
+Sets of buffers that exceed the L2 cache four times take turns, but for graphs' latency. "flushed"
+calls find nothing in that cache. On the host the C call stands beside torch.neg, which generated
+code binds, and the torch op beside torch.ops.aten.neg.out, which is dispatched by its schema as
+every op of a loaded library is."""
+# Seconds of a problem, many times what it takes: a kernel that waits for ever costs no more.
+LIMIT_S, QUICK_LIMIT_S = 180.0, 60.0
 
 
 def problems(names: list[str] | None, is_quick: bool) -> list[tuple[Family, Problem]]:
-    """What a run measures."""
-    return [
+    """What a run measures, so ordered that what was measured says most wherever a run ends: what
+    has floors first, headline ops before others and bfloat16 before other dtypes, and of each op
+    one problem in turn.
+    """
+    found = [
         (family, problem)
         for family, op in families.selected(names, is_quick)
         for problem in family.gpu_problems(op, is_quick)
     ]
 
+    def same(one: Problem) -> tuple[object, ...]:
+        return one.op, one.dtype, one.shape, one.setting["launch"]
 
-class Sample(NamedTuple):
-    """Tensors of a problem, in the size at which values are compared, and the exact results."""
+    # Some floors stand beside another problem of the same shape.
+    with_floors = {same(one) for _, one in found if unjudged(one.row(OURS))}
+    turns: Counter[tuple[object, ...]] = Counter()
 
-    buffers: Buffers
-    expected: Tensors
-
-
-def sample(family: Family, problem: Problem) -> Sample:
-    """What every candidate for the problem is checked on."""
-    problem = family.checked_as(problem)
-    buffers = family.buffers(problem, DEVICE)
-    return Sample(buffers, family.exact(problem, buffers))
-
-
-def checked(candidate: Candidate, family: Family, problem: Problem, given: Sample) -> Row:
-    """A row with the candidate's error, or marked as absent or wrong."""
-    row = problem.row(candidate.name)
-    if candidate.bind is None:
-        return replace(row, status=ABSENT, reason=candidate.reason)
-    is_ours = candidate.name.startswith(OURS)
-    for out in given.buffers.outputs:
-        out.fill_(float("nan"))
-    try:
-        found = results(candidate.bind(given.buffers)(), given.buffers)
-    except Exception as error:  # a reference of another project may fail in its own way
-        if is_ours:
-            return replace(row, status=FAILED, reason=str(error).splitlines()[0])
-        return replace(row, status=ABSENT, reason=f"{type(error).__name__}: {error}"[:120])
-    pairs = zip(found, given.expected, strict=True)
-    error = max(relative_error(one, exact) for one, exact in pairs)
-    bound = family.bound(problem) * (1 if is_ours else LENIENCE)
-    if not error <= bound:
-        return replace(row, err=error, status=FAILED, reason=f"error {error:.1e} > {bound:.1e}")
-    return replace(row, err=error)
-
-
-def measure(family: Family, problem: Problem, everyone: list[Candidate]) -> list[Row]:
-    """The rows of one problem: correctness first, then times in turn."""
-    given = sample(family, problem)
-    rows = {one.name: checked(one, family, problem, given) for one in everyone}
-    del given
-    launch = str(problem.setting["launch"])
-    sets = 1 if launch == "host" else min(buffer_sets(problem.bytes), MOST_SETS)
-    buffers = [family.buffers(problem, DEVICE) for _ in range(sets)]
-    half = problem.bytes // 2 // problem.dtype.itemsize
-    copies = [_copy_buffers(half, problem.dtype) for _ in range(min(sets, 64))]
-    calls: dict[str, list[Call]] = {
-        one.name: [one.bind(each) for each in buffers]
-        for one in everyone
-        if one.bind is not None and rows[one.name].status not in (ABSENT, FAILED)
-    }
-    calls[COPY] = [partial(to.copy_, source) for to, source in copies]
-    negated = [each.outputs[0] for each in buffers]
-    calls[NEG] = [partial(torch.neg, torch.randn_like(out), out=out) for out in negated]
-    turns = {}
-    for name, sequence in calls.items():
-        try:
-            turns[name] = _turn(launch, sequence)
-        except RuntimeError as error:
-            if name == OURS:
-                raise
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-            rows[name] = replace(problem.row(name), status=ABSENT, reason=reason)
-            torch.cuda.synchronize()
-    times = timing.interleaved(turns)
-    copy_gbps = half * 2 * problem.dtype.itemsize / times[COPY].us_median / 1e3
-    for name, found in times.items():
-        row = rows.get(name, problem.row(name))
-        if name == NEG:
-            row = replace(row, bytes=2 * negated[0].nbytes)
-        elif name == COPY:
-            row = replace(row, bytes=2 * half * problem.dtype.itemsize)
-        rows[name] = replace(
-            row,
-            **vars(found),
-            copy_gbps=copy_gbps if launch == "stream" else None,
+    def rank(pair: tuple[Family, Problem]) -> tuple[bool, bool, bool, int]:
+        family, one = pair
+        kind = (
+            same(one) not in with_floors,
+            one.op not in family.headline,
+            one.dtype != torch.bfloat16,
         )
-    return list(rows.values())
+        turns[one.op, kind] += 1
+        return *kind, turns[one.op, kind]
 
-
-def _copy_buffers(elements: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    source = torch.empty(elements, dtype=dtype, device=DEVICE).normal_()
-    return torch.empty_like(source), source
-
-
-def _turn(launch: str, calls: list[Any]) -> timing.Turn:
-    if launch == "graph":
-        return graph_turn(calls)
-    if launch == "host":
-        return host_turn(calls[0])
-    return event_turn(calls)
-
-
-def ceilings(baseline: ctypes.CDLL, is_quick: bool) -> dict[str, float]:
-    """What this GPU can do: copy, read, an empty kernel, matrix products."""
-
-    def median(turn: timing.Turn) -> float:
-        return timing.interleaved({"it": turn}, rounds=3)["it"].us_median
-
-    to, source = _copy_buffers(1 << 29, torch.bfloat16)
-    copy_us = median(event_turn([lambda: to.copy_(source)]))
-    wide = source.view(torch.float32)
-    read_us = median(event_turn([lambda: torch.amax(wide)]))
-    side = 4096 if is_quick else 8192
-    a, b = (torch.randn(side, side, device=DEVICE).to(torch.bfloat16) for _ in range(2))
-    gemm_us = median(event_turn([lambda: a @ b]))
-
-    def empty() -> None:
-        baseline.empty_launch(torch.cuda.current_stream().cuda_stream)
-
-    return {
-        "copy, GB/s": 2 * source.nbytes / copy_us / 1e3,
-        "read (amax), GB/s": source.nbytes / read_us / 1e3,
-        "bf16 matrix product, TFLOP/s": 2 * side**3 / gemm_us / 1e6,
-        "empty kernel, us": median(graph_turn([empty])),
-    }
+    return sorted(found, key=rank)
 
 
 def device() -> dict[str, Any]:
@@ -182,27 +91,49 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The flags of benchmarks/gpu/run."""
     parser = report.flags("Measure the CUDA kernels of the op packages on this GPU.")
     parser.add_argument("--list", action="store_true", help="name the problems and stop")
-    parser.add_argument("--build-dir", type=Path, default=machine.ROOT / "build" / "gpu")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="SECONDS",
+        help="stop after so long, building included; the floors of what was not run fail --gate",
+    )
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--build-dir", type=Path, default=device_build.FOLDER, metavar="DIR")
     options = parser.parse_args(arguments)
     options.output = options.output or options.build_dir / "results"
     return options
 
 
-def run(options: argparse.Namespace, packages: dict[str, ModuleType]) -> Result:
-    """All rows, printed as they come."""
-    baseline = load_baseline(options.build_dir)
-    found = Result(device(), ceilings(baseline, options.quick), [])
+def run(
+    options: argparse.Namespace, wanted: list[tuple[Family, Problem]], worker: Worker
+) -> Result:
+    """All rows, printed as they come; after each problem the results file has what is known."""
+    found = Result(device(), {}, [])
+    limit = QUICK_LIMIT_S if options.quick else LIMIT_S
+    first = worker.run(None, limit)
+    if first.status == OK:
+        found.ceilings = first.value
+    else:
+        found.rows.append(_unmeasured(Row("ceilings", "", (), OURS), first))
     print("\n".join(f"{name}: {value:.4g}" for name, value in found.ceilings.items()), flush=True)
-    for family, problem in problems(options.op, options.quick):
-        module = packages[family.package]
-        everyone = candidates(family, problem, module, options.build_dir, options.quick)
-        rows = measure(family, problem, everyone)
+    for _, problem in wanted:
+        outcome = worker.run(problem, limit, problem.op)
+        own = _unmeasured(problem.row(OURS), outcome)
+        rows = outcome.value if outcome.status == OK else [own]
         found.rows += rows
-        best = {row.candidate: row.us_median for row in rows if row.us_median}
-        times = ", ".join(f"{name} {value:.2f}" for name, value in best.items())
-        print(f"{_words(problem)}: {times}", flush=True)
-        torch.cuda.empty_cache()
+        timed = [f"{row.candidate} {row.us_median:.2f}" for row in rows if row.us_median]
+        wrong = [f"{row.candidate} {FAIL}: {row.reason}" for row in rows if row.status == FAILED]
+        missing = [f"{row.status}: {row.reason}" for row in rows if row.status == NOT_RUN]
+        print(f"{_words(problem)}: {', '.join(timed + wrong + missing)}", flush=True)
+        if outcome.status != NOT_RUN:
+            write_whole(options.output / "results.json", found.as_text())
     return found
+
+
+def _unmeasured(row: Row, outcome: Outcome) -> Row:
+    """Our row where the whole problem failed or was not run."""
+    status = NOT_RUN if outcome.status == NOT_RUN else FAILED
+    return replace(row, status=status, reason=(outcome.text.splitlines() or [""])[0][:200])
 
 
 def _words(problem: Problem) -> str:
@@ -227,13 +158,20 @@ def main(arguments: list[str]) -> int:
             "benchmarks/gpu/run: no GPU that torch can use; nothing was measured", file=sys.stderr
         )
         return NO_GPU
-    torch.manual_seed(20)
-    packages = {}
-    for name in dict.fromkeys(family.package for family, _ in wanted):
-        loaded = device_build.load(name, options.build_dir)
-        packages[name] = loaded.module
-        print(f"{name}: {loaded.origin}")
-    result = run(options, packages)
+    options.output.mkdir(parents=True, exist_ok=True)
+    budget = Budget(options.budget)
+    budget.heed_signals()
+    packages = list(dict.fromkeys(family.package for family, _ in wanted))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(attempt, partial(load_baseline, options.build_dir))
+        built = device_build.build(packages, options.build_dir, budget)
+    compiling = () if options.no_compile else tuple(MODES) if not options.quick else (COMPILED,)
+    setup = Setup(built, options.build_dir, compiling, options.quick)
+    worker = Worker(WORKER, setup, budget)
+    try:
+        result = run(options, wanted, worker)
+    finally:
+        worker.close()
     return report.finish(options, result, floors(result), METHOD)
 
 

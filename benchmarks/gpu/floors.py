@@ -3,13 +3,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import families
 from protocol.gate import Floor
-from protocol.rows import MEASURED, OURS, Result
+from protocol.rows import COPY, MEASURED, NEG, NEG_OP, NOT_RUN, OURS, Result, Row
+
+
+def unjudged(row: Row) -> list[Floor]:
+    """The floors of a problem, by our row of it, beside what is timed on every machine; without a
+    figure, as when it was not run.
+    """
+    row = replace(row, status=MEASURED, us_median=1.0, copy_gbps=1.0)
+    candidates = {name: replace(row, candidate=name) for name in (OURS, COPY, NEG, NEG_OP)}
+    found = families.of(row.op).gpu_floors(candidates, {}, row)
+    return [replace(floor, measured=None, quartiles=None) for floor in found]
 
 
 def floors(result: Result) -> list[Floor]:
-    """Every floor that the measured rows allow to judge."""
+    """Every floor that the rows allow to judge, and those of problems that were not run."""
     groups = [rows for rows in result.group().values() if OURS in rows]
     aligned = {
         (row.op, row.dtype, row.shape, row.setting.get("launch")): row
@@ -19,8 +31,13 @@ def floors(result: Result) -> list[Floor]:
     found: list[Floor] = []
     for candidates in groups:
         ours = candidates[OURS]
+        own: list[Floor] = []
         if ours.status == MEASURED and ours.us_median:
             same = (ours.op, ours.dtype, ours.shape, ours.setting.get("launch"))
             family = families.of(ours.op)
-            found += family.gpu_floors(candidates, result.ceilings, aligned.get(same))
+            own = family.gpu_floors(candidates, result.ceilings, aligned.get(same))
+        elif ours.status != NOT_RUN:
+            continue  # wrong, which is worse
+        known = {floor.what for floor in own}
+        found += [*own, *(floor for floor in unjudged(ours) if floor.what not in known)]
     return found

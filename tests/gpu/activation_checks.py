@@ -8,12 +8,23 @@ import threading
 import activation_reference as reference
 import precision
 import torch
-from checks import DTYPES, HALVES, Absent, Context, Family, has_op, patterns, same
+from checks import (
+    DTYPES,
+    HALVES,
+    WITHOUT_SHARED_MEMORY,
+    Absent,
+    Context,
+    Family,
+    has_op,
+    patterns,
+    same,
+)
 from precision import BF16, FP16, FP32
 
 THRESHOLD = 0.25
 WIDTHS = (1, 2, 7, 8, 63, 64, 512, 1023, 4096, 13824, 65537)
 HEIGHTS = (0, 1, 7, 83, 2048)
+QUICK_WIDTHS, QUICK_HEIGHTS = (1, 7, 64, 1023), (0, 1, 83)
 LARGEST_CASE = 1 << 24
 # Relative error of a gradient in the 2-norm against fp64, for N(0, 1) inputs.
 BACKWARD = {FP32: 1e-5, BF16: 6e-3, FP16: 8e-4}
@@ -96,14 +107,14 @@ def gated_equality(context: Context) -> None:
 
 def layouts(context: Context) -> None:
     """Every width, height and layout gives the bits of the contiguous row, inside out."""
-    widths = WIDTHS[:6] if context.is_quick else WIDTHS
+    widths, heights = (QUICK_WIDTHS, QUICK_HEIGHTS) if context.is_quick else (WIDTHS, HEIGHTS)
     for op in context.ops:
         parts = 2 if op in reference.GATED else 1
         for dtype in DTYPES:
             for cols in widths:
                 row = torch.randn(1, parts * cols, device=context.device).to(dtype)
                 expected = forward(context, op, row)
-                for rows in HEIGHTS:
+                for rows in heights:
                     if rows * cols <= LARGEST_CASE:
                         _check_layouts(context, op, row, expected, rows)
 
@@ -306,4 +317,5 @@ FAMILY = Family(
     ),
     on_any_device=(numerics, layouts, determinism, in_place, bad_arguments, backward),
     sanitized=(numerics, layouts, backward),
+    sanitizer_tools=WITHOUT_SHARED_MEMORY,
 )

@@ -13,14 +13,11 @@ from types import ModuleType
 
 import precision
 import torch
+from own_process import Absent as Absent
 from precision import BF16, FP16, FP32
 
 DTYPES = (FP32, FP16, BF16)
 HALVES = (FP16, BF16)
-
-
-class Absent(Exception):
-    """What the check needs is not there; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,15 @@ class Context:
     device: str = "cuda"
 
     def package(self, name: str) -> ModuleType:
-        """A loaded package, or Absent."""
+        """A package, or Absent; an error where it does not compile or load."""
         if name not in self.packages:
             raise Absent(f"package {name} was not asked for or is not there")
         return self.packages[name]
 
+
+# What compute-sanitizer finds in kernels without shared memory, whose threads wait for no other.
+WITHOUT_SHARED_MEMORY = ("memcheck", "initcheck")
+SANITIZER_TOOLS = (*WITHOUT_SHARED_MEMORY, "racecheck", "synccheck")
 
 # Its name is what --check takes, the first line of its docstring what --list says.
 Check = Callable[[Context], None]
@@ -50,7 +51,8 @@ class Family:
     """The checks of some ops.
 
     `on_any_device` are those that hold for any device with kernels, so that they can be tried on
-    the CPU builds. compute-sanitizer, which is slow, runs `sanitized` with --quick.
+    the CPU builds. `sanitizer_tools` of compute-sanitizer, which are slow, run `sanitized` with
+    --quick.
     """
 
     packages: tuple[str, ...]
@@ -58,6 +60,12 @@ class Family:
     checks: tuple[Check, ...]
     on_any_device: tuple[Check, ...]
     sanitized: tuple[Check, ...]
+    sanitizer_tools: tuple[str, ...] = SANITIZER_TOOLS
+
+    @property
+    def name(self) -> str:
+        """What its packages are called."""
+        return ", ".join(self.packages)
 
 
 def same(result: torch.Tensor, expected: torch.Tensor) -> bool:

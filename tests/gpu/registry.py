@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import activation_checks
 import attention_checks
 import layer_norm_checks
 import relu_checks
 import rmsnorm_checks
 import rotary_checks
-from checks import Family
+from checks import Check, Family
 
 FAMILIES: tuple[Family, ...] = (
     activation_checks.FAMILY,
@@ -21,6 +23,14 @@ FAMILIES: tuple[Family, ...] = (
 )
 PACKAGES = tuple(dict.fromkeys(name for family in FAMILIES for name in family.packages))
 OPS = tuple(op for family in FAMILIES for op in family.ops)
+# By name: the first one of every family, then the second one of each, so that a run that is cut
+# short has tried them all.
+CHECKS: dict[str, tuple[Family, Check]] = {
+    check.__name__: (family, check)
+    for turn in zip_longest(*(family.checks for family in FAMILIES))
+    for family, check in zip(FAMILIES, turn, strict=True)
+    if check is not None
+}
 
 
 def selected(family: Family, names: list[str] | None) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import precision
 import torch
-from checks import HALVES, Context, Family, has_op, patterns
+from checks import HALVES, WITHOUT_SHARED_MEMORY, Context, Family, has_op, patterns
 
 
 def relu(context: Context) -> None:
@@ -30,4 +30,5 @@ FAMILY = Family(
     checks=(relu,),
     on_any_device=(relu,),
     sanitized=(relu,),
+    sanitizer_tools=WITHOUT_SHARED_MEMORY,
 )

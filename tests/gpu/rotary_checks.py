@@ -9,7 +9,7 @@ import threading
 import precision
 import rotary_reference as reference
 import torch
-from checks import DTYPES, Absent, Context, Family, same
+from checks import DTYPES, WITHOUT_SHARED_MEMORY, Absent, Context, Family, same
 
 HEADS = ((1, 1), (4, 2), (9, 3), (32, 8))
 WIDTHS = (2, 20, 64, 80, 128, 134)
@@ -198,4 +198,5 @@ FAMILY = Family(
     ),
     on_any_device=(rotary_numerics, rotary_bits, rotary_halves, rotary_determinism),
     sanitized=(rotary_bits, rotary_halves, rotary_positions),
+    sanitizer_tools=WITHOUT_SHARED_MEMORY,
 )

@@ -22,6 +22,7 @@ from families import attention  # noqa: E402
 from families.attention import CAUSAL, DECODE, PREFILL  # noqa: E402
 from families.family import Candidate, Problem  # noqa: E402
 from floors import floors as gpu_floors  # noqa: E402
+from problem_worker import checked, sample  # noqa: E402
 from protocol.rows import ABSENT, MEASURED, Result, Row  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location(
@@ -58,12 +59,11 @@ def small(op: str, kind: str) -> Problem:
 @pytest.fixture
 def outcome(monkeypatch: pytest.MonkeyPatch) -> Callable[[Candidate, Problem], Row]:
     """What the driver finds when it checks a candidate."""
-    monkeypatch.setattr(benchmark, "DEVICE", "cpu")
+    monkeypatch.setattr("problem_worker.DEVICE", "cpu")
+    monkeypatch.setattr("problem_worker.gpu_is_usable", lambda: True)
 
     def found(candidate: Candidate, problem: Problem) -> Row:
-        given = benchmark.sample(FAMILY, problem)
-        row: Row = benchmark.checked(candidate, FAMILY, problem, given)
-        return row
+        return checked(candidate, FAMILY, problem, sample(FAMILY, problem))
 
     return found
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,9 +24,12 @@ import checks  # noqa: E402
 import device_build  # noqa: E402
 import families  # noqa: E402
 import floors  # noqa: E402
+import problem_worker  # noqa: E402
 import registry  # noqa: E402
 from families.family import Buffers, Call, Candidate  # noqa: E402
 from families.floors import GPU_LARGE, GPU_SMALL  # noqa: E402
+from own_process import Budget  # noqa: E402
+from protocol.gate import MISSED  # noqa: E402
 from protocol.rows import Result, Row  # noqa: E402
 
 
@@ -69,8 +73,9 @@ def test_help_and_list_need_no_gpu(command: str) -> None:
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is absent")
 def test_a_package_compiles_from_build_toml_alone(tmp_path: Path) -> None:
-    tools = device_build.toolchain(arch="90")
-    folder = device_build.compile_package("relu", tmp_path, tools)
+    built = device_build.build(["relu"], tmp_path, Budget(), arch="90")
+    folder = built["relu"].folder
+    assert folder is not None
     script = f"""
 import sys, torch
 sys.path.insert(0, {str(folder.parent)!r})
@@ -184,7 +189,7 @@ def test_a_check_is_named_once_and_op_chooses_families() -> None:
         (["--check", "norm_gradients"], ["layer-norm"]),
         (["--op", "flash_attn2"], ["flash-attn2"]),
         (["--op", "attention_forward"], ["flash-attn2", "vllm-flash-attn3"]),
-        (["--op", "relu", "--check", "sanitizer"], []),
+        (["--op", "relu", "--check", "sanitizer"], ["relu"]),
     ],
 )
 def test_only_packages_of_the_selected_checks_are_loaded(
@@ -242,7 +247,7 @@ def row(candidate: str, us: float, **fields: object) -> Row:
 
 def missed(rows: list[Row], ceilings: dict[str, float] | None = None) -> list[str]:
     result = Result({}, ceilings or {}, rows)
-    return [str(floor) for floor in floors.floors(result) if not floor.holds]
+    return [str(floor) for floor in floors.floors(result) if floor.verdict == MISSED]
 
 
 def test_a_large_row_must_reach_its_share_of_the_copy() -> None:
@@ -281,9 +286,17 @@ def test_small_rows_have_latency_floors_in_graphs_and_on_the_host() -> None:
     own = graph | {"op": "apply_rotary_transformers", "shape": (2, 3, 64)}
     beside = [row("ours", 2.2, **own), row("torch.neg", 1.9, **own)]
     assert "over torch.neg's" in missed(beside, {"empty kernel, us": 1.6})[0]
+
+
+def test_calls_on_the_host_stand_beside_the_negation_that_is_called_alike() -> None:
     host = {"shape": (8, 512), "bytes": 16384, "setting": {"launch": "host"}}
-    assert missed([row("ours", 6.1, **host), row("torch.neg", 5.0, **host)]) != []
-    assert missed([row("ours", 5.9, **host), row("torch.neg", 5.0, **host)]) == []
+    yardsticks = [row("torch.neg", 5.0, **host), row("torch.ops.aten.neg.out", 7.0, **host)]
+    over_c = row("ours, C ABI", 5.9, **host)
+    assert missed([row("ours", 8.3, **host), over_c, *yardsticks]) == []
+    (slow,) = missed([row("ours", 8.5, **host), over_c, *yardsticks])
+    assert "host time: ours over torch.ops.aten.neg.out: 1.21 <= 1.2" in slow
+    (slow,) = missed([row("ours", 8.3, **host), replace(over_c, us_median=6.1), *yardsticks])
+    assert "host time: ours, C ABI over torch.neg: 1.22 <= 1.2" in slow
 
 
 def test_misaligned_rows_keep_sixty_percent_of_the_aligned_figure() -> None:
@@ -295,17 +308,17 @@ def test_misaligned_rows_keep_sixty_percent_of_the_aligned_figure() -> None:
 def test_a_wrong_candidate_is_not_timed_and_an_absent_one_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(benchmark, "DEVICE", "cpu")
+    monkeypatch.setattr(problem_worker, "DEVICE", "cpu")
     family = families.of("silu")
     problem = next(family.gpu_problems("silu", is_quick=True))
-    given = benchmark.sample(family, problem)
+    given = problem_worker.sample(family, problem)
 
     def outcome(compute: Callable[[torch.Tensor, torch.Tensor], object] | None) -> Row:
         def bind(buffers: Buffers) -> Call:
             return lambda: compute(*buffers.outputs, *buffers.inputs)
 
         candidate = Candidate("ours", bind if compute else None, "not installed")
-        return benchmark.checked(candidate, family, problem, given)
+        return problem_worker.checked(candidate, family, problem, given)
 
     silu = torch.nn.functional.silu
     assert outcome(lambda out, x: silu(x)).status == "measured"
