@@ -67,6 +67,7 @@ bool is_near(double got, double expected, double tolerance, double scale = 0.1) 
 struct Case {
   std::int64_t rows, cols, extra, offset;
   bool has_residual;
+  bool has_weight = true;
 };
 
 template <class T, class W, class Out>
@@ -94,7 +95,7 @@ bool forward_and_backward_are_right(const Case& c) {
   params.x = x.data;
   params.residual = c.has_residual ? residual.data : nullptr;
   params.sum = c.has_residual ? sum.data : nullptr;
-  params.weight = weight.data;
+  params.weight = c.has_weight ? weight.data : nullptr;
   params.rows = c.rows;
   params.cols = c.cols;
   params.out_stride = out.pitch;
@@ -111,10 +112,10 @@ bool forward_and_backward_are_right(const Case& c) {
   backward.weight_dtype = params.weight_dtype;
   backward.grad_dtype = params.out_dtype;
   backward.grad_x = grad_x.data;
-  backward.grad_weight = grad_weight.data;
+  backward.grad_weight = c.has_weight ? grad_weight.data : nullptr;
   backward.grad_out = grad.data;
   backward.x = normalised.data;
-  backward.weight = weight.data;
+  backward.weight = params.weight;
   backward.rstd = rstd.data();
   backward.rows = c.rows;
   backward.cols = c.cols;
@@ -150,14 +151,15 @@ bool forward_and_backward_are_right(const Case& c) {
     if (!is_near(rstd[static_cast<std::size_t>(r)], scale, 3e-7)) return false;
     for (std::int64_t i = 0; i < c.cols; ++i) {
       const double n = normalised.value(r, i) * scale;
-      const double w = weight.value(0, i) + 0.5;
+      const double w = c.has_weight ? weight.value(0, i) + 0.5 : 1.0;
       if (!is_near(out.value(r, i), n * w, kTolerance<Out>)) return false;
       product += grad.value(r, i) * w * n;
       column_sums[static_cast<std::size_t>(i)] += grad.value(r, i) * n;
     }
     for (std::int64_t i = 0; i < c.cols; ++i) {
       const double n = normalised.value(r, i) * scale;
-      const double g = grad.value(r, i) * (weight.value(0, i) + 0.5);
+      const double w = c.has_weight ? weight.value(0, i) + 0.5 : 1.0;
+      const double g = grad.value(r, i) * w;
       const double slack = 1e-4 * scale;  // where the difference cancels
       const double expected = scale * (g - n * product * share);
       if (std::abs(grad_x.value(r, i) - expected) > slack + kTolerance<T> * std::abs(expected)) {
@@ -165,7 +167,7 @@ bool forward_and_backward_are_right(const Case& c) {
       }
     }
   }
-  for (std::int64_t i = 0; i < c.cols; ++i) {
+  for (std::int64_t i = 0; c.has_weight && i < c.cols; ++i) {
     if (!is_near(grad_weight.value(0, i), column_sums[static_cast<std::size_t>(i)], kTolerance<W>,
                  std::sqrt(static_cast<double>(c.rows)))) {
       return false;
@@ -206,6 +208,8 @@ int main() {
       run_all(tally, {rows, cols, 5, 3, rows > 1});
     }
   }
+  run_all(tally, {3, 1024, 0, 0, false, false});
+  run_all(tally, {3, 129, 5, 3, false, false});
   // A cluster, and on a device without clusters a row that is read twice.
   for (const int major : {9, 8}) {
     cuda_on_host::device.capability_major = major;

@@ -92,6 +92,19 @@ def test_two_blocks_of_aligned_rows_share_a_multiprocessor(
         assert registers[kernel.name] <= MOST_REGISTERS, kernel.name
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_weight_is_on_its_way_before_threads_wait_for_a_sum(
+    kernels: dict[str, list[sass.Kernel]], arch: str
+) -> None:
+    for _, groups, clustered, kernel in aligned(kernels[arch], FORWARD):
+        if clustered and arch in ("sm_80", "sm_120"):
+            continue  # never launched: the body is empty
+        opcodes = [one.opcode for one in kernel.code]
+        first_sum = next(i for i, opcode in enumerate(opcodes) if opcode.startswith("SHFL"))
+        loads = sum(opcode.startswith("LDG.E.128") for opcode in opcodes[:first_sum])
+        assert loads == 3 * groups, f"{kernel.name}: x, residual and weight"
+
+
 @pytest.mark.parametrize("arch", ["sm_90", "sm_100"])
 def test_wide_rows_share_the_memory_of_a_cluster(
     kernels: dict[str, list[sass.Kernel]], arch: str

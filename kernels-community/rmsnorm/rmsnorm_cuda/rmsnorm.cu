@@ -38,16 +38,13 @@ struct Forward {
   std::int64_t out_stride, x_stride, residual_stride, sum_stride;
   double share;  // 1 / cols
   double eps;
-  float offset;
+  float offset;  // of the weight that there is
 };
 
-/// The columns of a unit in place of `values`: (offset + weight) * n.
-template <bool kIsAligned, class T>
-__device__ __forceinline__ void normalize_unit(const Forward<T>& tensors, unsigned unit,
-                                               const Vec128<T>& x, float rstd,
-                                               float (&values)[kLanes<T>]) {
-  load_weight<T, kIsAligned>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
-                             tensors.offset, values);
+/// `values`, which hold offset + weight, times n.
+template <class T>
+__device__ __forceinline__ void normalize_unit(const Forward<T>& tensors, const Vec128<T>& x,
+                                               float rstd, float (&values)[kLanes<T>]) {
   if (tensors.is_rounded_first) {
 #pragma unroll
     for (int i = 0; i < kLanes<T>; ++i) values[i] *= rounded<T>(widen(x.lane[i]) * rstd);
@@ -71,6 +68,19 @@ __device__ __forceinline__ Vec128<T> added(const Vec128<T>& a, const Vec128<T>& 
 #pragma unroll
   for (int i = 0; i < kLanes<T>; ++i) sum.lane[i] = narrow<T>(widen(a.lane[i]) + widen(b.lane[i]));
   return sum;
+}
+
+/// The units of this thread, ones without a weight.
+template <class T, int kGroups>
+__device__ __forceinline__ void load_aligned_weight(Vec128<T> (&held)[kGroups], const T* weight,
+                                                    std::int64_t cols, const RowPlace& place,
+                                                    bool has_row) {
+  if (weight != nullptr) return primitives::load_slice<true>(held, weight, cols, place, has_row);
+#pragma unroll
+  for (Vec128<T>& vec : held) {
+#pragma unroll
+    for (T& lane : vec.lane) lane = narrow<T>(1.0f);
+  }
 }
 
 /// Adds the squares of a unit to four parts.
@@ -120,7 +130,13 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, kForwardBlocks<kIs
                                           tensors.cols, place, has_row);
     }
 
-    // Reduce.
+    // Reduce, with the weight on its way.
+    const unsigned units = has_row ? units_of<T>(tensors.cols) : 0;
+    Vec128<T> weight[kIsAligned ? kGroups : 1];
+    if constexpr (kIsAligned) {
+      load_aligned_weight(weight, static_cast<const T*>(tensors.weight), tensors.cols, place,
+                          has_row);
+    }
     float parts[4] = {};
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) add_squares(held[k], parts);
@@ -132,14 +148,23 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, kForwardBlocks<kIs
     // Normalise and store.
     primitives::forget(place.unit);
     primitives::forget(held);
-    const unsigned units = has_row ? units_of<T>(tensors.cols) : 0;
+    if constexpr (kIsAligned) primitives::forget(weight);
     Out* out = static_cast<Out*>(tensors.out) + row * tensors.out_stride;
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {
       const unsigned unit = place.unit + k * place.unit_step;
       if (unit >= units) continue;
       float values[kLanes<T>];
-      normalize_unit<kIsAligned>(tensors, unit, held[k], rstd, values);
+      if constexpr (kIsAligned) {
+#pragma unroll
+        for (int i = 0; i < kLanes<T>; ++i) {
+          values[i] = widen(weight[k].lane[i]) + tensors.offset;
+        }
+      } else {
+        load_weight<T, false>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
+                              tensors.offset, values);
+      }
+      normalize_unit(tensors, held[k], rstd, values);
       if constexpr (sizeof(Out) == sizeof(T)) {
         held[k] = narrowed<T>(values);
       } else {
@@ -192,8 +217,9 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, 1)
       const unsigned unit = place.unit + turn * place.unit_step;
       float values[kLanes<T>] = {};
       if (unit < units) {
-        normalize_unit<false>(tensors, unit, primitives::load_unit(x, unit, tensors.cols), rstd,
-                              values);
+        load_weight<T, false>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
+                              tensors.offset, values);
+        normalize_unit(tensors, primitives::load_unit(x, unit, tensors.cols), rstd, values);
       }
       if constexpr (sizeof(Out) == sizeof(T)) {
         primitives::store_units(narrowed<T>(values), out, unit, units, tensors.cols, place);
@@ -255,7 +281,7 @@ cudaError_t launch_forward(const Params& params, cudaStream_t stream) {
                            params.sum_stride,
                            1.0 / static_cast<double>(params.cols),
                            params.eps,
-                           addend(params.offset)};
+                           addend(params.weight == nullptr ? 0.0 : params.offset)};
   RowLaunch shape{};
   const cudaError_t status = primitives::device_row_launch(
       &shape, params.cols, sizeof(T), kForwardGroups,
