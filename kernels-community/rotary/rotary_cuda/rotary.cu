@@ -4,8 +4,9 @@
 // x, out [places..., repeats, columns] in fp32, fp16 or bf16; cos, sin in that dtype or fp32, the
 // same row for all repeats (heads) of a place. fp32 arithmetic, both products rounded before they
 // are added, one rounding to the dtype at the store: the bits of the composed fp32 formula.
-// Bytes per element: reads and writes 1 x sizeof(T); cos and sin once per kRowsInFlight rows,
-// mostly from L2. Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
+// Bytes per element: reads and writes 1 x sizeof(T); cos and sin once per kRowsInFlight rows, of
+// which all but the first find them in a cache: the blocks of a place start one after the other.
+// Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
 #include <cassert>
 
 #include "primitives/vec128.cuh"
@@ -23,7 +24,7 @@ using primitives::Vec128;
 using primitives::widen;
 
 // Blocks that must fit on a multiprocessor: as many as nvcc 13.0 reaches without a spill.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 constexpr int kBlocks = 3;
 #else
 constexpr int kBlocks = 4;
@@ -211,16 +212,18 @@ struct Rows {
         out2_step(params.parts[which].out2.strides[params.walks[which].repeat_dim]),
         is_in_table(place.is_in_table) {}
 
-  /// kCount rows from row `first` on, one group of pairs of each.
-  template <int kCount, bool kInterleaved>
-  __device__ __forceinline__ void groups(const Angles<Group<T, kInterleaved>::kPairs>& angles,
-                                         int first, std::int64_t column) const {
+  /// kCount rows from row `first` on, one group of pairs of each. `angles_of()` is called once the
+  /// rows are on their way.
+  template <int kCount, bool kInterleaved, class AnglesOf>
+  __device__ __forceinline__ void groups(const AnglesOf& angles_of, int first,
+                                         std::int64_t column) const {
     Group<T, kInterleaved> group[kCount];
     const T* from1 = x1 + first * x1_step + column;
     const T* from2 = x2 + first * x2_step + column;
 #pragma unroll
     for (int r = 0; r < kCount; ++r, from1 += x1_step, from2 += x2_step)
       group[r].load(from1, from2);
+    const Angles<Group<T, kInterleaved>::kPairs> angles = angles_of();
     T* to1 = out1 + first * out1_step + column;
     T* to2 = out2 + first * out2_step + column;
 #pragma unroll
@@ -231,8 +234,8 @@ struct Rows {
   }
 
   /// kCount rows from row `first` on, one pair of each.
-  template <int kCount>
-  __device__ __forceinline__ void pairs(const Angles<1>& angles, int first,
+  template <int kCount, class AnglesOf>
+  __device__ __forceinline__ void pairs(const AnglesOf& angles_of, int first,
                                         std::int64_t column) const {
     T a[kCount];
     T b[kCount];
@@ -241,6 +244,7 @@ struct Rows {
       a[r] = x1[(first + r) * x1_step + column];
       b[r] = x2[(first + r) * x2_step + column];
     }
+    const Angles<1> angles = angles_of();
 #pragma unroll
     for (int r = 0; r < kCount; ++r) {
       const Turned turned = turn(widen(a[r]), widen(b[r]), angles.cos[0], angles.sin[0]);
@@ -277,15 +281,19 @@ __device__ __forceinline__ void do_unit(const KernelParams& params, const Rows<T
   const Cut& cut = params.cut;
   if (kVectorized && unit < cut.groups) {
     const std::int64_t pair = cut.head + unit * RowGroup::kPairs;
-    Angles<RowGroup::kPairs> angles;
-    angles.load(rows.cos, rows.sin, pair, cut.has_aligned_tables, rows.is_in_table, params.conj);
+    const auto load_angles = [&] {
+      Angles<RowGroup::kPairs> angles;
+      angles.load(rows.cos, rows.sin, pair, cut.has_aligned_tables, rows.is_in_table, params.conj);
+      return angles;
+    };
     if (count == kRowsInFlight) {
-      rows.template groups<kRowsInFlight, kInterleaved>(angles, 0, pair * kStep);
+      rows.template groups<kRowsInFlight, kInterleaved>(load_angles, 0, pair * kStep);
       return;
     }
+    const auto angles = load_angles();
 #pragma unroll 1
     for (int r = 0; r < count; ++r) {
-      rows.template groups<1, kInterleaved>(angles, r, pair * kStep);
+      rows.template groups<1, kInterleaved>([&] { return angles; }, r, pair * kStep);
     }
     return;
   }
@@ -293,14 +301,20 @@ __device__ __forceinline__ void do_unit(const KernelParams& params, const Rows<T
   if (single < cut.singles) {
     const std::int64_t pair =
         !kVectorized || single < cut.head ? single : single + cut.groups * RowGroup::kPairs;
-    Angles<1> angles;
-    angles.load(rows.cos, rows.sin, pair, false, rows.is_in_table, params.conj);
+    const auto load_angles = [&] {
+      Angles<1> angles;
+      angles.load(rows.cos, rows.sin, pair, false, rows.is_in_table, params.conj);
+      return angles;
+    };
     if (!kVectorized && count == kRowsInFlight) {
-      rows.template pairs<kRowsInFlight>(angles, 0, pair * kStep);
+      rows.template pairs<kRowsInFlight>(load_angles, 0, pair * kStep);
       return;
     }
+    const auto angles = load_angles();
 #pragma unroll 1
-    for (int r = 0; r < count; ++r) rows.template pairs<1>(angles, r, pair * kStep);
+    for (int r = 0; r < count; ++r) {
+      rows.template pairs<1>([&] { return angles; }, r, pair * kStep);
+    }
     return;
   }
   const std::int64_t column = (single - cut.singles) * kCopied;
@@ -313,16 +327,16 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     rotary_kernel(const __grid_constant__ KernelParams params, std::int64_t units) {
   const std::int64_t chunks =
       params.walks[0].chunks + (params.count > 1 ? params.walks[1].chunks : 0);
-  for (std::int64_t y = blockIdx.y; y < chunks; y += gridDim.y) {
-    const int which = y < params.walks[0].chunks ? 0 : 1;
+  for (std::int64_t x = blockIdx.x; x < chunks; x += gridDim.x) {
+    const int which = x < params.walks[0].chunks ? 0 : 1;
     const Walk& walk = params.walks[which];
-    const std::int64_t first = (which == 0 ? y : y - params.walks[0].chunks) * kRowsInFlight;
+    const std::int64_t first = (which == 0 ? x : x - params.walks[0].chunks) * kRowsInFlight;
     const std::int64_t left = walk.repeats - first;
     const int count = left < kRowsInFlight ? static_cast<int>(left) : kRowsInFlight;
-    const std::int64_t place_step = std::int64_t{gridDim.x} * blockDim.y;
+    const std::int64_t place_step = std::int64_t{gridDim.y} * blockDim.y;
     // Units outside: nothing of a place lives in registers while another one is rotated.
     for (std::int64_t unit = threadIdx.x; unit < units; unit += blockDim.x) {
-      for (std::int64_t p = std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y; p < walk.places;
+      for (std::int64_t p = std::int64_t{blockIdx.y} * blockDim.y + threadIdx.y; p < walk.places;
            p += place_step) {
         const Rows<T, S> rows(params, which, place_at(params, which, p, first));
         do_unit<T, S, kInterleaved, kVectorized>(params, rows, count, unit,

@@ -115,17 +115,18 @@ inline Cut cut_rows(const Params& params) {
 
 struct Shape {
   unsigned threads_x, threads_y;  // along the units of a row, along places
-  unsigned blocks_x, blocks_y;    // places, chunks of all parts
+  unsigned blocks_x, blocks_y;    // chunks of all parts, places
 };
 
-/// `units`: the most units of work that a row has.
+/// `units`: the most units of work that a row has. Chunks lie along x, along which blocks start
+/// first: those that share cos and sin run together.
 inline Shape launch_shape(std::int64_t units, std::int64_t places, std::int64_t chunks) {
   const std::int64_t threads_x = std::min(units, kThreads);
   const std::int64_t threads_y = kThreads / threads_x;
-  const std::int64_t blocks_x = (places + threads_y - 1) / threads_y;
+  const std::int64_t blocks_y = (places + threads_y - 1) / threads_y;
   return {static_cast<unsigned>(threads_x), static_cast<unsigned>(threads_y),
-          static_cast<unsigned>(std::min(blocks_x, kMaxBlocksX)),
-          static_cast<unsigned>(std::min(chunks, kMaxBlocksY))};
+          static_cast<unsigned>(std::min(chunks, kMaxBlocksX)),
+          static_cast<unsigned>(std::min(blocks_y, kMaxBlocksY))};
 }
 
 }  // namespace kernelhub::rotary::cuda
