@@ -8,7 +8,7 @@ import itertools
 import layer_norm_reference as reference
 import precision
 import torch
-from checks import DTYPES, HALVES, Context, Family
+from checks import DTYPES, HALVES, Absent, Context, Family, assert_replays
 
 
 def layer_norm(context: Context) -> None:
@@ -142,11 +142,34 @@ def dropout_masks(context: Context) -> None:
         assert torch.equal(result[3].cpu(), reference.mask(1, 0, 17, cols, 0.5))
 
 
+def norm_graphs(context: Context) -> None:
+    """A norm and its gradients replay from a CUDA graph, clusters of up to sixteen included."""
+    if context.device == "cpu":
+        raise Absent("CUDA graphs need a GPU")
+    ops = context.package("layer-norm").ops
+    for dtype, cols in itertools.product(DTYPES, (1000, 20_000, 131_072, 300_001)):
+        x, grad = torch.randn(2, 33, cols, device=context.device).to(dtype)
+        weight, bias = torch.randn(2, cols, device=context.device).to(dtype)
+
+        def step(
+            x: torch.Tensor = x,
+            grad: torch.Tensor = grad,
+            weight: torch.Tensor = weight,
+            bias: torch.Tensor = bias,
+        ) -> tuple[torch.Tensor, ...]:
+            out, *results = [torch.empty_like(one) for one in (x, x, weight, bias)]
+            ops.layer_norm(out, x, weight, bias, 1e-5)
+            ops.layer_norm_backward(*results, grad, x, weight, 1e-5)
+            return out, *results
+
+        assert_replays(step, (x, grad, weight, bias), f"{dtype} {cols}")
+
+
 CHECKS = (layer_norm, norm_gradients, norm_dtypes, fused_norm, dropout_masks)
 FAMILY = Family(
     packages=("layer-norm",),
     ops=("layer_norm",),
-    checks=CHECKS,
+    checks=(norm_graphs, *CHECKS),
     on_any_device=CHECKS,
     sanitized=CHECKS,
 )

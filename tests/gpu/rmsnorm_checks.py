@@ -8,7 +8,7 @@ import itertools
 import precision
 import rmsnorm_reference as reference
 import torch
-from checks import DTYPES, Context, Family
+from checks import DTYPES, Absent, Context, Family, assert_replays
 
 EPS = 1e-6
 # A lane, a warp, blocks, clusters of two and of sixteen, and rows that are read again.
@@ -94,10 +94,28 @@ def rms_norm_in_place(context: Context) -> None:
         assert torch.equal(residual, expected), f"{dtype} {cols} in place"
 
 
+def rms_norm_graphs(context: Context) -> None:
+    """Forward and backward replay from a CUDA graph, clusters of up to sixteen included."""
+    if context.device == "cpu":
+        raise Absent("CUDA graphs need a GPU")
+    ops = context.package("rmsnorm").ops
+    for dtype, cols in itertools.product(DTYPES, (1000, 20_000, 131_072, 300_001)):
+        x, grad = torch.randn(2, 33, cols, device=context.device).to(dtype)
+        weight = torch.randn(cols, device=context.device).to(dtype)
+
+        def step(
+            x: torch.Tensor = x, grad: torch.Tensor = grad, weight: torch.Tensor = weight
+        ) -> tuple[torch.Tensor, ...]:
+            out, rstd = ops.rms_norm_fwd(x, weight, EPS, 0.0, "llama")
+            return out, rstd, *ops.rms_norm_bwd(grad, x, weight, rstd, EPS, 0.0, True, True)
+
+        assert_replays(step, (x, grad, weight), f"{dtype} {cols}")
+
+
 FAMILY = Family(
     packages=("rmsnorm",),
     ops=("rms_norm", "gemma_rms_norm", "fused_add_rms_norm", "apply_rms_norm"),
-    checks=(rms_norm_numerics, rms_norm_bits, rms_norm_in_place),
+    checks=(rms_norm_graphs, rms_norm_numerics, rms_norm_bits, rms_norm_in_place),
     on_any_device=(rms_norm_numerics, rms_norm_bits, rms_norm_in_place),
     sanitized=(rms_norm_bits, rms_norm_in_place),
 )

@@ -176,8 +176,8 @@ def test_a_check_is_named_once_and_op_chooses_families() -> None:
     assert len(names) == len(set(names))
     assert set(registry.PACKAGES) >= {one.package for one in families.ALL}
     chosen = run("tests/gpu/run", "--list", "--op", "layer-norm").stdout
-    names = ["layer_norm", "norm_gradients", "norm_dtypes", "fused_norm", "dropout_masks"]
-    names.append("sanitizer")
+    names = ["norm_graphs", "layer_norm", "norm_gradients", "norm_dtypes", "fused_norm"]
+    names += ["dropout_masks", "sanitizer"]
     assert [line.split()[0] for line in chosen.splitlines()] == names
 
 
