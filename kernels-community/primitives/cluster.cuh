@@ -26,11 +26,25 @@ __device__ __forceinline__ unsigned cluster_blocks() {
   return blocks;
 }
 
+/// All threads of the cluster wait for all to have called cluster_arrive; one follows the other.
+__device__ __forceinline__ void cluster_wait() {
+  if constexpr (kHasClusters) {
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  }
+}
+
+/// Without a fence: says that the block has started, and nothing of what it stored.
+__device__ __forceinline__ void cluster_arrive() {
+  if constexpr (kHasClusters) {
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+  }
+}
+
 /// All threads of the cluster; what was stored before, also to other blocks, is seen after.
 __device__ __forceinline__ void cluster_sync() {
   if constexpr (kHasClusters) {
     asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+    cluster_wait();
   }
 }
 

@@ -65,10 +65,16 @@ struct RowSumsMemory {
 template <class Sum, int kCount, bool kIsClustered>
 class RowSums {
  public:
-  __device__ __forceinline__ RowSums(RowSumsMemory<Sum, kCount>& memory, unsigned threads_per_row)
-      : memory_(memory), threads_(threads_per_row) {
+  /// `are_only`: the kernel has no other sums. Then blocks do not wait for each other to start
+  /// before they load, but once they have something to store.
+  __device__ __forceinline__ RowSums(RowSumsMemory<Sum, kCount>& memory, unsigned threads_per_row,
+                                     bool are_only = false)
+      : memory_(memory), threads_(threads_per_row), must_wait_(kIsClustered && are_only) {
     // Memory of a block that has not started yet must not be written.
-    if constexpr (kIsClustered) cluster_sync();
+    if constexpr (kIsClustered) {
+      cluster_arrive();
+      if (!are_only) cluster_wait();
+    }
   }
 
   /// Each thread brings its share and gets the sum of its row.
@@ -82,6 +88,8 @@ class RowSums {
     }
     if (threads_ <= kRowWarp) return;
     add_warps(values);
+    if (kIsClustered && must_wait_) cluster_wait();
+    must_wait_ = false;
     if (kIsClustered && cluster_blocks() > 1) add_blocks(values);
     // The next turn's stores must not meet this one's loads; those of the turn after it cannot.
     turn_ ^= 1;
@@ -123,6 +131,7 @@ class RowSums {
 
   RowSumsMemory<Sum, kCount>& memory_;
   unsigned threads_;
+  bool must_wait_;  // for the blocks of the cluster to start
   int turn_ = 0;
 };
 

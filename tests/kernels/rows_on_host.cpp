@@ -34,7 +34,7 @@ void add_row_sums(T* out, const T* x, float* partial, std::int64_t rows, std::in
                   std::int64_t out_pitch, std::int64_t x_pitch, int threads_per_row) {
   __shared__ RowSumsMemory<float, 2> memory;
   RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
-  RowSums<float, 2, kIsClustered> sums(memory, place.threads_per_row);
+  RowSums<float, 2, kIsClustered> sums(memory, place.threads_per_row, kGroups == 4);
   ColumnPartials<T, kGroups> columns(partial, place.cluster, cols);
   for (; place.block_row < rows; place.next_row()) {
     const bool has_row = place.row < rows;

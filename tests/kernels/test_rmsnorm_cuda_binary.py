@@ -109,10 +109,14 @@ def test_the_weight_is_on_its_way_before_threads_wait_for_a_sum(
 def test_wide_rows_share_the_memory_of_a_cluster(
     kernels: dict[str, list[sass.Kernel]], arch: str
 ) -> None:
-    for form in (FORWARD, BACKWARD):
-        clustered = [
-            kernel for _, _, is_clustered, kernel in aligned(kernels[arch], form) if is_clustered
-        ]
+    for form, rows in ((FORWARD, 1), (BACKWARD, 2)):
+        clustered = [one for one in aligned(kernels[arch], form) if one[2]]
         assert len(clustered) == len(DTYPES)
-        for kernel in clustered:
-            assert any("UCGABAR_ARV" in one.text or "CGABAR" in one.text for one in kernel.code)
+        for _, groups, _, kernel in clustered:
+            opcodes = [one.opcode for one in kernel.code]
+            # Blocks wait for each other's start with their rows on the way, and without a fence.
+            wait = opcodes.index("UCGABAR_WAIT")
+            loads = sum(opcode.startswith("LDG.E.128") for opcode in opcodes[:wait])
+            assert loads >= rows * groups, kernel.name
+            assert not any(opcode.startswith("MEMBAR") for opcode in opcodes[:wait]), kernel.name
+            assert any(opcode.startswith("MEMBAR") for opcode in opcodes[wait:]), kernel.name

@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, kForwardBlocks<kIs
   if constexpr (kIsClustered && !primitives::kHasClusters) return;
   __shared__ RowSumsMemory<float, 1> memory;
   RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
-  RowSums<float, 1, kIsClustered> sums(memory, place.threads_per_row);
+  RowSums<float, 1, kIsClustered> sums(memory, place.threads_per_row, true);
   for (; place.block_row < tensors.rows; place.next_row()) {
     const bool has_row = place.row < tensors.rows;
     std::int64_t row = place.row;

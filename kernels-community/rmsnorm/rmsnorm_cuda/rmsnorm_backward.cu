@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, (kBackwardBlocks<T
   if constexpr (kIsClustered && !primitives::kHasClusters) return;
   __shared__ RowSumsMemory<float, 1> memory;
   RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
-  RowSums<float, 1, kIsClustered> sums(memory, place.threads_per_row);
+  RowSums<float, 1, kIsClustered> sums(memory, place.threads_per_row, true);
   const bool has_columns = tensors.partial != nullptr;
   ColumnPartials<T, kGroups> columns(tensors.partial, place.cluster, tensors.cols);
   for (; place.block_row < tensors.rows; place.next_row()) {

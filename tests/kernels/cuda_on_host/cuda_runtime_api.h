@@ -97,6 +97,7 @@ struct Fiber {
   unsigned exchanges = 0;
   unsigned barriers = 0;
   bool is_done = false;
+  bool has_arrived = false;  // at the cluster's barrier
 };
 
 struct Cluster {

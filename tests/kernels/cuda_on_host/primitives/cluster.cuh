@@ -13,11 +13,25 @@ inline unsigned cluster_blocks() {
   return static_cast<unsigned>(cuda_on_host::block->cluster->anchors.size());
 }
 
-inline void cluster_sync() {
+inline void cluster_arrive() {
+  if (std::exchange(cuda_on_host::block->current->has_arrived, true)) {
+    cuda_on_host::fail("a thread arrives twice at the cluster's barrier");
+  }
+}
+
+inline void cluster_wait() {
+  if (!std::exchange(cuda_on_host::block->current->has_arrived, false)) {
+    cuda_on_host::fail("a thread waits at the cluster's barrier and has not arrived");
+  }
   cuda_on_host::block_barrier();
   if (cuda_on_host::block->current->index == 0)
     cuda_on_host::block->cluster->barrier.arrive_and_wait();
   cuda_on_host::block_barrier();
+}
+
+inline void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
 }
 
 template <class T>
