@@ -411,8 +411,9 @@ inline cudaError_t count_resident(int* count, const void* kernel, const RowLaunc
 }  // namespace
 
 /// The launch shape for the current device. Where a row is so wide that blocks must share it, the
-/// device is asked whether it holds so many of `clustered` at once; else rows are read again. Asked
-/// by one kernel for all that compute the same, so that they have one shape and give the same bits.
+/// device is asked whether it holds so many of `clustered` at once; else rows are read again. Of
+/// kernels that compute the same, the one that takes most room asks for all, so that they have one
+/// shape and give the same bits.
 template <class... Args>
 cudaError_t device_row_launch(RowLaunch* launch, std::int64_t cols, std::int64_t element_size,
                               int max_groups, void (*clustered)(Args...)) {

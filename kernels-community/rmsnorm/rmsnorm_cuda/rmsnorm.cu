@@ -283,9 +283,9 @@ cudaError_t launch_forward(const Params& params, cudaStream_t stream) {
                            params.eps,
                            addend(params.weight == nullptr ? 0.0 : params.offset)};
   RowLaunch shape{};
-  const cudaError_t status = primitives::device_row_launch(
-      &shape, params.cols, sizeof(T), kForwardGroups,
-      &rms_norm_rows<T, Out, kForwardGroups, true, sizeof(Out) == sizeof(T)>);
+  const cudaError_t status =
+      primitives::device_row_launch(&shape, params.cols, sizeof(T), kForwardGroups,
+                                    &rms_norm_rows<T, Out, kForwardGroups, true, false>);
   if (status != cudaSuccess) return status;
   const unsigned blocks = primitives::row_blocks(shape, params.rows, primitives::kMaxRowBlocks);
   return primitives::launch_rows(forward_kernel<T, Out>(shape, is_aligned<T, Out>(tensors)), shape,

@@ -254,14 +254,15 @@ std::size_t shared_bytes(const RowLaunch& shape) {
   return shape.groups == 0 ? 0 : ColumnPartials<T, kBackwardGroups<T>>::shared_bytes(shape);
 }
 
-/// Shape and partial rows are those of aligned rows at every address, and so are the bits.
+/// Shape and partial rows are the same at every address, and so are the bits: as many blocks as the
+/// device holds of aligned rows, which others take in two waves.
 template <class T, class G>
 cudaError_t plan_types(std::int64_t rows, std::int64_t cols, bool is_aligned, BackwardPlan* plan) {
   plan->is_aligned = is_aligned;
   constexpr bool kCanBeAligned = sizeof(T) == sizeof(G);
-  cudaError_t status = primitives::device_row_launch(
-      &plan->shape, cols, sizeof(T), kBackwardGroups<T>,
-      &rms_norm_backward_rows<T, G, kBackwardGroups<T>, true, kCanBeAligned>);
+  cudaError_t status =
+      primitives::device_row_launch(&plan->shape, cols, sizeof(T), kBackwardGroups<T>,
+                                    &rms_norm_backward_rows<T, G, kBackwardGroups<T>, true, false>);
   if (status == cudaSuccess) {
     status = primitives::device_partial_rows(&plan->partials,
                                              backward_kernel<T, G>(plan->shape, kCanBeAligned),
