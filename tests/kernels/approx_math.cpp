@@ -173,6 +173,22 @@ bool tanh_needs_no_last_range(float x) {
   return holds_for_all_errors([&] { return cuda::open_tanh<Units>(u) == std::copysign(1.0f, u); });
 }
 
+/// Relative errors of Phi(x) and phi(x), which 16 bits of a gradient do not show; from where phi
+/// leaves the normal numbers of fp32 on it may be zero.
+bool normal_is_near(float x) {
+  const double density = std::exp(-0.5 * double{x} * x) / std::sqrt(2.0 * M_PI);
+  const double distribution = 0.5 * std::erfc(-double{x} * M_SQRT1_2);
+  const double most = 2e-6 + 1e-7 * x * x;
+  const auto is_near = [&](float result, double exact) {
+    if (exact < 1.01 * std::numeric_limits<float>::min() && result == 0.0f) return true;
+    return std::fabs(result - exact) <= most * exact;
+  };
+  return holds_for_all_errors([&] {
+    const cuda::Normal result = cuda::normal<Units>(x);
+    return is_near(result.distribution, distribution) && is_near(result.density, density);
+  });
+}
+
 /// x / (1 + e) next to a tie of two subnormals or of the smallest normal numbers, where one step of
 /// expf's error decides. Only the sweep on a device can tell.
 bool depends_on_expf(const Format& format, float x) {
@@ -184,7 +200,8 @@ bool depends_on_expf(const Format& format, float x) {
 
 template <const Format& kFormat>
 void run() {
-  Tally tallies[] = {{"silu"}, {"gelu_quick"}, {"tanh_range"}, {"gelu_fast"}, {"gelu_new"}};
+  Tally tallies[] = {{"silu"},      {"gelu_quick"}, {"tanh_range"},
+                     {"gelu_fast"}, {"gelu_new"},   {"normal"}};
   for (std::uint32_t bits = 0; bits < 65536; ++bits) {
     const double value = kFormat.decode(bits);
     const float x = static_cast<float>(value);
@@ -199,6 +216,7 @@ void run() {
     tallies[4].add(holds_for_all_errors([&] {
       return is_same(cuda::stepwise_gelu_new<Model<kFormat>>(value), contract<kFormat>(false, x));
     }));
+    if (!std::isnan(x)) tallies[5].add(normal_is_near(x));
   }
   for (const Tally& tally : tallies) {
     std::printf("%s %s %d %d\n", kFormat.name, tally.check, tally.wrong, tally.tried);

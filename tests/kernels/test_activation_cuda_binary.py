@@ -20,15 +20,23 @@ OPS = (
 # exit in a large call: one long row where the op is unary, many whose ends are aligned where it is
 # gated. Some 30 issue slots are what an H200 has while memory moves an element of a unary op, and
 # half as much again of a gated one.
-UNARY_BUDGET = {
-    **{"silu": 17.5, "gelu": 27, "gelu_tanh": 24, "gelu_quick": 10},
-    **{"gelu_fast": 15, "gelu_new": 14},
+# A gradient moves three tensors where it is unary, five where it is gated: 46 slots and 77.
+BUDGET = {
+    "forward": {
+        **{"silu": 17.5, "gelu": 27, "gelu_tanh": 24, "gelu_quick": 10},
+        **{"gelu_fast": 15, "gelu_new": 14},
+        **{"silu_and_mul": 20, "mul_and_silu": 20, "gelu_and_mul": 30},
+        **{"gelu_tanh_and_mul": 27, "fatrelu_and_mul": 9},
+    },
+    # gelu_fast and gelu_new have the gradient of gelu_tanh.
+    "backward": {
+        **{"silu": 34.5, "gelu": 26.5, "gelu_tanh": 42, "gelu_quick": 35.5},
+        **{"silu_and_mul": 48, "mul_and_silu": 48, "gelu_and_mul": 40.5},
+        **{"gelu_tanh_and_mul": 56, "fatrelu_and_mul": 22},
+    },
 }
-GATED_BUDGET = {
-    **{"silu_and_mul": 20, "mul_and_silu": 20, "gelu_and_mul": 30},
-    **{"gelu_tanh_and_mul": 27, "fatrelu_and_mul": 9},
-}
-BUDGET = UNARY_BUDGET | GATED_BUDGET
+# The kernels on 16-byte groups by arch, direction, op, dtype and edges.
+Kernels = dict[tuple[str, str, str, str, str], sass.Kernel]
 # In the order of enum RowEdges.
 EDGES = ("one row", "aligned", "any")
 LANES = 8
@@ -40,18 +48,18 @@ def library(cuda_library: Callable[[str], Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def forward(library: Path) -> dict[tuple[str, str, str, str], sass.Kernel]:
-    """The kernels on 16-byte groups by arch, op, dtype and the edges of rows."""
+def vectorized(library: Path) -> Kernels:
     kernels = {}
     for arch in ARCHS:
         for kernel in sass.kernels(library, arch):
-            op = re.search(r"10ActivationILNS\w*?2OpE(\d+)E", kernel.name)
+            op = re.search(r"\d(Activation|\w{5}Backward)ILNS\w*?2OpE(\d+)E", kernel.name)
             edges = re.search(r"elementwise_vectorsI\w*?8RowEdgesE(\d)E", kernel.name)
             if op is None or edges is None:
                 continue
+            direction = "forward" if op[1] == "Activation" else "backward"
             dtype = "bf16" if "bfloat16" in kernel.name else "fp16"
             dtype = dtype if re.search(r"half|bfloat16", kernel.name) else "fp32"
-            kernels[arch, OPS[int(op[1])], dtype, EDGES[int(edges[1])]] = kernel
+            kernels[arch, direction, OPS[int(op[2])], dtype, EDGES[int(edges[1])]] = kernel
     return kernels
 
 
@@ -61,11 +69,16 @@ def test_machine_code_for_every_architecture_and_ptx_for_later_ones(library: Pat
     assert ptx == {"sm_120"}
 
 
-def test_every_op_has_a_kernel_for_every_dtype(
-    forward: dict[tuple[str, str, str, str], sass.Kernel],
-) -> None:
+def test_every_op_has_a_kernel_for_every_dtype(vectorized: Kernels) -> None:
+    ops = [(direction, op) for direction in BUDGET for op in BUDGET[direction]]
     dtypes = ("fp32", "fp16", "bf16")
-    assert set(forward) == {(a, o, d, e) for a in ARCHS for o in OPS for d in dtypes for e in EDGES}
+    assert set(vectorized) == {
+        (arch, *op, dtype, edges)
+        for arch in ARCHS
+        for op in ops
+        for dtype in dtypes
+        for edges in EDGES
+    }
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -81,14 +94,18 @@ def test_no_kernel_touches_local_memory(library: Path, arch: str) -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(
+    ("direction", "op"), [(direction, op) for direction in BUDGET for op in BUDGET[direction]]
+)
 def test_large_calls_move_16_bytes_at_a_time_within_the_budget(
-    forward: dict[tuple[str, str, str, str], sass.Kernel], arch: str, op: str
+    vectorized: Kernels, arch: str, direction: str, op: str
 ) -> None:
-    inputs = 2 if op in GATED_BUDGET else 1
+    is_gated, is_backward = op.endswith("_and_mul") or op == "mul_and_silu", direction == "backward"
+    inputs, outputs = 1 + is_gated + is_backward, 1 + (is_gated and is_backward)
     for dtype in ("fp16", "bf16"):
-        kernel = forward[arch, op, dtype, "aligned" if op in GATED_BUDGET else "one row"]
+        kernel = vectorized[arch, direction, op, dtype, "aligned" if is_gated else "one row"]
         groups = kernel.loads_in_flight() // inputs
-        assert groups == 2
-        per_element = kernel.executed(stores=groups) / (groups * LANES)
-        assert per_element <= BUDGET[op], f"{dtype}: {per_element:.2f} instructions per element"
+        assert groups == (1 if is_gated and is_backward else 2)
+        per_element = kernel.executed(stores=groups * outputs) / (groups * LANES)
+        budget = BUDGET[direction][op]
+        assert per_element <= budget, f"{dtype}: {per_element:.2f} instructions per element"

@@ -12,6 +12,7 @@
 // Archs: sm_80, sm_90, sm_100, sm_120 and PTX. Never build with --use_fast_math.
 #include "activation_cuda/activation_cuda.h"
 #include "activation_cuda/approx_math.cuh"
+#include "activation_cuda/approx_units.cuh"
 #include "primitives/dtype_switch.cuh"
 #include "primitives/elementwise.cuh"
 #include "primitives/pair16.cuh"
@@ -30,27 +31,13 @@ using primitives::set_pair;
 using primitives::Vec128;
 using primitives::widen;
 
-// 16-byte groups that a thread loads before it computes the first: enough bytes in flight at the
-// occupancy that 64 registers leave.
+// 16-byte groups that a thread loads before it computes the first: with the blocks of kVectorBlocks
+// at least 32 KiB in flight on a multiprocessor, 48 KiB where an op is gated.
 constexpr int kGroupsInFlight = 2;
 
 constexpr float kSqrtHalf = 0.70710678118654752440f;
 constexpr float kSqrtTwoOverPi = 0.79788456080286535588f;
 constexpr float kCubic = 0.044715f;
-
-/// Approximate units of the multiprocessor.
-struct Units {
-  __device__ static __forceinline__ float ex2(float x) {
-    float result;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-    return result;
-  }
-  __device__ static __forceinline__ float rcp(float x) {
-    float result;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-    return result;
-  }
-};
 
 /// Bits of the 16-bit constants; a constant of the contract is the sum of its split.
 template <class T>

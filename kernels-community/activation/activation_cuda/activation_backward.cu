@@ -8,6 +8,8 @@
 // Bytes per element of grad_out: read 2 (gated 3) x sizeof(T), write 1 (gated 2) x sizeof(T).
 // Archs: sm_80, sm_90, sm_100, sm_120 and PTX.
 #include "activation_cuda/activation_cuda.h"
+#include "activation_cuda/approx_math.cuh"
+#include "activation_cuda/approx_units.cuh"
 #include "primitives/dtype_switch.cuh"
 #include "primitives/elementwise.cuh"
 
@@ -52,9 +54,8 @@ __device__ __forceinline__ Activation gelu_tanh(float x) {
 
 /// Phi(x) + x phi(x), Phi the normal distribution and phi its density.
 __device__ __forceinline__ Activation gelu(float x) {
-  const float distribution = normcdff(x);
-  const float phi = 0.3989422804014327f * expf(-0.5f * x * x);
-  return {x * distribution, phi == 0.0f ? distribution : fmaf(x, phi, distribution)};
+  const auto [distribution, density] = normal<Units>(x);
+  return {x * distribution, density == 0.0f ? distribution : fmaf(x, density, distribution)};
 }
 
 /// x <= threshold is false for NaN, whose gradient stays.
