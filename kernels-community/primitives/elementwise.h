@@ -54,14 +54,18 @@ inline GroupCut cut_groups(const RowSpan* spans, int count, std::int64_t rows, s
   return {true, has_edges, cols / lanes};
 }
 
-/// `unroll` units a thread. Narrow rows share a block. No kernel needs a loop for the grid's
-/// limits: 2^31 - 1 blocks are 8 TiB of a row, and 65535^2 of them more rows than memory holds.
+/// `unroll` units a thread. Narrow rows share a block, and a warp if they have less than half of
+/// its units. No kernel needs a loop for the grid's limits: 2^31 - 1 blocks are 8 TiB of a row, and
+/// 65535^2 of them more rows than memory holds.
 inline GroupLaunch group_launch(const GroupCut& cut, std::int64_t rows, std::int64_t unroll) {
   const auto quotient = [](std::int64_t items, std::int64_t size) {
     return static_cast<unsigned>((items + size - 1) / size);
   };
-  std::int64_t threads_x = kWarp;
-  while (threads_x < kElementwiseThreads && threads_x * unroll < cut.units) threads_x *= 2;
+  std::int64_t threads_x = 1;
+  while (threads_x < kElementwiseThreads &&
+         threads_x * (threads_x < kWarp ? 1 : unroll) < cut.units) {
+    threads_x *= 2;
+  }
   GroupLaunch launch{};
   launch.units = static_cast<unsigned>(unroll);
   launch.full_warps =

@@ -180,7 +180,7 @@ bool covers(const GroupCut& cut, std::int64_t rows, std::int64_t unroll,
   const std::int64_t full_units = std::int64_t{launch.full_warps} * kWarp * unroll;
   const std::int64_t sure_units = cut.has_edges ? cut.units - 1 : cut.units;
   return threads <= kElementwiseThreads && threads % kWarp == 0 && launch.blocks_x < 1u << 31 &&
-         launch.blocks_x * per_block >= cut.units &&
+         launch.threads_x < 2 * cut.units && launch.blocks_x * per_block >= cut.units &&
          (launch.blocks_x - 1) * per_block < cut.units && launch.blocks_y <= kMaxBlocksY &&
          launch.blocks_z <= kMaxBlocksY &&
          std::int64_t{launch.blocks_y} * launch.blocks_z >= row_blocks &&
