@@ -23,8 +23,8 @@ struct GroupCut {
 /// 32 apart. The grid covers every row once.
 struct GroupLaunch {
   unsigned units;
-  unsigned full_warps;            // first warps of every row that end inside it, `units` being
-                                  // what was asked for
+  unsigned full_warps;            // first warps of every row that end inside it; 0 where `units`
+                                  // is not what was asked for
   unsigned threads_x, threads_y;  // along the units of a row, along rows
   unsigned blocks_x;              // along the units of a row
   unsigned blocks_y, blocks_z;    // along rows, y first
@@ -33,6 +33,10 @@ struct GroupLaunch {
 constexpr std::int64_t kVectorBytes = 16;
 constexpr std::int64_t kElementwiseThreads = 256;
 constexpr std::int64_t kWarp = 32;
+// A call of so few units fits on a GPU of a hundred multiprocessors with one unit a thread; small
+// blocks let more of them take part.
+constexpr std::int64_t kFewUnits = 1 << 16;
+constexpr std::int64_t kFewThreads = 64;
 constexpr std::int64_t kMaxBlocksY = 65535;  // hardware limit of gridDim.y and gridDim.z
 
 /// Rows are cut into 16-byte groups where all tensors of a row cross 16-byte boundaries at the same
@@ -54,25 +58,29 @@ inline GroupCut cut_groups(const RowSpan* spans, int count, std::int64_t rows, s
   return {true, has_edges, cols / lanes};
 }
 
-/// `unroll` units a thread. Narrow rows share a block, and a warp if they have less than half of
-/// its units. No kernel needs a loop for the grid's limits: 2^31 - 1 blocks are 8 TiB of a row, and
-/// 65535^2 of them more rows than memory holds.
+/// `unroll` units a thread, or one where the call has few. Narrow rows share a block, and a warp if
+/// they have at most half of its units. No kernel needs a loop for the grid's limits: 2^31 - 1
+/// blocks are 8 TiB of a row, and 65535^2 of them more rows than memory holds.
 inline GroupLaunch group_launch(const GroupCut& cut, std::int64_t rows, std::int64_t unroll) {
   const auto quotient = [](std::int64_t items, std::int64_t size) {
     return static_cast<unsigned>((items + size - 1) / size);
   };
+  const bool is_small = rows <= kFewUnits / cut.units;
+  const std::int64_t threads = is_small ? kFewThreads : kElementwiseThreads;
+  const std::int64_t units = is_small ? 1 : unroll;
   std::int64_t threads_x = 1;
-  while (threads_x < kElementwiseThreads &&
-         threads_x * (threads_x < kWarp ? 1 : unroll) < cut.units) {
+  while (threads_x < threads && threads_x * (threads_x < kWarp ? 1 : units) < cut.units) {
     threads_x *= 2;
   }
   GroupLaunch launch{};
-  launch.units = static_cast<unsigned>(unroll);
-  launch.full_warps =
-      static_cast<unsigned>((cut.units - (cut.has_edges ? 1 : 0)) / (kWarp * unroll));
+  launch.units = static_cast<unsigned>(units);
+  if (units == unroll) {
+    launch.full_warps =
+        static_cast<unsigned>((cut.units - (cut.has_edges ? 1 : 0)) / (kWarp * unroll));
+  }
   launch.threads_x = static_cast<unsigned>(threads_x);
-  launch.threads_y = static_cast<unsigned>(kElementwiseThreads / threads_x);
-  launch.blocks_x = quotient(cut.units, threads_x * unroll);
+  launch.threads_y = static_cast<unsigned>(threads / threads_x);
+  launch.blocks_x = quotient(cut.units, threads_x * units);
   const std::int64_t row_blocks = (rows + launch.threads_y - 1) / launch.threads_y;
   launch.blocks_z = quotient(row_blocks, kMaxBlocksY);
   launch.blocks_y = quotient(row_blocks, launch.blocks_z);

@@ -135,19 +135,28 @@ constexpr Layout kLayouts[] = {
 };
 
 template <int kUnroll, class T, int kInputs, int kOutputs>
-void run_layouts(const char* what, Tally& tally) {
-  constexpr std::int64_t kCols[] = {1,   7,   8,    9,    64,   72,   256,
-                                    512, 520, 1023, 2048, 4096, 4160, 9001};
-  for (const std::int64_t cols : kCols) {
+void run_layouts(const char* what, std::int64_t rows, std::int64_t cols, Tally& tally) {
+  for (const Layout& layout : kLayouts) {
+    Case<T, kInputs, kOutputs> test(rows, cols, layout);
+    const cudaError_t status =
+        launch_elementwise<kUnroll>(test.tensors, WeightedSums<T, kInputs, kOutputs>{}, nullptr);
+    tally.add(status == cudaSuccess && test.is_right(), what, rows, cols, layout);
+  }
+}
+
+/// Calls of few units, and of so many that a thread has several.
+template <int kUnroll, class T, int kInputs, int kOutputs>
+void run_shapes(const char* what, Tally& tally) {
+  for (const std::int64_t cols : {1, 7, 8, 9, 64, 72, 256, 512, 520, 1023, 2048, 4096, 9001}) {
     for (const std::int64_t rows : {1, 2, 19}) {
-      for (const Layout& layout : kLayouts) {
-        Case<T, kInputs, kOutputs> test(rows, cols, layout);
-        const cudaError_t status = launch_elementwise<kUnroll>(
-            test.tensors, WeightedSums<T, kInputs, kOutputs>{}, nullptr);
-        tally.add(status == cudaSuccess && test.is_right(), what, rows, cols, layout);
-      }
+      run_layouts<kUnroll, T, kInputs, kOutputs>(what, rows, cols, tally);
     }
   }
+  constexpr std::int64_t kMany = kFewUnits * Vec128<T>::kLanes;
+  for (const std::int64_t cols : {16, 4160, 4175}) {
+    run_layouts<kUnroll, T, kInputs, kOutputs>(what, kMany / cols + 2, cols, tally);
+  }
+  run_layouts<kUnroll, T, kInputs, kOutputs>(what, 1, kMany + 1040, tally);
 }
 
 /// Rows on both axes of the grid, the last block of it past the last row.
@@ -185,7 +194,8 @@ bool covers(const GroupCut& cut, std::int64_t rows, std::int64_t unroll,
          launch.blocks_z <= kMaxBlocksY &&
          std::int64_t{launch.blocks_y} * launch.blocks_z >= row_blocks &&
          std::int64_t{launch.blocks_y} * launch.blocks_z < row_blocks + launch.blocks_z &&
-         (launch.full_warps == 0 || (launch.units == unroll && full_units <= sure_units));
+         (launch.full_warps == 0 || (launch.units == unroll && full_units <= sure_units)) &&
+         (rows * cut.units > kFewUnits || (launch.units == 1 && threads == kFewThreads));
 }
 
 void run_launches(Tally& tally) {
@@ -213,10 +223,10 @@ void run_launches(Tally& tally) {
 
 int main() {
   Tally tally;
-  run_layouts<2, float, 1, 1>("fp32, one in", tally);
-  run_layouts<2, __nv_bfloat16, 1, 1>("bf16, one in", tally);
-  run_layouts<2, __nv_bfloat16, 2, 1>("bf16, two in", tally);
-  run_layouts<1, __half, 3, 2>("fp16, three in, two out", tally);
+  run_shapes<2, float, 1, 1>("fp32, one in", tally);
+  run_shapes<2, __nv_bfloat16, 1, 1>("bf16, one in", tally);
+  run_shapes<2, __nv_bfloat16, 2, 1>("bf16, two in", tally);
+  run_shapes<1, __half, 3, 2>("fp16, three in, two out", tally);
   run_on_three_axes<__nv_bfloat16>(tally);
   run_launches(tally);
   std::printf("cases %d wrong %d\n", tally.cases, tally.wrong);
