@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 #include <kernelhub/abi/kernel.hpp>
+#include <optional>
 
 #include "primitives/check_cuda.h"
 
@@ -13,14 +14,20 @@ extern "C" void* TVMFFIEnvGetStream(std::int32_t device_type, std::int32_t devic
 
 namespace kernelhub::primitives {
 
-/// Makes a device current for a scope and restores the one before.
+/// Makes a device current for a scope and restores the one before. Sets none that is current
+/// already: a thread's first setting creates the device's context, which takes memory and time.
 class DeviceGuard {
  public:
   explicit DeviceGuard(int device) {
-    check(cudaGetDevice(&previous_));
-    if (previous_ != device) check(cudaSetDevice(device));
+    int current = 0;
+    check(cudaGetDevice(&current));
+    if (current == device) return;
+    check(cudaSetDevice(device));
+    previous_ = current;
   }
-  ~DeviceGuard() { cudaSetDevice(previous_); }
+  ~DeviceGuard() {
+    if (previous_.has_value()) cudaSetDevice(*previous_);
+  }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
@@ -32,7 +39,7 @@ class DeviceGuard {
     }
   }
 
-  int previous_ = 0;
+  std::optional<int> previous_;
 };
 
 /// Device memory for the work that is launched on a stream before this ends; null for no bytes.

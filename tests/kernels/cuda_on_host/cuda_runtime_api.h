@@ -71,6 +71,8 @@ struct Device {
   int clusters = 1;         // that it holds at once, whatever the kernel
 };
 inline Device device;
+inline int current_device = 0;
+inline int devices_set = 0;  // calls of cudaSetDevice
 
 constexpr unsigned kPortableCluster = 8;
 inline std::set<const void*> kernels_of_any_cluster;  // cudaFuncSetAttribute was called for them
@@ -312,7 +314,20 @@ inline float __fsub_rn(float a, float b) { return a - b; }
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 
 inline cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = cuda_on_host::current_device;
+  return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int device) {
+  cuda_on_host::current_device = device;
+  ++cuda_on_host::devices_set;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMallocAsync(void** data, std::size_t bytes, cudaStream_t) {
+  *data = std::malloc(bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaFreeAsync(void* data, cudaStream_t) {
+  std::free(data);
   return cudaSuccess;
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
