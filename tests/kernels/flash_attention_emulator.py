@@ -13,6 +13,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / "kernels-community"
 CUDA_INCLUDE = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "include"
+# As nvcc does, products are joined with the sums around them: what is wrong then must show here.
+FUSES = "fma" in Path("/proc/cpuinfo").read_text().split()
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
 Int = ctypes.c_int64
@@ -207,6 +209,8 @@ class Emulator:
     def __init__(self, folder: Path) -> None:
         source = Path(__file__).with_name("flash_attention_emulation.cpp")
         flags = ["-O1", "-fno-strict-aliasing", "-isystem", CUDA_INCLUDE]
+        if FUSES:
+            flags += ["-mfma", "-ffp-contract=fast", "-fexpensive-optimizations"]
         self._library = compiled(folder, "flash_attention_emulation", [*flags, source])
         self._library.emulate_forward.restype = Int
         self._library.emulate_why_not_sm90.restype = ctypes.c_char_p

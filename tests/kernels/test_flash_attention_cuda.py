@@ -10,7 +10,7 @@ import attention_reference as reference
 import grid
 import pytest
 import torch
-from flash_attention_emulator import CUDA_INCLUDE, PACKAGES, Emulator, Options
+from flash_attention_emulator import CUDA_INCLUDE, FUSES, PACKAGES, Emulator, Options
 
 BF16, FP16 = torch.bfloat16, torch.float16
 DIMS = (32, 40, 64, 80, 96, 128, 160, 192, 256)
@@ -263,6 +263,33 @@ def test_rows_that_see_no_key_are_zero_beside_an_infinite_value(
         assert lse[0, 0, is_empty].isneginf().all()
         assert out[0, ~is_empty].isposinf().all()
         assert lse[0, 0, ~is_empty].isfinite().all()
+
+
+@pytest.mark.skipif(not FUSES, reason="this processor has no fused multiply-add")
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("capability", [80, 90])
+def test_large_scores_do_not_drift_over_many_tiles(
+    emulator: Emulator, capability: int, rows: int
+) -> None:
+    """A largest score that stays keeps the sums as they are, and one that grows moves them alone:
+    whatever errs in every tile is seen in the sum of 256 of them. Each row has a score of its own
+    near 60 for all keys, or one that grows a little with every key.
+    """
+    keys = 256 * 64
+    q = torch.zeros(1, rows, 1, 64, dtype=FP16)
+    k, v = torch.zeros(2, 1, keys, 1, 64, dtype=FP16)
+    q[0, :, 0, 0] = 60 + torch.arange(rows) / 16
+    k[..., 0] = 1.0
+    v[:, : keys // 2] = 1.0
+    for growth in (0.0, 0.125):
+        q[..., 1] = growth
+        k[0, :, 0, 1] = torch.arange(keys) / 4096
+        options = Options(scale=1.0, splits=1, capability=capability)
+        out, lse, _ = emulator.forward(q, k, v, options)
+        assert (emulator.why_not_sm90 is None) == (capability == 90 and rows > 16)
+        exact, exact_lse = reference.attention(q, k, v, reference.Rule(scale=1.0))
+        assert (lse - exact_lse).abs().max() <= 1e-5
+        assert (out - exact).abs().max() <= 4e-4 * exact.max()
 
 
 def rotated(

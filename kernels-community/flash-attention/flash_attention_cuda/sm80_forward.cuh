@@ -398,17 +398,18 @@ class ForwardBlock {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         RowSoftmax& row = softmax[2 * m + half];
-        float largest = row.largest;
+        float largest = kMinusInf;
 #pragma unroll
         for (int n = 0; n < Tile::kKeyTiles; ++n) {
           largest = fmaxf(largest, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
         }
         largest = fmaxf(largest, Hw::shuffle_xor(largest, 1));
         largest = fmaxf(largest, Hw::shuffle_xor(largest, 2));
+        const float largest2 = fmaxf(row.largest2, largest * exponent);
         // A row that has seen no key yet keeps weights of exactly zero.
-        const float shift = largest == kMinusInf ? 0.0f : largest * exponent;
-        const float factor = Hw::exp2(row.largest * exponent - shift);
-        row.largest = largest;
+        const float shift = largest2 == kMinusInf ? 0.0f : largest2;
+        const float factor = largest2 == kMinusInf ? 0.0f : Hw::exp2(row.largest2 - largest2);
+        row.largest2 = largest2;
         float sum = 0.0f;
 #pragma unroll
         for (int n = 0; n < Tile::kKeyTiles; ++n) {
@@ -467,7 +468,6 @@ class ForwardBlock {
     for (RowSoftmax& row : softmax) {
       row.sum += Hw::shuffle_xor(row.sum, 1);
       row.sum += Hw::shuffle_xor(row.sum, 2);
-      if (row.largest != kMinusInf) row.largest *= facts_->exponent;  // units of log2
     }
     if constexpr (Tile::kWarpsN == 1) {
       normalise(softmax, o);
@@ -494,7 +494,7 @@ class ForwardBlock {
       for (int half = 0; half < 2; ++half) {
         const int row = row_of(lane_id(), m, half);
         const RowSoftmax& sums = softmax[2 * m + half];
-        const RowResult result = finish_row<Hw>(sums.largest, sums.sum, sink2(row));
+        const RowResult result = finish_row<Hw>(sums.largest2, sums.sum, sink2(row));
         if (lane_id() % 4 == 0) store_lse(row, result.lse);
 #pragma unroll
         for (int d = 0; d < Tile::kDimTiles; ++d) {
@@ -592,7 +592,7 @@ class ForwardBlock {
     for (int r = 0; r < 2 * kRowTiles; ++r) {
       const int at = warp_n() * Tile::kRows + row_of(lane_id(), r / 2, r % 2);
       if (lane_id() % 4 == 0) {
-        largest[at] = softmax[r].largest;
+        largest[at] = softmax[r].largest2;
         totals[at] = softmax[r].sum;
       }
 #pragma unroll

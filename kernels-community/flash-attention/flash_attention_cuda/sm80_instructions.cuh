@@ -19,7 +19,7 @@ struct Sm80Instructions {
     return __shfl_xor_sync(0xffffffffu, value, lane_mask);
   }
 
-  /// 2^x, relative error 2^-22; 2^-inf = 0.
+  /// 2^x, relative error 2^-22; 2^-inf = 0, 2^0 = 1.
   static __device__ __forceinline__ float exp2(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -502,17 +502,18 @@ class WarpgroupForward {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       RowSoftmax& row = softmax[half];
-      float largest = row.largest;
+      float largest = kMinusInf;
 #pragma unroll
       for (int n = 0; n < Tile::kKeys / 8; ++n) {
         largest = fmaxf(largest, fmaxf(scores[4 * n + 2 * half], scores[4 * n + 2 * half + 1]));
       }
       largest = fmaxf(largest, Hw::shuffle_xor(largest, 1));
       largest = fmaxf(largest, Hw::shuffle_xor(largest, 2));
+      const float largest2 = fmaxf(row.largest2, largest * exponent);
       // A row that has seen no key yet keeps weights of exactly zero.
-      const float shift = largest == kMinusInf ? 0.0f : largest * exponent;
-      factors[half] = Hw::exp2(row.largest * exponent - shift);
-      row.largest = largest;
+      const float shift = largest2 == kMinusInf ? 0.0f : largest2;
+      factors[half] = Hw::exp2(row.largest2 - shift);
+      row.largest2 = largest2;
       float sum = 0.0f;
 #pragma unroll
       for (int n = 0; n < Tile::kKeys / 8; ++n) {
@@ -554,13 +555,12 @@ class WarpgroupForward {
       RowSoftmax& sums = softmax[half];
       sums.sum += Hw::shuffle_xor(sums.sum, 1);
       sums.sum += Hw::shuffle_xor(sums.sum, 2);
-      if (sums.largest != kMinusInf) sums.largest *= facts.exponent;  // units of log2
       const int row = row_of(facts, half);
       const bool has_row = row < facts.row_count;
       const float sink2 = params_.sinks != nullptr && has_row
                               ? params_.sinks[head(facts, row)] * kLog2E
                               : kMinusInf;
-      const RowResult result = finish_row<Hw>(sums.largest, sums.sum, sink2);
+      const RowResult result = finish_row<Hw>(sums.largest2, sums.sum, sink2);
       const Sequence& sequence = facts.sequence;
       const std::int64_t token = sequence.q_begin + row / facts.group;
       if (has_row && lane_id() % 4 == 0) {

@@ -11,10 +11,12 @@ constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
 constexpr float kMinusInf = -INFINITY;
 
-/// A row's running softmax: largest score so far, and this thread's share of the sum of
-/// exp2(exponent * (score - largest)).
+/// A row's running softmax: largest score so far in units of log2, and this thread's share of the
+/// sum of exp2(score * exponent - largest2). The largest score is kept as the rounded product that
+/// weights are relative to: from product and sum in one rounding, a factor between two tiles of the
+/// same largest score would be its rounding error, in every tile, and not 1.
 struct RowSoftmax {
-  float largest;
+  float largest2;
   float sum;
 };
 
