@@ -132,6 +132,88 @@ void check_works(Tally& dense, Tally& varlen, Tally& kernel_of_its_own) {
   }
 }
 
+/// Every work is dealt out once, however many blocks there are.
+void check_dealing(Tally& dealt) {
+  Generator random(5);
+  for (int i = 0; i < 400; ++i) {
+    attention::Params params{};
+    params.batch = between(random, 1, 6);
+    params.heads_q = params.heads_k = between(random, 1, 9);
+    params.head_dim = params.head_dim_v = 64;
+    params.lengths.q = between(random, 1, 700);
+    params.lengths.k = between(random, 1, 1 << 17);
+    params.num_splits = between(random, 1, 3);
+    const std::vector<std::int32_t> starts(static_cast<std::size_t>(params.batch) + 1, 0);
+    if (i % 3 == 0) {
+      params.lengths.cu_q = starts.data();
+      params.total_q = between(random, 1, 2000);
+    }
+    const cuda::ForwardCall call = cuda::forward_call(params, {128, 128, 1}, 132);
+    const std::int64_t blocks = between(random, 1, 200);
+    std::vector<int> times(static_cast<std::size_t>(cuda::block_works(call)), 0);
+    for (std::int64_t turn = 0; turn < cuda::deal_turns(call, blocks); ++turn) {
+      for (std::int64_t block = 0; block < blocks; ++block) {
+        const std::int64_t work = cuda::dealt_work(call, block, blocks, turn);
+        if (work != cuda::kNoWork) ++times.at(static_cast<std::size_t>(work));
+      }
+    }
+    dealt.expect(std::all_of(times.begin(), times.end(), [](int count) { return count == 1; }));
+  }
+}
+
+/// Tiles of the mean block over those of the block with the most, with one more for every work's
+/// start and end.
+double balance(const cuda::ForwardCall& call, std::int64_t blocks, int tile_keys) {
+  std::int64_t most = 0;
+  std::int64_t all = 0;
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    std::int64_t own = 0;
+    for (std::int64_t turn = 0; turn < cuda::deal_turns(call, blocks); ++turn) {
+      const std::int64_t work = cuda::dealt_work(call, block, blocks, turn);
+      if (work == cuda::kNoWork) continue;
+      const cuda::BlockWork at = cuda::block_work(call, work);
+      const attention::Sequence sequence = cuda::sequence_at(call, at.sequence);
+      const std::int64_t first = at.row_block * call.tile_rows;
+      const auto tiles =
+          cuda::visible_tiles(call.params, sequence, first, first + call.tile_rows - 1, tile_keys);
+      own += tiles.end - tiles.begin + 1;
+    }
+    most = std::max(most, own);
+    all += own;
+  }
+  return static_cast<double>(all) / static_cast<double>(most * blocks);
+}
+
+/// Blocks that stay resident have about as much to do as each other: in the settings of the
+/// published figures, 16k tokens of 2048 columns, and with lengths that are no powers of two.
+void check_balance(Tally& powers, Tally& others) {
+  struct Setting {
+    std::int64_t dim;
+    int tile_keys;
+  };
+  for (const Setting setting : {Setting{64, 128}, {128, 128}, {256, 80}}) {
+    for (const std::int64_t length : {512, 1024, 2048, 4096, 8192, 16384, 1500, 3000, 5000}) {
+      for (const std::int64_t keys : {length, 4 * length}) {
+        for (const std::int64_t right : {-1, 0}) {
+          attention::Params params{};
+          params.batch = 16384 / length;
+          params.heads_q = params.heads_k = 2048 / setting.dim;
+          params.head_dim = params.head_dim_v = setting.dim;
+          params.lengths.q = length;
+          params.lengths.k = keys;
+          params.window_left = -1;
+          params.window_right = right;
+          params.num_splits = 1;
+          const auto call = cuda::forward_call(params, {128, setting.tile_keys, 1}, 132);
+          const bool is_power = (length & (length - 1)) == 0;
+          const double reached = balance(call, 132, setting.tile_keys);
+          (is_power ? powers : others).expect(reached >= (is_power ? 0.955 : 0.885));
+        }
+      }
+    }
+  }
+}
+
 /// The keys that rows of a sequence see, from a tile's start on.
 attention::KeyRange tiles_seen(const attention::Params& params, const attention::Sequence& s) {
   attention::KeyRange seen{s.k_rows, 0};
@@ -346,6 +428,11 @@ int main() {
   Tally varlen("varlen_works");
   Tally kernel_of_its_own("kernel_of_its_own");
   check_works(dense, varlen, kernel_of_its_own);
+  Tally dealt_once("works_dealt_once");
+  check_dealing(dealt_once);
+  Tally balanced("balance_of_powers");
+  Tally balanced_others("balance_of_others");
+  check_balance(balanced, balanced_others);
   Tally places("tile_places");
   Tally banks("tile_banks");
   check_layout<32>(places, banks);

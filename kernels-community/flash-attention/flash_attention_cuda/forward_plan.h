@@ -253,4 +253,61 @@ KERNELHUB_HOST_DEVICE inline BlockWork block_work(const ForwardCall& call, std::
           in_block % call.splits};
 }
 
+// ---- Works dealt out to blocks that stay resident.
+//
+// Under a causal mask the works of a section grow shorter from its first to its last, and the next
+// section starts with long ones again. The works of a section are therefore taken in twos, from
+// both of its ends inwards: all twos are equally long.
+
+constexpr std::int64_t kNoWork = -1;
+
+/// Twos of all works of a dense call.
+KERNELHUB_HOST_DEVICE inline std::int64_t two_count(const ForwardCall& call) {
+  const std::int64_t section = call.section * call.row_blocks * call.splits;
+  const std::int64_t whole = block_works(call) / section;
+  return whole * ceil_div(section, 2) + ceil_div(block_works(call) - whole * section, 2);
+}
+
+/// The first or second work of two number `two`. The middle one of a section may lack its second:
+/// kNoWork.
+KERNELHUB_HOST_DEVICE inline std::int64_t work_of_two(const ForwardCall& call, std::int64_t two,
+                                                      bool is_second) {
+  const std::int64_t section = call.section * call.row_blocks * call.splits;
+  const std::int64_t twos = ceil_div(section, 2);
+  const std::int64_t begin = two / twos * section;
+  const std::int64_t left = block_works(call) - begin;
+  const std::int64_t first = two % twos;
+  const std::int64_t second = (left < section ? left : section) - 1 - first;
+  if (!is_second) return begin + first;
+  return second == first ? kNoWork : begin + second;
+}
+
+/// The work of `block` of `blocks` in a turn, or kNoWork. Dense: two after two, section by section.
+/// The works of the last twos are dealt out one by one where blocks would be without otherwise.
+/// Varlen sequences, of whose lengths nothing is known: one work for each block after the other,
+/// there and back.
+KERNELHUB_HOST_DEVICE inline std::int64_t dealt_work(const ForwardCall& call, std::int64_t block,
+                                                     std::int64_t blocks, std::int64_t turn) {
+  if (is_varlen(call.params)) {
+    const std::int64_t work = turn * blocks + (turn % 2 == 0 ? block : blocks - 1 - block);
+    return work < block_works(call) ? work : kNoWork;
+  }
+  const std::int64_t twos = two_count(call);
+  const std::int64_t dealt = turn / 2 * blocks;
+  const std::int64_t left = twos - dealt;
+  const bool is_second = turn % 2 != 0;
+  if (2 * left > blocks) {
+    return block < left ? work_of_two(call, dealt + block, is_second) : kNoWork;
+  }
+  if (is_second || block >= 2 * left) return kNoWork;
+  return block < left ? work_of_two(call, dealt + block, false)
+                      : work_of_two(call, twos - 1 - (block - left), true);
+}
+
+/// Turns after which all works are dealt out.
+KERNELHUB_HOST_DEVICE inline std::int64_t deal_turns(const ForwardCall& call, std::int64_t blocks) {
+  return is_varlen(call.params) ? ceil_div(block_works(call), blocks)
+                                : 2 * ceil_div(two_count(call), blocks);
+}
+
 }  // namespace kernelhub::flash_attention::cuda

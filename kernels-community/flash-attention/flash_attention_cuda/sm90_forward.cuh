@@ -17,10 +17,9 @@
 //   cores and passes the turn on: the softmax of one runs under the products of the other.
 // - Within a warpgroup the next S is begun before this O += P V: while the softmax of the next tile
 //   is computed, P V may still run. P stays in registers, as the first operand.
-// - Blocks are persistent. The works come in the order of forward_plan.h: the last rows of a
-//   section first, which have the most keys under a causal mask, and varlen sequences from the
-//   last one stored to the first. Every other round is dealt out backwards, so that no block has
-//   the longest of every round.
+// - Blocks are persistent. The works come as forward_plan.h deals them out: section by section, so
+//   that keys are read from L2, and the longest of a section with its shortest, so that under a
+//   causal mask every block has as much to do.
 // - Q and the first K of the next work are copied under the last softmax of this one, its last
 //   O += P V and its end.
 // Bytes per query row: q and out once; K and V once per 128 rows, mostly from L2.
@@ -144,9 +143,10 @@ class WarpgroupForward {
   __device__ __forceinline__ void produce(std::int64_t block, std::int64_t blocks) {
     Stages v;
     int turn = 0;
-    for (int round = 0; round * blocks < block_works(call_.call); ++round) {
-      const std::int64_t work = round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
-      if (work >= block_works(call_.call)) continue;
+    const std::int64_t deals = deal_turns(call_.call, blocks);
+    for (std::int64_t deal = 0; deal < deals; ++deal) {
+      const std::int64_t work = dealt_work(call_.call, block, blocks, deal);
+      if (work == kNoWork) continue;
       WorkFacts& facts = facts_at(turn);
       note_facts(block_work(call_.call, work), facts);
       if (facts.first_row >= facts.row_count) continue;
