@@ -62,8 +62,8 @@ void run_warpgroups(const cuda::ForwardCall& call, std::int64_t processors, std:
   const cuda::BoxedCall boxed = cuda::boxed_call(call, Tile::kPanelCols, Tile::kKeys);
   const cuda::Sm90Call<cuda::BoxedTensor> one{call, boxed.q, boxed.k, boxed.v};
   emulation::WarpgroupBlock block(Tile::kThreads, cuda::kWarpgroupSharedBytes<Tile>, seed);
-  const std::int64_t blocks = std::min(cuda::block_works(call), processors);
-  for (std::int64_t b = 0; b < blocks; ++b) {
+  const int blocks = static_cast<int>(std::min(cuda::block_works(call), processors));
+  for (int b = 0; b < blocks; ++b) {
     block.run([&](unsigned char* shared) { Kernel(one, shared).run(b, blocks); });
   }
 }
@@ -87,6 +87,7 @@ std::int64_t run_dim(const Params& params, const cuda::Device& device, std::uint
   std::vector<float> workspace(static_cast<std::size_t>(cuda::workspace_bytes(forward)) / 4, NAN);
   for (int i = 0; i < forward.count; ++i) {
     const cuda::ForwardCall call = cuda::with_workspace(forward.launches[i].call, workspace.data());
+    if (call.works_taken != nullptr) *call.works_taken = 0;
     if (forward.launches[i].kernel.tile.rows == Narrow::kRows) {
       run_tiles<T, Narrow>(call, seed);
     } else if (forward.why_not_sm90 == nullptr) {

@@ -3,6 +3,7 @@
 // "<check> <wrong> <tried>" per check.
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
 #include <random>
 #include <set>
 #include <tuple>
@@ -161,26 +162,36 @@ void check_dealing(Tally& dealt) {
   }
 }
 
-/// Tiles of the mean block over those of the block with the most, with one more for every work's
-/// start and end.
+/// Tiles that a work visits, and one more for its start and end.
+std::int64_t work_time(const cuda::ForwardCall& call, std::int64_t work, int tile_keys) {
+  const cuda::BlockWork at = cuda::block_work(call, work);
+  const attention::Sequence sequence = cuda::sequence_at(call, at.sequence);
+  const std::int64_t first = at.row_block * call.tile_rows;
+  if (first >= sequence.q_allocated) return 0;
+  const std::int64_t last = first + call.tile_rows - 1;
+  const auto tiles = cuda::visible_tiles(call.params, sequence, first, last, tile_keys);
+  return tiles.end - tiles.begin + 1;
+}
+
+/// The time of the mean block over that of the one that takes longest. Works are dealt out, or each
+/// is taken by the block that is free first.
 double balance(const cuda::ForwardCall& call, std::int64_t blocks, int tile_keys) {
-  std::int64_t most = 0;
-  std::int64_t all = 0;
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    std::int64_t own = 0;
-    for (std::int64_t turn = 0; turn < cuda::deal_turns(call, blocks); ++turn) {
-      const std::int64_t work = cuda::dealt_work(call, block, blocks, turn);
-      if (work == cuda::kNoWork) continue;
-      const cuda::BlockWork at = cuda::block_work(call, work);
-      const attention::Sequence sequence = cuda::sequence_at(call, at.sequence);
-      const std::int64_t first = at.row_block * call.tile_rows;
-      const auto tiles =
-          cuda::visible_tiles(call.params, sequence, first, first + call.tile_rows - 1, tile_keys);
-      own += tiles.end - tiles.begin + 1;
+  std::vector<std::int64_t> times(static_cast<std::size_t>(blocks), 0);
+  if (call.takes_works) {
+    for (std::int64_t work = 0; work < cuda::block_works(call); ++work) {
+      *std::min_element(times.begin(), times.end()) += work_time(call, work, tile_keys);
     }
-    most = std::max(most, own);
-    all += own;
+  } else {
+    for (std::int64_t turn = 0; turn < cuda::deal_turns(call, blocks); ++turn) {
+      for (std::int64_t block = 0; block < blocks; ++block) {
+        const std::int64_t work = cuda::dealt_work(call, block, blocks, turn);
+        if (work == cuda::kNoWork) continue;
+        times[static_cast<std::size_t>(block)] += work_time(call, work, tile_keys);
+      }
+    }
   }
+  const std::int64_t all = std::accumulate(times.begin(), times.end(), std::int64_t{0});
+  const std::int64_t most = *std::max_element(times.begin(), times.end());
   return static_cast<double>(all) / static_cast<double>(most * blocks);
 }
 
@@ -209,6 +220,37 @@ void check_balance(Tally& powers, Tally& others) {
           const double reached = balance(call, 132, setting.tile_keys);
           (is_power ? powers : others).expect(reached >= (is_power ? 0.955 : 0.885));
         }
+      }
+    }
+  }
+}
+
+/// As check_balance, with sequences of one length or of lengths up to it, as the plan has them.
+void check_varlen_balance(Tally& balanced) {
+  Generator random(6);
+  for (const std::int64_t length : {2048, 4096, 8192}) {
+    for (const std::int64_t heads : {8, 16, 32}) {
+      for (int i = 0; i < 12; ++i) {
+        std::vector<std::int32_t> starts(1, 0);
+        while (starts.back() < 16384) {
+          const std::int64_t rows = i % 4 == 0 ? length : between(random, 1, length);
+          starts.push_back(starts.back() + static_cast<std::int32_t>(rows));
+        }
+        attention::Params params{};
+        params.batch = static_cast<std::int64_t>(starts.size()) - 1;
+        params.heads_q = params.heads_k = heads;
+        params.head_dim = params.head_dim_v = 128;
+        params.q_strides = params.k_strides = params.v_strides = {0, heads * 128, 128};
+        params.total_q = params.total_k = starts.back();
+        params.lengths.cu_q = params.lengths.cu_k = starts.data();
+        params.window_left = -1;
+        params.window_right = i % 2 - 1;
+        const cuda::ForwardKernels kernels{{{128, 64, 1}, nullptr}, {{16, 64, 1}, nullptr}};
+        const cuda::ForwardKernel sm90{{128, 128, 1}, nullptr};
+        const auto forward = cuda::planned_launches(kernels, &sm90, params, {90, 132, true});
+        const cuda::ForwardCall& call = forward.launches[0].call;
+        balanced.expect(forward.why_not_sm90 == nullptr && call.takes_works &&
+                        balance(call, 132, 128) >= 0.88);
       }
     }
   }
@@ -433,6 +475,8 @@ int main() {
   Tally balanced("balance_of_powers");
   Tally balanced_others("balance_of_others");
   check_balance(balanced, balanced_others);
+  Tally balanced_varlen("balance_of_varlen");
+  check_varlen_balance(balanced_varlen);
   Tally places("tile_places");
   Tally banks("tile_banks");
   check_layout<32>(places, banks);

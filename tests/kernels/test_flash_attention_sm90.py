@@ -181,6 +181,27 @@ def test_one_block_takes_empty_short_and_long_sequences_in_turn(emulator: Emulat
         reference.check(out[None, own], lse[None, :, own], *tensors, reference.Rule(causal=True))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_whichever_block_takes_a_work_the_bits_are_the_same(
+    emulator: Emulator, causal: bool
+) -> None:
+    """With few processors blocks take works by a count, with many each has one of its own."""
+    lengths = (150, 1, 300, 40, 0, 129)
+    cu = ints(0, *itertools.accumulate(lengths))
+    q, k, v = (randn(sum(lengths), 2, 64, dtype=BF16) for _ in range(3))
+    first = None
+    for processors in (1, 2, 5, 132):
+        options = Options(
+            causal=causal, cu_q=cu, cu_k=cu, splits=1, processors=processors, seed=9, **HOPPER
+        )
+        out, lse, _ = emulator.forward(q, k, v, options)
+        assert emulator.why_not_sm90 is None
+        assert not out.isnan().any()
+        first = first or (out, lse)
+        assert torch.equal(out, first[0])
+        assert torch.equal(lse, first[1])
+
+
 @pytest.mark.parametrize(("heads", "rows", "dim"), [(12, 2048, 64), (8, 1024, 128)])
 def test_splits_that_gain_little_do_not_keep_a_call_from_wgmma(
     emulator: Emulator, heads: int, rows: int, dim: int

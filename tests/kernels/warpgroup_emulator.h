@@ -369,6 +369,8 @@ class WarpgroupBlock : public Block {
 struct EmulatedSm90Instructions : EmulatedInstructions {
   using TensorMap = cuda::BoxedTensor;
 
+  static std::uint64_t fetch_increment(std::uint64_t* count) { return (*count)++; }
+
   static std::uint32_t shuffle_xor_bits(std::uint32_t value, int lane_mask) {
     Operands operands{Op::kShuffle, {value, static_cast<std::uint32_t>(lane_mask)}, {}};
     return block().meet(operands)[0];

@@ -72,7 +72,7 @@ struct Prepared {
   ManagedTensor workspace;  // may be null
 };
 
-/// Where the host allocates no memory, keys are not split.
+/// Where the host allocates no memory, keys are not split and works are dealt out.
 Prepared prepare(const char* op, Params params, const DLTensor& q) {
   Prepared prepared{cuda::plan(params), nullptr};
   const std::int64_t size_bytes = cuda::workspace_bytes(prepared.forward);

@@ -150,9 +150,15 @@ cudaError_t launch(const Forward& forward, void* workspace, cudaStream_t stream)
   cudaError_t status = forward.status;
   for (int i = 0; i < forward.count && status == cudaSuccess; ++i) {
     const ForwardLaunch& one = forward.launches[i];
-    status = one.kernel.launch(with_workspace(one.call, workspace), stream);
+    const ForwardCall call = with_workspace(one.call, workspace);
+    if (call.works_taken != nullptr) {
+      status = cudaMemsetAsync(call.works_taken, 0, sizeof(*call.works_taken), stream);
+    }
+    if (status == cudaSuccess) status = one.kernel.launch(call, stream);
   }
-  if (status != cudaSuccess || workspace_bytes(forward) == 0) return status;
+  if (status != cudaSuccess || forward.count == 0 || forward.launches[0].call.splits == 1) {
+    return status;
+  }
   return launch_combine(with_workspace(forward.launches[0].call, workspace), stream);
 }
 

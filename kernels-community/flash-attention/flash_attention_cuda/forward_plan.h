@@ -40,9 +40,11 @@ struct ForwardCall {
   std::int64_t row_blocks;     // of a dense sequence and key head; of all varlen sequences, at most
   std::int64_t section;        // (sequence, key head) pairs whose keys stay in L2 together
   std::int64_t tokens;         // rows of q and out in all
+  bool takes_works;            // resident blocks take works when they are free, see next_work
   std::int64_t partial_pitch;  // floats of a row of partial_out
   float* partial_out;          // [splits, tokens, heads_q, partial_pitch], null without splits
   float* partial_lse;          // [splits, tokens, heads_q]
+  std::uint64_t* works_taken;  // beyond the first of each block; zero at the start, or null
 };
 
 KERNELHUB_HOST_DEVICE inline bool is_varlen(const Params& params) {
@@ -150,14 +152,17 @@ inline ForwardCall restricted(ForwardCall call, std::int64_t tile_rows, std::int
   return call;
 }
 
-/// Bytes of fp32 workspace, 0 without splits.
+/// Bytes of workspace: partial results of split keys, or the count of works that were taken.
 inline std::int64_t workspace_bytes(const ForwardCall& call) {
-  if (call.splits == 1) return 0;
+  if (call.splits == 1) return call.takes_works ? sizeof(*call.works_taken) : 0;
   return call.splits * call.tokens * call.params.heads_q * (call.partial_pitch + 1) * 4;
 }
 
 inline ForwardCall with_workspace(ForwardCall call, void* workspace) {
-  if (call.splits == 1) return call;
+  if (call.splits == 1) {
+    if (call.takes_works) call.works_taken = static_cast<std::uint64_t*>(workspace);
+    return call;
+  }
   call.partial_out = static_cast<float*>(workspace);
   call.partial_lse =
       call.partial_out + call.splits * call.tokens * call.params.heads_q * call.partial_pitch;

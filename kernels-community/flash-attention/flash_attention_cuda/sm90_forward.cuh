@@ -19,7 +19,8 @@
 //   is computed, P V may still run. P stays in registers, as the first operand.
 // - Blocks are persistent. The works come as forward_plan.h deals them out: section by section, so
 //   that keys are read from L2, and the longest of a section with its shortest, so that under a
-//   causal mask every block has as much to do.
+//   causal mask every block has as much to do. Varlen sequences, whose lengths the host does not
+//   know, are taken in block_work's order by whichever block is free.
 // - Q and the first K of the next work are copied under the last softmax of this one, its last
 //   O += P V and its end.
 // Bytes per query row: q and out once; K and V once per 128 rows, mostly from L2.
@@ -73,7 +74,7 @@ class WarpgroupForward {
   }
 
   /// The works of block `block` of `blocks`.
-  __device__ __forceinline__ void run(std::int64_t block, std::int64_t blocks) {
+  __device__ __forceinline__ void run(int block, int blocks) {
     if (Hw::thread() == 0) {
       Hw::prefetch_map(call_.q);
       Hw::prefetch_map(call_.k);
@@ -140,12 +141,13 @@ class WarpgroupForward {
 
   // ---- The producer: one thread, so that no lane can fall behind a phase that the others saw.
 
-  __device__ __forceinline__ void produce(std::int64_t block, std::int64_t blocks) {
+  __device__ __forceinline__ void produce(int block, int blocks) {
     Stages v;
     int turn = 0;
-    const std::int64_t deals = deal_turns(call_.call, blocks);
-    for (std::int64_t deal = 0; deal < deals; ++deal) {
-      const std::int64_t work = dealt_work(call_.call, block, blocks, deal);
+    // Opaque: what is computed from them alone is not kept in registers while tiles are copied.
+    for (int deal = 0;; ++deal) {
+      const std::int64_t work = next_work(Hw::opaque(block), Hw::opaque(blocks), deal);
+      if (work >= block_works(call_.call)) break;
       if (work == kNoWork) continue;
       WorkFacts& facts = facts_at(turn);
       note_facts(block_work(call_.call, work), facts);
@@ -159,6 +161,19 @@ class WarpgroupForward {
     end.first_tile = end.end_tile = 0;
     end.is_end = true;
     hand_over(end, turn);
+  }
+
+  /// Number `deal` of this block's works, or kNoWork; one that does not exist at the end. Blocks
+  /// that take works when they are free take them in block_work's order: which block computes a
+  /// work changes nothing in it.
+  __device__ __forceinline__ std::int64_t next_work(int block, int blocks, int deal) const {
+    const ForwardCall& call = call_.call;
+    if (call.works_taken != nullptr) {
+      return deal == 0 ? block
+                       : blocks + static_cast<std::int64_t>(Hw::fetch_increment(call.works_taken));
+    }
+    return deal < deal_turns(call, blocks) ? dealt_work(call, block, blocks, deal)
+                                           : block_works(call);
   }
 
   /// In shared memory at once: a thread of the producer has few registers.

@@ -103,6 +103,11 @@ struct Sm90Instructions : Sm80Instructions {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
   }
 
+  /// Adds one to a count in global memory; what it was before.
+  static __device__ __forceinline__ std::uint64_t fetch_increment(std::uint64_t* count) {
+    return atomicAdd(reinterpret_cast<unsigned long long*>(count), 1ull);
+  }
+
   // Named barriers: `threads` counts those that wait and those that only arrive.
   static __device__ __forceinline__ void sync_threads(int barrier, int threads) {
     asm volatile("barrier.cta.sync.aligned %0, %1;" ::"r"(barrier), "r"(threads) : "memory");

@@ -18,7 +18,8 @@ template <class T, class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
     sm90_forward_kernel(const __grid_constant__ Sm90Call<CUtensorMap> call) {
   extern __shared__ __align__(128) unsigned char shared[];
-  WarpgroupForward<T, Tile, Sm90Instructions>(call, shared).run(blockIdx.x, gridDim.x);
+  WarpgroupForward<T, Tile, Sm90Instructions>(call, shared)
+      .run(static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
 }
 
 /// One resident block per multiprocessor of the current device.

@@ -135,7 +135,11 @@ inline Forward planned_launches(const ForwardKernels& kernels, const ForwardKern
   const ForwardLaunch& first = forward.launches[0];
   if (first.kernel.tile.rows == kernels.narrow.tile.rows) return keep("all rows are few");
   forward.why_not_sm90 = why_not_sm90(first.call);
-  return forward.why_not_sm90 == nullptr ? forward : keep(forward.why_not_sm90);
+  if (forward.why_not_sm90 != nullptr) return keep(forward.why_not_sm90);
+  // No order that the host could choose fits lengths that it does not know.
+  ForwardCall& call = forward.launches[0].call;
+  call.takes_works = is_varlen(params) && block_works(call) > device.processors;
+  return forward;
 }
 
 }  // namespace kernelhub::flash_attention::cuda
