@@ -428,6 +428,28 @@ void check_splits(Tally& splits, Tally& workspace) {
   }
 }
 
+/// A decode step is split alike whether its queries come as varlen sequences or dense.
+void check_varlen_splits(Tally& splits) {
+  Generator random(7);
+  for (int i = 0; i < 400; ++i) {
+    attention::Params dense{};
+    dense.batch = between(random, 1, 300);
+    dense.heads_k = between(random, 1, 16);
+    dense.heads_q = dense.heads_k * between(random, 1, 16);
+    dense.head_dim = dense.head_dim_v = 128;
+    dense.lengths.q = 1;
+    dense.lengths.k = between(random, 1, 1 << 17);
+    const std::int32_t starts[] = {0};  // known to the device alone
+    attention::Params varlen = dense;
+    varlen.lengths.q = 0;
+    varlen.lengths.cu_q = starts;
+    varlen.total_q = varlen.batch;
+    const cuda::TileShape tile{16, 64, 2};
+    splits.expect(cuda::forward_call(varlen, tile, 132).splits ==
+                  cuda::forward_call(dense, tile, 132).splits);
+  }
+}
+
 struct Width {
   cuda::Sm90Tile tile;
   int dim;
@@ -498,4 +520,6 @@ int main() {
   Tally splits("best_splits");
   Tally workspace("workspace");
   check_splits(splits, workspace);
+  Tally varlen_splits("splits_of_varlen");
+  check_varlen_splits(varlen_splits);
 }

@@ -432,7 +432,7 @@ def tallies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, in
     [
         *("visible_tiles", "whole_tiles", "split_tiles", "dense_works", "varlen_works"),
         *("works_dealt_once", "balance_of_powers", "balance_of_others"),
-        "balance_of_varlen",
+        *("balance_of_varlen", "splits_of_varlen"),
         *("kernel_of_its_own", "tile_places", "tile_banks", "best_splits", "workspace"),
         *("sm90_tiles", "pieces", "small_pieces", "heads_dealt_out", "heads_merged"),
         *("partial_results", "pieces_beside_others"),

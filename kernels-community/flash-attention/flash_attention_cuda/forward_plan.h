@@ -68,12 +68,15 @@ inline std::int64_t expected_keys(const Params& params) {
   return std::max<std::int64_t>(keys, 1);
 }
 
-/// Blocks of a call before any splits, as well as the host knows them.
+/// Blocks of a call before any splits, as well as the host knows them. A block has rows of one
+/// sequence: of varlen sequences, each that has rows takes one at least.
 inline std::int64_t expected_blocks(const Params& params, std::int64_t tile_rows) {
   const std::int64_t group = params.heads_q / params.heads_k;
-  return is_varlen(params)
-             ? params.heads_k * ceil_div(params.total_q * group, tile_rows)
-             : params.batch * params.heads_k * ceil_div(params.lengths.q * group, tile_rows);
+  if (!is_varlen(params)) {
+    return params.batch * params.heads_k * ceil_div(params.lengths.q * group, tile_rows);
+  }
+  return params.heads_k * std::max(ceil_div(params.total_q * group, tile_rows),
+                                   std::min(params.batch, params.total_q));
 }
 
 /// Time in a model where every block takes as long as it has tiles, plus the overhead of splits,
