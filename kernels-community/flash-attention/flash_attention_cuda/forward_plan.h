@@ -87,13 +87,18 @@ inline std::int64_t split_time(std::int64_t blocks, std::int64_t tiles, std::int
   return ceil_div(blocks * splits, slots) * (ceil_div(tiles, splits) + overhead);
 }
 
-/// The number of splits with the least split_time, the smallest among equals.
+/// The number of splits with the least split_time, the smallest among equals. Of the numbers that
+/// give the longest split as many tiles only the smallest is tried, and none once the rounds of
+/// blocks alone take as long.
 inline std::int64_t best_splits(std::int64_t blocks, std::int64_t tiles, std::int64_t slots) {
   std::int64_t best = 1;
   std::int64_t least = split_time(blocks, tiles, slots, 1);
-  const std::int64_t most = std::min(kMaxSplits, tiles);
-  for (std::int64_t splits = 2; splits <= most; ++splits) {
-    const std::int64_t time = split_time(blocks, tiles, slots, splits);
+  for (std::int64_t share = tiles; share > 1;) {
+    const std::int64_t splits = ceil_div(tiles, share - 1);
+    const std::int64_t rounds = ceil_div(blocks * splits, slots);
+    if (splits > kMaxSplits || rounds * (1 + kSplitOverheadTiles) >= least) break;
+    share = ceil_div(tiles, splits);
+    const std::int64_t time = rounds * (share + kSplitOverheadTiles);
     if (time < least) {
       least = time;
       best = splits;
