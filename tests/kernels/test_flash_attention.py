@@ -16,6 +16,7 @@ import torch
 import tvm_ffi
 from attention_calls import attend
 from attention_reference import BF16, FP16, FP32, Rule, attention, check
+from torch.utils._python_dispatch import TorchDispatchMode
 
 PACKAGES = ("flash-attn2", "flash-attn3", "vllm-flash-attn3")
 Load = Callable[[str], ModuleType]
@@ -293,6 +294,18 @@ def test_a_cache_is_appended_to_in_place_and_rotated(
         assert (lse[b] - exact_lse[0]).abs().max() <= 1e-3
 
 
+class Calls(TorchDispatchMode):
+    """Notes the names of all ops that run under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name().split(".")[0])
+        return func(*args, **(kwargs or {}))
+
+
 def test_a_cache_without_new_rows(fa2: ModuleType, fa3: ModuleType) -> None:
     q, caches = random(2, 1, 8, 64), random(2, 5, 200, 2, 64)
     k_cache, v_cache = caches
@@ -313,7 +326,13 @@ def test_a_cache_without_new_rows(fa2: ModuleType, fa3: ModuleType) -> None:
             k, v = caches[:, entries[b], rows][:, None]
             check(out[b : b + 1], lse[b : b + 1], q[b : b + 1], k, v, Rule())
     whole = fa2.flash_attn_with_kvcache(q, k_cache[:2], v_cache[:2], cache_seqlens=200)
-    assert torch.equal(fa2.flash_attn_with_kvcache(q, k_cache[:2], v_cache[:2]), whole)
+    calls = Calls()
+    with calls:
+        out = fa2.flash_attn_with_kvcache(q, k_cache[:2], v_cache[:2])
+    assert torch.equal(out, whole)
+    ops = {name.split("::")[-1] for name in calls.names}
+    assert "attention_forward" in ops
+    assert not ops & {"full", "full_like", "fill_"}
 
 
 def test_new_rows_and_queries_may_be_varlen(fa3: ModuleType) -> None:

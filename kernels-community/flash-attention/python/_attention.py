@@ -142,19 +142,18 @@ def attend(
 
 
 def cache_lengths(
-    function: str,
-    seqlens: int | OptionalTensor,
-    batch: int,
-    rows: int,
-    device: torch.device,
-) -> torch.Tensor:
-    """`seqlens` as int32 `[batch]`; all `rows` of the cache where it is None."""
+    function: str, seqlens: int | OptionalTensor, batch: int, device: torch.device
+) -> OptionalTensor:
+    """`seqlens` as int32 `[batch]`, or None for all rows of the cache: a decode step without
+    lengths launches nothing to make them.
+    """
     if isinstance(seqlens, torch.Tensor):
         if seqlens.dtype != torch.int32:
             fail(function, "cache_seqlens", "dtype", "torch.int32", seqlens.dtype)
         return seqlens
-    number = rows if seqlens is None else seqlens
-    return torch.full((batch,), number, dtype=torch.int32, device=device)
+    if seqlens is None:
+        return None
+    return torch.full((batch,), seqlens, dtype=torch.int32, device=device)
 
 
 def check_cache_arguments(
@@ -202,8 +201,8 @@ def attend_with_cache(
     check_cache_arguments(function, (k_cache, v_cache), new, cache_seqlens, lengths, rotation)
     k, v, cu_seqlens_k_new = new
     batch = q.shape[0] if lengths.cu_seqlens_q is None else lengths.cu_seqlens_q.shape[0] - 1
-    used = cache_lengths(function, cache_seqlens, batch, k_cache.shape[1], q.device)
-    if k is None or v is None:
+    used = cache_lengths(function, cache_seqlens, batch, q.device)
+    if k is None or v is None or used is None:
         return attend(function, q, k_cache, v_cache, scoring, lengths._replace(seqused_k=used), out)
     refuse_gradients(function, q, k_cache, v_cache, k, v, scoring.alibi_slopes, scoring.s_aux)
     if forward_ad._current_level >= 0:
