@@ -164,9 +164,8 @@ class ArgumentCheck {
     overlap_in_one_range(out, out_rows, input, input_rows, alias);
   }
 
- private:
-  // The first byte of a tensor and the one behind its last, also where rows lie in front of each
-  // other. Of no meaning where there is no element.
+  /// The first byte of a tensor and the one behind its last, also where rows lie in front of each
+  /// other. Of no meaning where there is no element.
   static std::intptr_t begin_of(const TensorArg& argument, const RowLayout& layout) {
     const std::int64_t to_last_row = (layout.rows - 1) * layout.row_stride;
     return reinterpret_cast<std::intptr_t>(argument.data) +
@@ -178,6 +177,7 @@ class ArgumentCheck {
            ((to_last_row > 0 ? to_last_row : 0) + layout.cols) * (argument.dtype.bits / 8);
   }
 
+ private:
   [[noreturn]] void refuse_dtype(const TensorArg& argument, DTypeCode code) const;
   [[noreturn]] void refuse_backend(const TensorArg& argument, const char* backend) const;
   [[noreturn]] void refuse_other_dtype(const TensorArg& argument, const TensorArg& reference) const;

@@ -121,6 +121,7 @@ class FusedChecks {
   struct Place {
     OptionalArg arg;
     RowLayout rows;
+    std::intptr_t begin, end;
   };
   /// No op has more tensors that are written, or that are read.
   struct Places {
@@ -128,7 +129,8 @@ class FusedChecks {
     Place places[16];
 
     const RowLayout& add(OptionalArg arg, const RowLayout& rows) {
-      places[count] = {arg, rows};
+      places[count] = {arg, rows, ArgumentCheck::begin_of(*arg, rows),
+                       ArgumentCheck::end_of(*arg, rows)};
       return places[count++].rows;
     }
   };
@@ -158,6 +160,7 @@ class FusedChecks {
   }
 
   void disjoint(const Place& out, const Place& other) const {
+    if (out.end <= other.begin || other.end <= out.begin) return;
     check_.overlap(*out.arg, out.rows, *other.arg, other.rows, ArgumentCheck::Alias::kForbidden);
   }
 
