@@ -158,15 +158,6 @@ struct Argument<DLDevice> {
   }
 };
 
-template <class T>
-struct Argument<std::optional<T>> {
-  static constexpr const char* kExpected = Argument<T>::kExpected;
-  static bool read(const kh_value& value, std::optional<T>& out) {
-    if (value.type == KH_NONE) return true;
-    return Argument<T>::read(value, out.emplace());
-  }
-};
-
 inline void store(kh_value& result, std::int64_t value) {
   result.type = KH_INT;
   result.u.i = value;
@@ -197,12 +188,27 @@ inline void store(kh_value& result, bool value) {
 }
 
 template <class T>
-T read_argument(const char* name, std::size_t index, const kh_value& value) {
+constexpr bool kIsOptional = false;
+template <class T>
+constexpr bool kIsOptional<std::optional<T>> = true;
+
+template <class T>
+auto read_argument(const char* name, std::size_t index, const kh_value& value)
+    -> std::enable_if_t<!kIsOptional<T>, T> {
   T out{};
   if (!Argument<T>::read(value, out)) {
     wrong_type(name, index, Argument<T>::kExpected, value.type);
   }
   return out;
+}
+
+/// An optional is made where it stays: a copy right after it would wait for its two parts to reach
+/// memory, which takes longer than all the rest.
+template <class T>
+auto read_argument(const char* name, std::size_t index, const kh_value& value)
+    -> std::enable_if_t<kIsOptional<T>, T> {
+  if (value.type == KH_NONE) return std::nullopt;
+  return read_argument<typename T::value_type>(name, index, value);
 }
 
 template <class R, class... Args, std::size_t... kIndex>
