@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from families.activation import Activation
 from families.attention import Attention
 from families.family import Family
-from families.layer_norm import LayerNorm, LayerNormBackward
+from families.layer_norm import DropoutAddLayerNorm, LayerNorm, LayerNormBackward
 from families.relu import Relu
 from families.rmsnorm import FusedAddRMSNorm, RMSNorm, RMSNormBackward
 from families.rotary import Rotary
@@ -21,6 +21,7 @@ ALL: tuple[Family, ...] = (
     Relu(),
     LayerNorm(),
     LayerNormBackward(),
+    DropoutAddLayerNorm(),
     RMSNorm(),
     RMSNormBackward(),
     FusedAddRMSNorm(),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""layer_norm with weight and bias and its gradients; torch has no form of them that writes into a
-tensor."""
+"""layer_norm with weight and bias, its gradients, and the norm of a sum; torch has no form of them
+that writes into a tensor."""
 
 from __future__ import annotations
 
@@ -149,6 +149,47 @@ class LayerNormBackward(LayerNorm):
         return bind
 
 
+def _add_norm(
+    x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+) -> Tensors:
+    total = x + residual
+    return functional.layer_norm(total, weight.shape, weight, bias, EPSILON), total
+
+
+class DropoutAddLayerNorm(LayerNorm):
+    """The norm of x + residual, and the sum. Without dropout: what it keeps cannot be compared."""
+
+    name = "dropout_add_layer_norm"
+    ops = ("dropout_add_norm",)
+    passes = 4
+
+    def buffers(self, problem: Problem, device: str) -> Buffers:
+        one, other = super().buffers(problem, device), super().buffers(problem, device)
+        return Buffers((*one.inputs, *other.inputs), (*one.outputs, *other.outputs), one.shared)
+
+    def exact(self, problem: Problem, buffers: Buffers) -> Tensors:
+        return _add_norm(*(one.double() for one in (*buffers.inputs, *buffers.shared)))
+
+    def arguments(self, problem: Problem, buffers: Buffers) -> tuple[object, ...]:
+        (x, residual), (out, total) = buffers.inputs, buffers.outputs
+        masks_and_statistics, subsets_and_seed = (None,) * 4, (None,) * 3
+        return (
+            *(out, None, total, *masks_and_statistics, x, None, residual, *buffers.shared),
+            *(None, None, None, None, *subsets_and_seed, 0.0, EPSILON, 1.0, False),
+        )
+
+    ours = LayerNormBackward.ours
+
+    def formula(self, problem: Problem) -> Callable[..., torch.Tensor | Tensors] | None:
+        return _add_norm
+
+    def fused(self, problem: Problem) -> Callable[[Buffers], Call] | None:
+        return None
+
+    def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
+        return floors.cpu_memory_bound(candidates, cores, has_single_op=False)
+
+
 def _liger(function: Callable[..., object], buffers: Buffers) -> Call:
     return partial(function, *buffers.inputs, *buffers.shared, EPSILON)
 
@@ -184,4 +225,5 @@ _PEERS: dict[str, dict[str, tuple[str, Binding]]] = {
         LIGER: ("liger_kernel.ops.layer_norm:LigerLayerNormFunction.apply", _liger_backward),
         QUACK: ("quack.rmsnorm:layernorm_bwd", _quack_backward),
     },
+    "dropout_add_norm": {},
 }

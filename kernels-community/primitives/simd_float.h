@@ -38,8 +38,8 @@ constexpr std::int64_t kBatch = Format::kVectors* static_cast<std::int64_t>(hn::
 /// the value that a store followed by a load would give. `load_batch` and `store_batch` do the same
 /// with kBatch elements and fewer instructions; `stream_batch` stores past the caches, to an
 /// address aligned as a vector, where there are vectors. `store_fp32` stores a batch of several
-/// vectors as fp32, its elements in order. 16-bit formats have `unpacked`: the batch that a vector
-/// of memory is.
+/// vectors as fp32, its elements in order; `load_fp32` is the batch of such elements. 16-bit
+/// formats have `unpacked`: the batch that a vector of memory is.
 struct Float32 {
   using Storage = float;
   static constexpr int kVectors = 1;
@@ -50,6 +50,9 @@ struct Float32 {
   static HWY_INLINE V round(V value) { return value; }
   static HWY_INLINE Batch<Float32> load_batch(const float* HWY_RESTRICT from) {
     return {{load(from)}};
+  }
+  static HWY_INLINE Batch<Float32> load_fp32(const float* HWY_RESTRICT from) {
+    return load_batch(from);
   }
   static HWY_INLINE void store_batch(const Batch<Float32>& batch, float* HWY_RESTRICT to) {
     store(batch.of[0], to);
@@ -63,6 +66,9 @@ struct Float32 {
 template <class Format>
 struct SingleVectors {
   static constexpr int kVectors = 1;
+  static HWY_INLINE Batch<Format> load_fp32(const float* HWY_RESTRICT from) {
+    return {{hn::LoadU(F32(), from)}};
+  }
   template <class T>
   static HWY_INLINE Batch<Format> unpacked(T element) {
     return {{Format::load(&element)}};
@@ -136,6 +142,11 @@ struct BFloat16
   static HWY_INLINE void store_fp32(const Batch<BFloat16>& batch, float* HWY_RESTRICT to) {
     hn::StoreInterleaved2(batch.of[0], batch.of[1], F32(), to);
   }
+  static HWY_INLINE Batch<BFloat16> load_fp32(const float* HWY_RESTRICT from) {
+    Batch<BFloat16> batch;
+    hn::LoadInterleaved2(F32(), from, batch.of[0], batch.of[1]);
+    return batch;
+  }
 #endif
 };
 
@@ -181,6 +192,9 @@ struct Float16
   static HWY_INLINE void store_fp32(const Batch<Float16>& batch, float* HWY_RESTRICT to) {
     hn::StoreU(batch.of[0], F32(), to);
     hn::StoreU(batch.of[1], F32(), to + hn::MaxLanes(F32()));
+  }
+  static HWY_INLINE Batch<Float16> load_fp32(const float* HWY_RESTRICT from) {
+    return {{hn::LoadU(F32(), from), hn::LoadU(F32(), from + hn::MaxLanes(F32()))}};
   }
 #else
   // binary16 placed at the fraction of a binary32 and scaled by 2^112: exact also for subnormals.

@@ -23,6 +23,7 @@ PAIRS = [pytest.param(family, op, id=op) for family in families.ALL for op in fa
 MEMORY_BOUND = (
     *("silu", "gelu_fast_backward", "relu", "layer_norm", "layer_norm_backward"),
     *("rms_norm", "rms_norm_bwd", "fused_add_rms_norm_fwd", "apply_rotary_transformers"),
+    "dropout_add_norm",
 )
 # Ways of torch may round where they like.
 LENIENCE = 4
@@ -89,7 +90,7 @@ def test_problems_differ_and_say_how_much_they_move(family: Family, op: str) -> 
 def test_op_names_ops_packages_and_families() -> None:
     everything = [op for _, op in families.selected(None, is_quick=False)]
     assert sorted(everything) == sorted(set(everything))
-    norms = ["layer_norm", "layer_norm_backward"]
+    norms = ["layer_norm", "layer_norm_backward", "dropout_add_norm"]
     assert [op for _, op in families.selected(["layer-norm"], is_quick=True)] == norms
     assert [op for _, op in families.selected(["silu", "relu"], is_quick=True)] == ["silu", "relu"]
     assert len(list(families.selected(["relu"], is_quick=False))) == 2

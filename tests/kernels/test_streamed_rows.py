@@ -3,6 +3,7 @@
 calls, and not a byte beside them."""
 
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -168,6 +169,47 @@ def test_gradient_of_layer_norm(
         layer_norm.ops.layer_norm_backward(out, *sums, grad, x, weight, EPS)
 
     check(write, place, normal(dtype), normal(dtype))
+
+
+@DTYPES
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_norm_of_a_sum(layer_norm: ModuleType, place: tuple[int, int], dtype: torch.dtype) -> None:
+    weight, bias = torch.randn(2, COLS).to(dtype)
+    neither_dropout_nor_more = (*(None,) * 7, 0.0, EPS, 1.0, False)
+
+    def write(
+        outs: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, residual: torch.Tensor
+    ) -> None:
+        layer_norm.ops.dropout_add_norm(
+            *(outs[0], None, outs[1], *(None,) * 4, x, None, residual, weight, bias),
+            *neither_dropout_nor_more,
+        )
+
+    x, residual = normal(dtype), normal(dtype)
+    other = new_rows(len(x), PITCH, 0, dtype)[:, :COLS]
+    check(lambda out, *rows: write((out, other[: len(out)].clone()), *rows), place, x, residual)
+    check(lambda out, *rows: write((other[: len(out)].clone(), out), *rows), place, x, residual)
+
+
+@DTYPES
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_gradient_of_the_norm_of_a_sum(
+    layer_norm: ModuleType, place: tuple[int, int], dtype: torch.dtype
+) -> None:
+    weight = torch.randn(COLS).to(dtype)
+    mask = torch.ones(BYTES // (COLS * dtype.itemsize), COLS, dtype=torch.uint8)
+
+    def write(
+        which: int, out: torch.Tensor, grad: torch.Tensor, x: torch.Tensor, kept: torch.Tensor
+    ) -> None:
+        outs = [torch.empty_like(out) if i != which else out for i in range(3)]
+        layer_norm.ops.dropout_add_norm_backward(
+            *(*outs, *(None,) * 5, grad, None, None, x, None, kept, kept, None, None),
+            *(weight, None, None, None, None, None, 0.5, EPS, 1.0, False),
+        )
+
+    for which in range(3):
+        check(partial(write, which), place, normal(dtype), normal(dtype), mask)
 
 
 @DTYPES

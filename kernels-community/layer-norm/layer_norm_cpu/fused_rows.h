@@ -26,6 +26,7 @@ namespace kernelhub::layer_norm::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace simd = primitives::HWY_NAMESPACE;
 using primitives::DType;
+using primitives::Streaming;
 
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
 namespace {
@@ -63,11 +64,23 @@ HWY_INLINE simd::V default_nan(simd::V value) {
   return hn::IfThenElse(hn::IsNaN(value), nan, value);
 }
 
+/// `streams`: whole lines from `to` on past the caches.
 template <class Format>
-inline void narrow_format(const float* HWY_RESTRICT from, std::int64_t cols, void* to) {
+inline void narrow_format(const float* HWY_RESTRICT from, std::int64_t cols, void* to,
+                          bool streams) {
   auto* target = static_cast<typename Format::Storage*>(to);
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(simd::F32()));
   std::int64_t i = 0;
+  if (streams) {
+    constexpr auto kLine = primitives::kLineBytes / std::int64_t{sizeof(*target)};
+    for (; i + kLine <= cols; i += kLine) {
+      for (std::int64_t j = i; j < i + kLine; j += simd::kBatch<Format>) {
+        simd::Batch<Format> batch = Format::load_fp32(from + j);
+        for (simd::V& value : batch.of) value = default_nan(value);
+        Format::stream_batch(batch, target + j);
+      }
+    }
+  }
   for (; i + lanes <= cols; i += lanes) {
     Format::store(default_nan(hn::LoadU(simd::F32(), from + i)), target + i);
   }
@@ -88,13 +101,28 @@ inline void widen(DType, const void* from, std::int64_t cols, double* to) {
   std::memcpy(to, from, static_cast<std::size_t>(cols) * sizeof(double));
 }
 
-inline void narrow(DType dtype, const float* from, std::int64_t cols, void* to) {
-  if (dtype == DType::kFloat16) return narrow_format<simd::Float16>(from, cols, to);
-  if (dtype == DType::kBFloat16) return narrow_format<simd::BFloat16>(from, cols, to);
-  narrow_format<simd::Float32>(from, cols, to);
+/// Scratch row -> memory; past the caches where `streaming` is on.
+inline void narrow(DType dtype, const float* from, std::int64_t cols, void* to,
+                   const Streaming& streaming) {
+  const bool streams = HWY_TARGET != HWY_SCALAR && streaming.is_on(to);
+  if (dtype == DType::kFloat16) return narrow_format<simd::Float16>(from, cols, to, streams);
+  if (dtype == DType::kBFloat16) return narrow_format<simd::BFloat16>(from, cols, to, streams);
+  narrow_format<simd::Float32>(from, cols, to, streams);
 }
-inline void narrow(DType, const double* from, std::int64_t cols, void* to) {
+inline void narrow(DType, const double* from, std::int64_t cols, void* to, const Streaming&) {
   std::memcpy(to, from, static_cast<std::size_t>(cols) * sizeof(double));
+}
+
+/// Of rows of a matrix of the call; fp64 is for gradient checks and has none.
+inline Streaming streaming_of(DType dtype, std::int64_t rows, std::int64_t cols) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return Streaming::off();
+    case DType::kFloat32:
+      return Streaming::of<float>(rows, cols);
+    default:
+      return Streaming::of<std::uint16_t>(rows, cols);
+  }
 }
 
 template <class Real>
@@ -274,7 +302,7 @@ struct ForwardRows {
   }
 
   void store(const Out& z, std::int64_t z_row, const Moments& moments, double rstd,
-             const Real* gamma, const Real* beta) const {
+             const Real* gamma, const Real* beta, const Streaming& streaming) const {
     if (z.data == nullptr || z_row < 0) return;
     const Real scale = static_cast<Real>(rstd);
     const Real shift = static_cast<Real>(-moments.lack * rstd);
@@ -288,14 +316,19 @@ struct ForwardRows {
     } else {
       each(params.cols, [=, y = y](std::int64_t i) { y[i] = one(i); });
     }
-    narrow(params.dtype, y, params.cols, row_of(params.dtype, z, z_row));
+    narrow(params.dtype, y, params.cols, row_of(params.dtype, z, z_row), streaming);
   }
 
   void run(std::int64_t begin, std::int64_t end) const {
+    const Streaming of_x = streaming_of(params.residual_dtype, params.rows, params.cols);
+    // Rows that a subset names were cleared before, and those of x0 itself were just read.
+    const bool is_streamed = params.z_subset == nullptr && params.z0.data != params.x0.data;
+    const Streaming of_z = streaming_of(params.dtype, is_streamed ? params.rows : 0, params.cols);
     for (std::int64_t row = begin; row < end; ++row) {
       compose(row);
       if (params.x.data != nullptr) {
-        narrow(params.residual_dtype, x, params.cols, row_of(params.residual_dtype, params.x, row));
+        void* sum = row_of(params.residual_dtype, params.x, row);
+        narrow(params.residual_dtype, x, params.cols, sum, of_x);
       }
       const Moments moments = center_row(params.norm, params.cols, x);
       const double rstd = 1.0 / std::sqrt(moments.variance + params.eps);
@@ -305,8 +338,8 @@ struct ForwardRows {
       if (params.rsigma != nullptr)
         static_cast<Real*>(params.rsigma)[row] = static_cast<Real>(rstd);
       const std::int64_t z_row = subset_row(params.z_subset, row);
-      store(params.z0, z_row, moments, rstd, gamma0, beta0);
-      store(params.z1, z_row, moments, rstd, gamma1, beta1);
+      store(params.z0, z_row, moments, rstd, gamma0, beta0, of_z);
+      store(params.z1, z_row, moments, rstd, gamma1, beta1, of_z);
     }
   }
 };
@@ -317,8 +350,14 @@ struct BackwardRows {
   Real *h, *dz0, *dz1, *dx, *other;
   const Real *gamma0, *gamma1, *colscale;
   simd::ColumnSums<Real> dgamma0, dbeta0, dgamma1, dbeta1, dcolscale;
+  const Streaming of_dx0, of_dx1, of_dresidual;
 
-  BackwardRows(const FusedBackwardParams& p, void* memory, double* totals) : params(p) {
+  BackwardRows(const FusedBackwardParams& p, void* memory, double* totals)
+      : params(p),
+        // Rows that a subset names were cleared before.
+        of_dx0(streaming_of(p.dtype, p.x0_subset == nullptr ? p.rows : 0, p.cols)),
+        of_dx1(streaming_of(p.dtype, p.rows, p.cols)),
+        of_dresidual(streaming_of(p.residual_dtype, p.rows, p.cols)) {
     Scratch<Real> scratch(memory, p.cols);
     h = scratch.row();
     dz0 = scratch.row();
@@ -434,7 +473,7 @@ struct BackwardRows {
       each(params.cols, [=, scale = colscale](std::int64_t i) { to[i] *= scale[i]; });
     }
     if (params.dx0.data != nullptr) {
-      narrow(params.dtype, to, params.cols, row_of(params.dtype, params.dx0, x0_row));
+      narrow(params.dtype, to, params.cols, row_of(params.dtype, params.dx0, x0_row), of_dx0);
     }
   }
 
@@ -452,7 +491,7 @@ struct BackwardRows {
     }
     if (params.dresidual.data != nullptr) {
       narrow(params.residual_dtype, dx, params.cols,
-             row_of(params.residual_dtype, params.dresidual, row));
+             row_of(params.residual_dtype, params.dresidual, row), of_dresidual);
     }
     if (params.dx1.data != nullptr) {
       each(params.cols, [from = dx, to = dz1](std::int64_t i) { to[i] = from[i]; });
@@ -460,7 +499,7 @@ struct BackwardRows {
         apply_mask(params.dmask1.data + row * params.dmask1.stride, dropout_scale<Real>(params),
                    params.cols, dz1);
       }
-      narrow(params.dtype, dz1, params.cols, row_of(params.dtype, params.dx1, row));
+      narrow(params.dtype, dz1, params.cols, row_of(params.dtype, params.dx1, row), of_dx1);
     }
     const std::int64_t x0_row = subset_row(params.x0_subset, row);
     const bool is_asked = params.dx0.data != nullptr || dcolscale.pending != nullptr;
