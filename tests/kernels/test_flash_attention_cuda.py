@@ -151,6 +151,24 @@ def test_every_timing_of_copies_and_warps_gives_the_same_bits(
         assert torch.equal(lse, first[1])
 
 
+@pytest.mark.parametrize("page", [16, 48, 80])
+@pytest.mark.parametrize(("rows", "dim"), [(1, 64), (1, 128), (40, 64), (40, 128)])
+def test_paged_keys_give_the_bits_of_dense_ones(
+    emulator: Emulator, rows: int, dim: int, page: int
+) -> None:
+    """At every timing of copies and warps; rows of v are shorter than those of k."""
+    q = randn(2, rows, 2, dim, dtype=BF16)
+    k, v = randn(2, 300, 1, dim, dtype=BF16), randn(2, 300, 1, dim - 8, dtype=BF16)
+    options = {"used_k": ints(300, 170), "leftpad": ints(5, 0), "causal": True}
+    expected, expected_lse, _ = emulator.forward(q, k, v, Options(**options))
+    k_pool, v_pool, table = paged(k, v, page)
+    for seed in range(4):
+        more = Options(**options, block_table=table, seed=seed)
+        out, lse, _ = emulator.forward(q, k_pool, v_pool, more)
+        assert torch.equal(out, expected)
+        assert torch.equal(lse, expected_lse)
+
+
 def test_a_row_does_not_depend_on_the_batch_around_it(emulator: Emulator) -> None:
     q, k, v = (randn(5, n, 4, 64, dtype=BF16) for n in (40, 150, 150))
     out, lse, _ = emulator.forward(q, k, v, Options(causal=True))

@@ -59,9 +59,14 @@ struct ForwardTile {
   static constexpr int kMergeBytes = kWarpsN > 1 ? kWarpsN* kRows*(kMergeRow + 2) * 4 : 0;
   static constexpr int kTileBytes =
       kQBytes + (2 * kStages * kKeyBytes > kMergeBytes ? 2 * kStages * kKeyBytes : kMergeBytes);
-  static constexpr int kSharedBytes = kTileBytes + static_cast<int>(sizeof(BlockFacts));
+  /// Where the rows of two tiles of paged keys lie, in K and in V. Behind all else: only blocks of
+  /// paged calls have it.
+  static constexpr int kOffsetBytes = 2 * 2 * kKeys * 8;
+  static constexpr int kSharedBytes =
+      kTileBytes + static_cast<int>(sizeof(BlockFacts)) + kOffsetBytes;
 
   static_assert(kRows % (16 * kWarpsM) == 0 && kRowTiles >= 1);
+  static_assert(kKeys <= kThreads, "a thread notes where a paged row lies");
   static_assert(kWarpKeys % 16 == 0, "P becomes an A operand 16 keys at a time");
   static_assert(kSharedBytes <= 99 * 1024, "sm_86 and sm_89 have 99 KiB a block");
 };

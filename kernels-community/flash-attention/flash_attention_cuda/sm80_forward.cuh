@@ -134,8 +134,10 @@ class ForwardBlock {
       Hw::sync_block();
       if (!call_.is_vectorized) load_elements(tile, stage);
       copy_v(tile + Tile::kStages - 1, stage == 0 ? Tile::kStages - 1 : stage - 1);
+      const std::int32_t page = page_of_row(tile + Tile::kStages);
       Scores scores = {};
       multiply_q_k(scores, k_tiles() + stage * Tile::kKeyBytes);
+      note_offsets(tile + Tile::kStages, page);
 
       // V of this tile is here, and every warp is done with its K stage.
       Hw::template wait_copies<2 * (Tile::kStages - 1)>();
@@ -204,6 +206,12 @@ class ForwardBlock {
     } else {
       load_tile<T, Hw, Tile::kRows, Tile::kDim, Tile::kThreads>(q_tile(), cols, row_at);
     }
+    if (facts_->pages != nullptr) {
+      for (int tile = first_tile; tile < first_tile + Tile::kStages; ++tile) {
+        note_offsets(tile, page_of_row(tile));
+      }
+      Hw::sync_block();
+    }
 #pragma unroll
     for (int stage = 0; stage < Tile::kStages; ++stage) {
       copy_k(first_tile + stage, stage);
@@ -239,20 +247,22 @@ class ForwardBlock {
   /// One group of copies, empty past the last tile: the count of groups under way stays the same.
   __device__ __forceinline__ void copy_k(int tile, int stage) {
     if (tile < facts_->end_copied) {
-      with_k_rows(tile, [&](const auto& row_at) {
-        copy_tile<T, Hw, Tile::kKeys, Tile::kDim, Tile::kThreads>(
-            k_tiles() + stage * Tile::kKeyBytes, static_cast<int>(params_.head_dim), row_at);
-      });
+      with_copied_rows(
+          facts_->k, params_.k_strides, k_offsets(tile), tile, [&](const auto& row_at) {
+            copy_tile<T, Hw, Tile::kKeys, Tile::kDim, Tile::kThreads>(
+                k_tiles() + stage * Tile::kKeyBytes, static_cast<int>(params_.head_dim), row_at);
+          });
     }
     Hw::commit_copies();
   }
 
   __device__ __forceinline__ void copy_v(int tile, int stage) {
     if (tile < facts_->end_copied) {
-      with_v_rows(tile, [&](const auto& row_at) {
-        copy_tile<T, Hw, Tile::kKeys, Tile::kDim, Tile::kThreads>(
-            v_tiles() + stage * Tile::kKeyBytes, static_cast<int>(params_.head_dim_v), row_at);
-      });
+      with_copied_rows(
+          facts_->v, params_.v_strides, v_offsets(tile), tile, [&](const auto& row_at) {
+            copy_tile<T, Hw, Tile::kKeys, Tile::kDim, Tile::kThreads>(
+                v_tiles() + stage * Tile::kKeyBytes, static_cast<int>(params_.head_dim_v), row_at);
+          });
     }
     Hw::commit_copies();
   }
@@ -279,26 +289,75 @@ class ForwardBlock {
     with_rows(static_cast<const T*>(facts_->v), params_.v_strides, tile, use);
   }
 
-  /// `use` of the function that finds the rows of a tile of keys.
+  /// Elements from page 0 to the rows of a tile of paged keys, -1 where there is no key. Of two
+  /// tiles in turn: while V of one is copied, those of the next are noted.
+  __device__ __forceinline__ std::int64_t* k_offsets(int tile) const {
+    return reinterpret_cast<std::int64_t*>(shared_ + Tile::kTileBytes + sizeof(BlockFacts)) +
+           tile % 2 * 2 * Tile::kKeys;
+  }
+  __device__ __forceinline__ std::int64_t* v_offsets(int tile) const {
+    return k_offsets(tile) + Tile::kKeys;
+  }
+
+  /// Whether this thread notes where a row of a tile lies: of paged keys that are copied.
+  __device__ __forceinline__ bool notes_row(int tile) const {
+    return facts_->pages != nullptr && tile < facts_->end_copied && Hw::thread() < Tile::kKeys;
+  }
+  __device__ __forceinline__ int keys_from(int tile) const {
+    return static_cast<int>(facts_->sequence.k_rows) - tile * Tile::kKeys;
+  }
+  /// Of a row of a tile, in the sequence's list of pages.
+  __device__ __forceinline__ unsigned slot_of(int tile, int row) const {
+    return static_cast<unsigned>(facts_->sequence.k_begin) +
+           static_cast<unsigned>(tile * Tile::kKeys + row);
+  }
+
+  /// The page of this thread's row; asked for while products run, and needed by note_offsets.
+  __device__ __forceinline__ std::int32_t page_of_row(int tile) const {
+    if (!notes_row(tile) || Hw::thread() >= keys_from(tile)) return 0;
+    const unsigned page_size = static_cast<unsigned>(params_.lengths.page_size);
+    return facts_->pages[slot_of(tile, Hw::thread()) / page_size];
+  }
+
+  /// Once for a row of K and V, not for each of their chunks. Read behind the block's next barrier.
+  __device__ __forceinline__ void note_offsets(int tile, std::int32_t page) const {
+    if (!notes_row(tile)) return;
+    const int row = Hw::thread();
+    const unsigned page_size = static_cast<unsigned>(params_.lengths.page_size);
+    const unsigned in_page = slot_of(tile, row) % page_size;
+    const auto offset = [&](const Strides& strides) {
+      return row < keys_from(tile) ? page * strides.batch + in_page * strides.row : -1;
+    };
+    k_offsets(tile)[row] = offset(params_.k_strides);
+    v_offsets(tile)[row] = offset(params_.v_strides);
+  }
+
+  /// `use` of the function that finds the rows of a tile of keys, for copies.
+  template <class Use>
+  __device__ __forceinline__ void with_copied_rows(const void* first, const Strides& strides,
+                                                   const std::int64_t* offsets, int tile,
+                                                   const Use& use) const {
+    const T* from = static_cast<const T*>(first);
+    if (facts_->pages != nullptr) {
+      use([&](int row) -> const T* { return offsets[row] < 0 ? nullptr : from + offsets[row]; });
+      return;
+    }
+    const int keys = keys_from(tile);
+    from += std::int64_t{tile} * Tile::kKeys * strides.row;
+    use([&](int row) -> const T* { return row < keys ? from + row * strides.row : nullptr; });
+  }
+
+  /// The same for loads, wherever the rows are.
   template <class Use>
   __device__ __forceinline__ void with_rows(const T* from, const Strides& strides, int tile,
                                             const Use& use) const {
-    const int keys = static_cast<int>(facts_->sequence.k_rows) - tile * Tile::kKeys;
     const std::int32_t* pages = facts_->pages;
-    if (pages == nullptr) {
-      from += std::int64_t{tile} * Tile::kKeys * strides.row;
-      use([&](int row) -> const T* { return row < keys ? from + row * strides.row : nullptr; });
-      return;
-    }
-    const unsigned page_size = static_cast<unsigned>(params_.lengths.page_size);
-    const unsigned first =
-        static_cast<unsigned>(facts_->sequence.k_begin) + static_cast<unsigned>(tile) * Tile::kKeys;
+    const std::int64_t page_size = params_.lengths.page_size;
     use([&](int row) -> const T* {
-      if (row >= keys) return nullptr;
-      // As cache_offset, but by a 32-bit division.
-      const unsigned slot = first + static_cast<unsigned>(row);
-      const unsigned page = slot / page_size;
-      return from + pages[page] * strides.batch + (slot - page * page_size) * strides.row;
+      if (row >= keys_from(tile)) return nullptr;
+      const std::int64_t in_tile = std::int64_t{tile} * Tile::kKeys + row;
+      if (pages == nullptr) return from + in_tile * strides.row;
+      return from + cache_offset(pages, page_size, strides, 0, slot_of(tile, row));
     });
   }
 

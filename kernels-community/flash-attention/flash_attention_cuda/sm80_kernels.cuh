@@ -22,10 +22,13 @@ cudaError_t launch_sm80_forward(const ForwardCall& call, cudaStream_t stream) {
   const auto kernel = sm80_forward_kernel<T, Tile>;
   cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes);
+  // Without room for pages two wide blocks of 64 columns share the 100 KiB of sm_86 and sm_89.
+  const bool is_paged = call.params.lengths.block_table != nullptr;
+  const int bytes = Tile::kSharedBytes - (is_paged ? 0 : Tile::kOffsetBytes);
   const std::int64_t works = block_works(call);
   for (std::int64_t first = 0; first < works && status == cudaSuccess; first += kMaxGrid) {
     const unsigned blocks = static_cast<unsigned>(std::min(works - first, kMaxGrid));
-    status = launch_grid(kernel, blocks, Tile::kThreads, Tile::kSharedBytes, stream, call, first);
+    status = launch_grid(kernel, blocks, Tile::kThreads, bytes, stream, call, first);
   }
   return status;
 }
