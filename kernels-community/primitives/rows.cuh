@@ -38,7 +38,7 @@ struct RowPlace {
     place.block_row = std::int64_t{place.cluster} * rows;
     place.row = place.block_row + threadIdx.x / threads;
     place.row_step = std::int64_t{place.clusters} * rows;
-    place.unit = rank * threads + threadIdx.x % threads;
+    place.unit = rank * threads + (threadIdx.x & (threads - 1));
     place.unit_step = threads * blocks;
     place.threads_per_row = threads;
     return place;
@@ -79,14 +79,13 @@ class RowSums {
 
   /// Each thread brings its share and gets the sum of its row.
   __device__ __forceinline__ void add_up(Sum (&values)[kCount]) {
-    for (unsigned offset = threads_ < kRowWarp ? threads_ / 2 : kRowWarp / 2; offset > 0;
-         offset /= 2) {
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        values[i] += __shfl_xor_sync(kWholeWarp, values[i], offset);
-      }
+    if (threads_ < kRowWarp) {
+      for (unsigned offset = threads_ / 2; offset > 0; offset /= 2) add_lanes(values, offset);
+      return;
     }
-    if (threads_ <= kRowWarp) return;
+#pragma unroll
+    for (unsigned offset = kRowWarp / 2; offset > 0; offset /= 2) add_lanes(values, offset);
+    if (threads_ == kRowWarp) return;
     add_warps(values);
     if (kIsClustered && must_wait_) cluster_wait();
     must_wait_ = false;
@@ -96,19 +95,27 @@ class RowSums {
   }
 
  private:
+  __device__ __forceinline__ static void add_lanes(Sum (&values)[kCount], unsigned offset) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values[i] += __shfl_xor_sync(kWholeWarp, values[i], offset);
+  }
+
+  /// A lane takes one warp's sum, those without a warp zero: as many loads and additions as a tree
+  /// has levels, whatever the number of warps.
   __device__ __forceinline__ void add_warps(Sum (&values)[kCount]) {
+    constexpr unsigned kMaxWarps = kMaxRowThreads / kRowWarp;
     auto& sums = memory_.of_warps[turn_];
     if (threadIdx.x % kRowWarp == 0) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) sums[threadIdx.x / kRowWarp][i] = values[i];
     }
     __syncthreads();
+    const unsigned warp = threadIdx.x % kMaxWarps;
+    const bool has_warp = warp < threads_ / kRowWarp;
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) values[i] = sums[0][i];
-    for (unsigned warp = 1; warp < threads_ / kRowWarp; ++warp) {
+    for (int i = 0; i < kCount; ++i) values[i] = has_warp ? sums[warp][i] : Sum{0};
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) values[i] += sums[warp][i];
-    }
+    for (unsigned offset = kMaxWarps / 2; offset > 0; offset /= 2) add_lanes(values, offset);
   }
 
   __device__ __forceinline__ void add_blocks(Sum (&values)[kCount]) {

@@ -32,7 +32,7 @@ class Instruction:
     @property
     def is_conditional(self) -> bool:
         """Whether it may be skipped."""
-        return self.text.startswith("@")
+        return self.text.startswith("@") or re.match(r"BRA\.U\S* !?UP", self.text) is not None
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,17 @@ class Kernel:
     def loads_in_flight(self) -> int:
         """128-bit loads of that turn."""
         return len(self._most("LDG.E.128"))
+
+    def longest_path(self) -> int:
+        """Instructions of one pass from the entry to an exit on the longest path, at most: loops
+        run once, and both ways of a branch are taken for the longer one.
+        """
+        successors = self._successors()
+        lengths = [1] * len(self.code)
+        for index in reversed(range(len(self.code))):
+            ahead = (lengths[follower] for follower in successors[index] if follower > index)
+            lengths[index] += max(ahead, default=0)
+        return lengths[0]
 
     def _most(self, opcode: str) -> list[int]:
         """Where `opcode` stands in the basic block that has most of it."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the CUDA build of layer-norm holds, read from the binary: nothing here needs a GPU."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,15 @@ ROW_KERNELS = (
     "fused_rows",
     "fused_backward_rows",
 )
+# Aligned rows of the forward, by the units of 16 bytes that a thread holds.
+FORWARD = re.compile(r"19normalize_held_rowsI(.*?)Li(\d)ELb[01]ELb1EE")
+# Most instructions per element and row on every path, sums and barriers included. An H200 has some
+# 28 issue slots while memory moves an element of 16 bits at the copy's speed.
+# By the dtype's bytes and the units; sm_120 makes more of the same code.
+FORWARD_BUDGET = {(2, 4): 26, (2, 8): 27, (4, 4): 35, (4, 8): 37}
+SM_120_BUDGET = FORWARD_BUDGET | {(2, 4): 29, (4, 4): 38}
+# Two blocks of 512 threads share the 65,536 registers of a multiprocessor; of 8 units one does.
+FORWARD_REGISTERS = {1: 40, 4: 64, 8: 128}
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +59,21 @@ def test_rows_move_in_16_bytes(library: Path, arch: str) -> None:
         if any(name in kernel.name for name in ROW_KERNELS):
             assert any(opcode.startswith("LDG.E.128") for opcode in opcodes), kernel.name
             assert any(opcode.startswith("STG.E.128") for opcode in opcodes), kernel.name
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_aligned_rows_of_the_forward_stay_within_their_budgets(library: Path, arch: str) -> None:
+    registers = sass.registers(library, arch)
+    budget = SM_120_BUDGET if arch == "sm_120" else FORWARD_BUDGET
+    seen = []
+    for kernel in sass.kernels(library, arch):
+        found = FORWARD.search(kernel.name)
+        if found is None:
+            continue
+        size, units = 4 if found[1] == "f" else 2, int(found[2])
+        seen.append((size, units))
+        assert registers[kernel.name] <= FORWARD_REGISTERS[units], kernel.name
+        if units > 1:
+            per_element = kernel.longest_path() / (units * 16 / size)
+            assert per_element <= budget[size, units], f"{kernel.name}: {per_element}"
+    assert sorted(seen) == [*((2, n) for n in (1, 1, 4, 4, 8, 8)), *((4, n) for n in (1, 4, 8))]

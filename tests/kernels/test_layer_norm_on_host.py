@@ -99,6 +99,42 @@ def test_plain_norms_and_their_gradients(
         assert (buffer == grid.CANARY).all(), "memory outside the gradient was written"
 
 
+@pytest.mark.parametrize("dtype", [FP32, BF16, FP16])
+@pytest.mark.parametrize(("norm", "cols"), [("layer_norm", 4096), ("rms_norm", 1000)])
+def test_a_row_has_the_same_bits_at_any_address_and_in_any_batch(
+    on_host: Any, norm: str, cols: int, dtype: torch.dtype
+) -> None:
+    on_host.set_device(9)
+    is_rms = norm == "rms_norm"
+    rows = 3 if cols == 4096 else 9
+    x, _ = grid.placed(rows, cols, "offset_by_one", dtype)
+    x.copy_(torch.randn(rows, cols) + 3.0)
+    for has_weight, has_bias in ((False, False), (True, False), (True, True)):
+        weight = torch.randn(cols).to(dtype) if has_weight else None
+        bias = torch.randn(cols).to(dtype) if has_bias and not is_rms else None
+        misaligned, _ = grid.placed(rows, cols, "offset_by_one", dtype)
+        on_host.layer_norm(misaligned, x, weight, bias, EPS, is_rms)
+        aligned = torch.full((rows, cols), float("nan"), dtype=dtype)
+        on_host.layer_norm(aligned, x.clone(), weight, bias, EPS, is_rms)
+        assert torch.equal(aligned, misaligned)
+        alone = torch.full((1, cols), float("nan"), dtype=dtype)
+        on_host.layer_norm(alone, x[-1:].clone(), weight, bias, EPS, is_rms)
+        assert torch.equal(alone, aligned[-1:])
+
+
+@pytest.mark.parametrize("cols", [200, 4096, 33_001])
+@pytest.mark.parametrize("mean", [0.0, 1e6])
+def test_statistics_are_exact_where_the_mean_dwarfs_the_spread(
+    on_host: Any, mean: float, cols: int
+) -> None:
+    on_host.set_device(9)
+    x = torch.randn(1, cols) + mean
+    out = torch.full_like(x, float("nan"))
+    on_host.layer_norm(out, x, None, None, EPS, False)
+    exact = torch.nn.functional.layer_norm(x.double(), (cols,), eps=EPS)
+    assert (out.double() - exact).norm() <= 2e-7 * exact.norm()
+
+
 @pytest.mark.parametrize("dtype", [BF16, FP16])
 @pytest.mark.parametrize("cols", [7, 1023, 17_001])
 @pytest.mark.parametrize("norm", NORMS)

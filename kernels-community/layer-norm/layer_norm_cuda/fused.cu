@@ -143,7 +143,7 @@ __device__ __forceinline__ void store_z(const FusedParams& p, const Row& at, con
 
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
-    fused_rows(FusedParams p, int threads_per_row) {
+    fused_rows(FusedParams p, RowShape shape, int threads_per_row) {
   constexpr int kLanes = kLanesOf<T>;
   constexpr bool kIsHeld = kGroups > 0;
   __shared__ MomentsMemory memory;
@@ -170,12 +170,13 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
     });
 
     // Reduce.
-    const Moments found = moments.template of<kLanes>(p.norm, p.cols, p.eps, [&](const auto& f) {
-      each_unit<kGroups>(place, units, [&](unsigned unit, int k) {
-        if constexpr (!kIsHeld) compose<T>(p, at, unit, held[0]);
-        f(unit, held[k]);
-      });
-    });
+    const Moments found =
+        moments.template of<ThreadSum<kGroups>, kLanes>(shape, [&](const auto& f) {
+          each_unit<kGroups>(place, units, [&](unsigned unit, int k) {
+            if constexpr (!kIsHeld) compose<T>(p, at, unit, held[0]);
+            f(unit, held[k]);
+          });
+        });
     if (has_row && place.unit == 0) {
       if (p.mu != nullptr) static_cast<float*>(p.mu)[at.row] = found.center + found.lack;
       if (p.rsigma != nullptr) static_cast<float*>(p.rsigma)[at.row] = found.rstd;
@@ -197,7 +198,9 @@ cudaError_t launch_dtype(const FusedParams& params, cudaStream_t stream) {
   auto* kernel = launch.groups == 0   ? &fused_rows<T, 0>
                  : launch.groups == 1 ? &fused_rows<T, 1>
                                       : &fused_rows<T, kHeldGroups>;
-  return primitives::launch_rows(kernel, launch, blocks, 0, stream, params, launch.threads_per_row);
+  return primitives::launch_rows(kernel, launch, blocks, 0, stream, params,
+                                 row_shape(params.norm, params.cols, params.eps),
+                                 launch.threads_per_row);
 }
 
 }  // namespace

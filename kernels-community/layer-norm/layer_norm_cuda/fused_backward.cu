@@ -30,7 +30,7 @@ constexpr std::int64_t kMaxRowsPerPartial = 2048;
 // Blocks that must fit on a multiprocessor (kThreads).
 template <class T, int kGroups>
 constexpr int kBlocks = kGroups != 1     ? 1
-                        : sizeof(T) == 4 ? 8
+                        : sizeof(T) == 4 ? 7
                                          : 6;
 constexpr int kColumnBlocks = 2;
 
@@ -132,7 +132,8 @@ __device__ __forceinline__ void store_gradients(const FusedBackwardParams& p, st
 
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
-    fused_backward_rows(FusedBackwardParams p, RowTerms* all_terms, int threads_per_row) {
+    fused_backward_rows(FusedBackwardParams p, RowShape shape, RowTerms* all_terms,
+                        int threads_per_row) {
   constexpr int kLanes = kLanesOf<T>;
   constexpr bool kIsHeld = kGroups > 0;
   __shared__ MomentsMemory memory;
@@ -141,7 +142,7 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
   RowMoments<false> moments(memory, place.threads_per_row);
   primitives::RowSums<double, 3, false> products(products_memory, place.threads_per_row);
   const unsigned row_units = static_cast<unsigned>((p.cols + kLanes - 1) / kLanes);
-  const float share = static_cast<float>(1.0 / static_cast<double>(p.cols));
+  const auto share = static_cast<float>(shape.share);
   const bool is_centered = p.norm == Norm::kLayer;
   for (; place.block_row < p.rows; place.next_row()) {
     const std::int64_t row = place.row;
@@ -157,14 +158,16 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
       if (has_row) terms.rstd = static_cast<const float*>(p.rsigma)[row];
       if (has_row && is_centered) terms.center = static_cast<const float*>(p.mu)[row];
     } else {
-      const Moments found = moments.template of<kLanes>(p.norm, p.cols, p.eps, [&](const auto& f) {
-        each_unit<kGroups>(place, units, [&](unsigned unit, int) {
-          float x[kLanes];
-          load_lanes<T>(p.residual_dtype, element<T>(p.residual_dtype, p.x.data, row * p.x.stride),
-                        unit, p.cols, x);
-          f(unit, x);
-        });
-      });
+      const Moments found =
+          moments.template of<ThreadSum<kGroups>, kLanes>(shape, [&](const auto& f) {
+            each_unit<kGroups>(place, units, [&](unsigned unit, int) {
+              float x[kLanes];
+              load_lanes<T>(p.residual_dtype,
+                            element<T>(p.residual_dtype, p.x.data, row * p.x.stride), unit, p.cols,
+                            x);
+              f(unit, x);
+            });
+          });
       terms.center = found.center;
       terms.rstd = found.rstd;
     }
@@ -388,8 +391,9 @@ cudaError_t launch_dtype(const FusedBackwardParams& params, const BackwardPlan& 
                  : plan.rows.groups == 1 ? &fused_backward_rows<T, 1>
                                          : &fused_backward_rows<T, kGroups>;
   const unsigned blocks = primitives::row_blocks(plan.rows, params.rows, primitives::kMaxRowBlocks);
-  const cudaError_t status = primitives::launch_rows(kernel, plan.rows, blocks, 0, stream, params,
-                                                     terms, plan.rows.threads_per_row);
+  const cudaError_t status = primitives::launch_rows(
+      kernel, plan.rows, blocks, 0, stream, params, row_shape(params.norm, params.cols, params.eps),
+      terms, plan.rows.threads_per_row);
   if (status != cudaSuccess || terms == nullptr) return status;
   auto* partial = reinterpret_cast<float*>(static_cast<char*>(workspace) + plan.terms_bytes);
   return launch_columns<T>(params, plan, terms, partial, stream);

@@ -44,9 +44,8 @@ struct Tensors {
   const T* weight;  // [cols] or null
   float* dweight;   // partial rows (column_sums.h)
   float* dbias;     // partial rows
-  std::int64_t rows, cols, dx_stride, dz_stride, x_stride;
-  double eps;
-  Norm norm;
+  std::int64_t rows, dx_stride, dz_stride, x_stride;
+  RowShape shape;
 };
 
 template <class T, int kGroups, bool kIsClustered>
@@ -55,12 +54,13 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
   constexpr int kLanes = Vec128<T>::kLanes;
   __shared__ MomentsMemory memory;
   __shared__ primitives::RowSumsMemory<float, 2> products_memory;
+  const std::int64_t cols = t.shape.cols;
   RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
   RowMoments<kIsClustered> moments(memory, place.threads_per_row);
   primitives::RowSums<float, 2, kIsClustered> products(products_memory, place.threads_per_row);
-  ColumnPartials<T, kGroups> dweight(t.dweight, place.cluster, t.cols);
-  ColumnPartials<T, kGroups> dbias(t.dbias, place.cluster, t.cols);
-  const float share = static_cast<float>(1.0 / static_cast<double>(t.cols));
+  ColumnPartials<T, kGroups> dweight(t.dweight, place.cluster, cols);
+  ColumnPartials<T, kGroups> dbias(t.dbias, place.cluster, cols);
+  const auto share = static_cast<float>(t.shape.share);
   for (; place.block_row < t.rows; place.next_row()) {
     const std::int64_t row = place.row;
     const bool has_row = row < t.rows;
@@ -68,23 +68,23 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
     // Load.
     Vec128<T> x[kGroups];
     Vec128<T> dz[kGroups];
-    primitives::load_slice(x, t.x + row * t.x_stride, t.cols, place, has_row);
-    primitives::load_slice(dz, t.dz + row * t.dz_stride, t.cols, place, has_row);
+    primitives::load_slice(x, t.x + row * t.x_stride, cols, place, has_row);
+    primitives::load_slice(dz, t.dz + row * t.dz_stride, cols, place, has_row);
 
     // Reduce: moments, then mean(g) and mean(g * h); and the sums over rows.
-    const Moments found = moments.template of<kLanes>(
-        t.norm, t.cols, t.eps, [&](const auto& f) { visit_held(x, place, f); });
+    const Moments found = moments.template of<ThreadSum<kGroups>, kLanes>(
+        t.shape, [&](const auto& f) { visit_held(x, place, f); });
     float means[2] = {0.0f, 0.0f};
-    const unsigned units = has_row ? static_cast<unsigned>((t.cols + kLanes - 1) / kLanes) : 0;
+    const unsigned units = has_row ? static_cast<unsigned>((cols + kLanes - 1) / kLanes) : 0;
     forget(place.unit);
     forget(x);
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {
       const unsigned unit = place.unit + k * place.unit_step;
       if (unit >= units) continue;
-      const int columns = columns_of_unit<kLanes>(unit, t.cols);
+      const int columns = columns_of_unit<kLanes>(unit, cols);
       Vec128<T> w{};
-      if (t.weight != nullptr) w = load_parameter(t.weight, unit, t.cols);
+      if (t.weight != nullptr) w = load_parameter(t.weight, unit, cols);
 #pragma unroll
       for (int i = 0; i < kLanes; ++i) {
         const float d = widen(dz[k].lane[i]);
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
       }
     }
     products.add_up(means);
-    const float mean_g = t.norm == Norm::kLayer ? means[0] : 0.0f;
+    const float mean_g = t.shape.norm == Norm::kLayer ? means[0] : 0.0f;
 
     // Store.
     forget(place.unit);
@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
         const unsigned unit = place.unit + k * place.unit_step;
         if (unit >= units) continue;
         Vec128<T> w{};
-        if (t.weight != nullptr) w = load_parameter(t.weight, unit, t.cols);
+        if (t.weight != nullptr) w = load_parameter(t.weight, unit, cols);
 #pragma unroll
         for (int i = 0; i < kLanes; ++i) {
           const float d = widen(dz[k].lane[i]);
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kThreads<kGroups>, (kBlocks<T, kGroups>))
         }
       }
       forget(place.unit);
-      primitives::store_slice(x, t.dx + row * t.dx_stride, t.cols, place, has_row);
+      primitives::store_slice(x, t.dx + row * t.dx_stride, cols, place, has_row);
     }
     const bool is_last = place.block_row + place.row_step >= t.rows;
     dweight.end_turn(place, is_last);
@@ -171,12 +171,10 @@ cudaError_t launch_dtype(const FusedBackwardParams& params, const BackwardPlan& 
                            partial,
                            partial + plan.partials * layout.row_elements(),
                            params.rows,
-                           params.cols,
                            params.dx0.stride,
                            params.dz0.stride,
                            params.x.stride,
-                           params.eps,
-                           params.norm};
+                           row_shape(params.norm, params.cols, params.eps)};
   const cudaError_t status = primitives::launch_rows(
       held_kernel<T>(plan.rows), plan.rows,
       static_cast<unsigned>(plan.partials * plan.rows.cluster), shared_bytes<T>(plan.rows), stream,

@@ -3,15 +3,40 @@
 // Corrected two passes (T. F. Chan, G. H. Golub, R. J. LeVeque, The American Statistician 37
 // (1983), 242-247): deviations from a rounded mean are exact where the mean dwarfs the spread, and
 // their own mean is what it lacks. Means are sums of x / cols, so that finite rows never overflow.
-// Units are added up in fp32, units of a thread and threads in fp64.
+// Units are added up in fp32, those of a thread too where it holds them; threads in fp32 for the
+// center, as deviations make good what it lacks, and in fp64 for the deviations.
 #pragma once
 
+#include <type_traits>
+
 #include "layer_norm/params.h"
+#include "primitives/pair16.cuh"
+#include "primitives/reciprocal_root.cuh"
 #include "primitives/rows.cuh"
 
 namespace kernelhub::layer_norm::cuda {
 
 using primitives::forget;
+
+/// As `forget`, for what ptxas keeps in registers, too, which sees no empty asm statement:
+/// blockIdx.z is 0, but only a launch says so.
+__device__ __forceinline__ void conceal(unsigned& value) {
+  forget(value);
+  value ^= blockIdx.z;
+}
+
+template <class T, int kGroups>
+__device__ __forceinline__ void conceal(primitives::Vec128<T> (&held)[kGroups]) {
+#pragma unroll
+  for (int k = 0; k < kGroups; ++k) {
+    uint4 bits = primitives::bits_of(held[k]);
+    conceal(bits.x);
+    conceal(bits.y);
+    conceal(bits.z);
+    conceal(bits.w);
+    memcpy(&held[k], &bits, sizeof(bits));
+  }
+}
 
 /// Most threads of a block of a kernel whose threads hold kGroups groups. How many such blocks must
 /// fit on a multiprocessor is said beside each kernel, too: few enough that nvcc 13.0 spills
@@ -57,8 +82,24 @@ __device__ __forceinline__ primitives::Vec128<T> load_parameter(const T* paramet
   return vec;
 }
 
+/// Of held rows: sums of at most 64 columns, whose threads add fp32; else of any number.
+template <int kGroups>
+using ThreadSum = std::conditional_t<kGroups != 0, float, double>;
+
+/// What no row changes.
+struct RowShape {
+  Norm norm;
+  std::int64_t cols;
+  double share;  // 1 / cols
+  double eps;
+};
+
+inline RowShape row_shape(Norm norm, std::int64_t cols, double eps) {
+  return {norm, cols, 1.0 / static_cast<double>(cols), eps};
+}
+
 struct MomentsMemory {
-  primitives::RowSumsMemory<double, 1> mean;
+  primitives::RowSumsMemory<float, 1> center;
   primitives::RowSumsMemory<double, 2> deviations;
 };
 
@@ -66,67 +107,74 @@ template <bool kIsClustered>
 class RowMoments {
  public:
   __device__ __forceinline__ RowMoments(MomentsMemory& memory, unsigned threads_per_row)
-      : mean_(memory.mean, threads_per_row), deviations_(memory.deviations, threads_per_row) {}
+      : center_(memory.center, threads_per_row), deviations_(memory.deviations, threads_per_row) {}
 
-  /// `visit(f)` calls `f(unit, lanes)` for every unit of this thread, lanes being fp32.
-  /// Needs every thread of the block, or of the cluster.
-  template <int kLanes, class Visit>
-  __device__ __forceinline__ Moments of(Norm norm, std::int64_t cols, double eps,
-                                        const Visit& visit) {
-    const double share = 1.0 / static_cast<double>(cols);
-    const float lane_share = static_cast<float>(share);
+  /// `visit(f)` calls `f(unit, lanes)` for every unit of this thread, lanes being fp32. kIsAligned:
+  /// units are whole, and those that are none of the row are not visited for deviations. `load()`
+  /// is called once no more of the row is needed but its sums over threads, to have registers and
+  /// the latency of the last sum for it. Needs every thread of the block, or of the cluster.
+  template <class Sum, int kLanes, bool kIsAligned, class Visit, class Load>
+  __device__ __forceinline__ Moments of(const RowShape& shape, const Visit& visit,
+                                        const Load& load) {
+    const auto lane_share = static_cast<float>(shape.share);
     float center = 0.0f;
-    if (norm == Norm::kLayer) {
-      double mean[1] = {0.0};
+    if (shape.norm == Norm::kLayer) {
+      Sum part = 0;
       visit([&](unsigned, const float(&x)[kLanes]) {
         float sum = 0.0f;
 #pragma unroll
         for (int i = 0; i < kLanes; ++i) sum = fmaf(x[i], lane_share, sum);
-        mean[0] += static_cast<double>(sum);
+        part += static_cast<Sum>(sum);
       });
-      mean_.add_up(mean);
-      center = static_cast<float>(mean[0]);
+      float mean[1] = {static_cast<float>(part)};
+      center_.add_up(mean);
+      center = mean[0];
     }
-    double sums[2] = {0.0, 0.0};
+    Sum parts[2] = {0, 0};
+    const auto units = static_cast<unsigned>((shape.cols + kLanes - 1) / kLanes);
     visit([&](unsigned unit, const float(&x)[kLanes]) {
+      if (kIsAligned && unit >= units) return;
       float lack = 0.0f;
       float squares = 0.0f;
-      const int columns = columns_of_unit<kLanes>(unit, cols);
+      const int columns = kIsAligned ? kLanes : columns_of_unit<kLanes>(unit, shape.cols);
 #pragma unroll
       for (int i = 0; i < kLanes; ++i) {
         const float d = i < columns ? x[i] - center : 0.0f;
         lack = fmaf(d, lane_share, lack);
         squares = fmaf(d, d, squares);
       }
-      sums[0] += static_cast<double>(lack);
-      sums[1] += static_cast<double>(squares);
+      parts[0] += static_cast<Sum>(lack);
+      parts[1] += static_cast<Sum>(squares);
     });
+    double sums[2] = {static_cast<double>(parts[0]), static_cast<double>(parts[1])};
+    load();
     deviations_.add_up(sums);
-    const double lack = norm == Norm::kLayer ? sums[0] : 0.0;
-    const double variance = sums[1] * share - lack * lack;
-    const double rstd = 1.0 / sqrt((variance < 0.0 ? 0.0 : variance) + eps);
-    return {center, static_cast<float>(rstd), static_cast<float>(-lack * rstd),
-            static_cast<float>(lack)};
+    const double lack = shape.norm == Norm::kLayer ? sums[0] : 0.0;
+    const double variance = fma(sums[1], shape.share, -lack * lack);
+    const float rstd = primitives::reciprocal_root(
+        static_cast<float>((variance < 0.0 ? 0.0 : variance) + shape.eps));
+    const auto shortage = static_cast<float>(lack);
+    return {center, rstd, -shortage * rstd, shortage};
+  }
+
+  template <class Sum, int kLanes, class Visit>
+  __device__ __forceinline__ Moments of(const RowShape& shape, const Visit& visit) {
+    return of<Sum, kLanes, false>(shape, visit, [] {});
   }
 
  private:
-  primitives::RowSums<double, 1, kIsClustered> mean_;
+  primitives::RowSums<float, 1, kIsClustered> center_;
   primitives::RowSums<double, 2, kIsClustered> deviations_;
 };
 
 /// Calls `f(unit, lanes)` for the units that `held` has of a row.
 template <class T, int kGroups, class F>
-__device__ __forceinline__ void visit_held(primitives::Vec128<T> (&held)[kGroups],
-                                           primitives::RowPlace& place, const F& f) {
-  forget(place.unit);
-  forget(held);
+__device__ __forceinline__ void visit_held(const primitives::Vec128<T> (&held)[kGroups],
+                                           const primitives::RowPlace& place, const F& f) {
 #pragma unroll
   for (int k = 0; k < kGroups; ++k) {
     float lanes[primitives::Vec128<T>::kLanes];
-#pragma unroll
-    for (int i = 0; i < primitives::Vec128<T>::kLanes; ++i) {
-      lanes[i] = primitives::widen(held[k].lane[i]);
-    }
+    primitives::widen_lanes<T>(primitives::bits_of(held[k]), lanes);
     f(place.unit + k * place.unit_step, lanes);
   }
 }

@@ -3,9 +3,8 @@
 // dtype is not that of x.
 #pragma once
 
-#include <cmath>
-
 #include "primitives/dtype.h"
+#include "primitives/reciprocal_root.cuh"
 #include "primitives/rows.cuh"
 
 namespace kernelhub::rmsnorm::cuda {
@@ -32,13 +31,11 @@ constexpr DType dtype_of<__nv_bfloat16> = DType::kBFloat16;
 template <class T, class G>
 constexpr int kParts = kLanes<T> / kLanes<G>;
 
-/// 1 / sqrt(squares * share + eps), to about half a unit in the last place: the approximate unit
-/// and one Newton step. A sum that fp32 cannot hold is infinite, as it is in the composed formula.
+/// 1 / sqrt(squares * share + eps). A sum that fp32 cannot hold is infinite, as it is in the
+/// composed formula.
 __device__ __forceinline__ float reciprocal_rms(float squares, double share, double eps) {
-  const auto square = static_cast<float>(static_cast<double>(squares) * share + eps);
-  const float guess = rsqrtf(square);
-  if (!(square > 0.0f) || square == INFINITY) return guess;
-  return fmaf(0.5f * guess, fmaf(-square * guess, guess, 1.0f), guess);
+  return primitives::reciprocal_root(
+      static_cast<float>(static_cast<double>(squares) * share + eps));
 }
 
 /// One unit of a row that mostly is aligned, and is not worth the code of others.

@@ -21,3 +21,10 @@ inline __nv_bfloat16 __float2bfloat16_rn(float value) {
   std::memcpy(&bits, &value, sizeof(bits));
   return {static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
 }
+
+struct __nv_bfloat162 {
+  __nv_bfloat16 x, y;
+};
+inline __nv_bfloat162 __floats2bfloat162_rn(float low, float high) {
+  return {__float2bfloat16_rn(low), __float2bfloat16_rn(high)};
+}
