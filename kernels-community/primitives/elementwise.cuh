@@ -132,7 +132,7 @@ constexpr int kVectorBlocks = kTensors > 2 ? 3 : 4;
 
 /// Where rows begin and end.
 enum class RowEdges {
-  kOneRow,   // one row, all of it whole 16-byte groups
+  kOneRow,   // one row, all of it whole 16-byte groups, in blocks of one row
   kAligned,  // every row is whole 16-byte groups
   kAny,      // rows may begin or end inside a 16-byte group
 };
@@ -244,7 +244,9 @@ cudaError_t launch_elementwise(const ElementwiseRows<T, kInputs, kOutputs>& tens
         tensors, shape.units, shape.full_warps, function);
   };
   if (cut.has_edges) return launch(EdgesConstant<RowEdges::kAny>{});
-  if (tensors.rows > 1) return launch(EdgesConstant<RowEdges::kAligned>{});
+  // The other rows of a block would compute a lone row again, of what it had already become where
+  // it is written in place.
+  if (tensors.rows > 1 || shape.threads_y > 1) return launch(EdgesConstant<RowEdges::kAligned>{});
   return launch(EdgesConstant<RowEdges::kOneRow>{});
 }
 

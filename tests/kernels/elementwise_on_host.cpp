@@ -14,7 +14,8 @@ namespace {
 constexpr float kUnordinary = 7.0f;
 constexpr float kPoison = 77.0f;
 
-/// out[i] = the weighted sum of the inputs. `vector` is wrong beside a first input of kUnordinary.
+/// out[i] = the weighted sum of the inputs, never an input itself: an element that is computed
+/// twice in place shows. `vector` is wrong beside a first input of kUnordinary.
 template <class T, int kInputs, int kOutputs>
 struct WeightedSums : Lanewise<WeightedSums<T, kInputs, kOutputs>, T, kInputs, kOutputs> {
   using Base = Lanewise<WeightedSums<T, kInputs, kOutputs>, T, kInputs, kOutputs>;
@@ -22,7 +23,7 @@ struct WeightedSums : Lanewise<WeightedSums<T, kInputs, kOutputs>, T, kInputs, k
   void element(const T (&in)[kInputs], T (&out)[kOutputs]) const {
     for (int i = 0; i < kOutputs; ++i) {
       float sum = 0.0f;
-      for (int k = 0; k < kInputs; ++k) sum += static_cast<float>(1 + i + k) * widen(in[k]);
+      for (int k = 0; k < kInputs; ++k) sum += static_cast<float>(2 + i + k) * widen(in[k]);
       out[i] = narrow<T>(sum);
     }
   }
@@ -53,6 +54,11 @@ struct Matrix {
   }
   T& at(std::int64_t row, std::int64_t col) { return data[row * pitch + col]; }
   std::size_t bytes() const { return memory.size() * sizeof(T); }
+  Matrix copy() const {
+    Matrix other = *this;
+    other.data = other.memory.data() + (data - memory.data());
+    return other;
+  }
 };
 
 struct Layout {
@@ -90,9 +96,7 @@ struct Case {
     }
     for (int i = 0; i < kOutputs; ++i) {
       out.emplace_back(r, c, layout.out_pad, layout.out_offset);
-      expected.push_back(out.back());
-      expected.back().data =
-          expected.back().memory.data() + (out.back().data - out.back().memory.data());
+      expected.push_back(out.back().copy());
     }
     tensors.rows = r;
     tensors.cols = c;
@@ -104,6 +108,15 @@ struct Case {
       tensors.out[i] = out[i].data;
       tensors.out_stride[i] = out[i].pitch;
     }
+    fill_expected();
+  }
+
+  /// The first output is the first input itself, whose values `in` keeps.
+  void make_in_place() {
+    out[0] = in[0].copy();
+    expected[0] = in[0].copy();
+    tensors.in[0] = tensors.out[0] = out[0].data;
+    tensors.out_stride[0] = tensors.in_stride[0];
     fill_expected();
   }
 
@@ -144,12 +157,25 @@ void run_layouts(const char* what, std::int64_t rows, std::int64_t cols, Tally& 
   }
 }
 
+/// Of the layouts only those of inputs matter here.
+template <int kUnroll, class T>
+void run_in_place(std::int64_t rows, std::int64_t cols, Tally& tally) {
+  for (const Layout& layout : kLayouts) {
+    Case<T, 1, 1> test(rows, cols, layout);
+    test.make_in_place();
+    const cudaError_t status =
+        launch_elementwise<kUnroll>(test.tensors, WeightedSums<T, 1, 1>{}, nullptr);
+    tally.add(status == cudaSuccess && test.is_right(), "in place", rows, cols, layout);
+  }
+}
+
 /// Calls of few units, and of so many that a thread has several.
 template <int kUnroll, class T, int kInputs, int kOutputs>
 void run_shapes(const char* what, Tally& tally) {
-  for (const std::int64_t cols : {1, 7, 8, 9, 64, 72, 256, 512, 520, 1023, 2048, 4096, 9001}) {
+  for (const std::int64_t cols : {1, 4, 7, 8, 9, 64, 72, 256, 512, 520, 1023, 2048, 4096, 9001}) {
     for (const std::int64_t rows : {1, 2, 19}) {
       run_layouts<kUnroll, T, kInputs, kOutputs>(what, rows, cols, tally);
+      if constexpr (kInputs == 1) run_in_place<kUnroll, T>(rows, cols, tally);
     }
   }
   constexpr std::int64_t kMany = kFewUnits * Vec128<T>::kLanes;
