@@ -24,8 +24,8 @@ constexpr std::int64_t kTurnsPerPartialRow = 16;
 /// Blocks a multiprocessor that are worth a partial row each, however few turns they make.
 constexpr std::int64_t kBusyBlocks = 4;
 
-/// Most bytes of the partial rows of one sum: rows of half a million columns still keep 128 blocks
-/// busy.
+/// Bytes that the partial rows of one sum take at most, but for what a single row or the rounding
+/// of rows needs: rows of half a million columns still keep 128 blocks busy.
 constexpr std::int64_t kMaxPartialBytes = std::int64_t{256} << 20;
 
 /// Partial rows of a launch, one a block or cluster, on a device of `multiprocessors` that holds

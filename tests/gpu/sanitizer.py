@@ -56,8 +56,12 @@ def verdict(outcomes: dict[str, Outcome], status: int, log: str) -> Outcome:
     if found or status == FOUND:
         return Outcome(FAIL, "\n".join(found) or "it found something", seconds=seconds)
     unfinished = {name: one for name, one in outcomes.items() if one.status in (FAIL, NOT_RUN)}
+    if not unfinished and any(one.status == OK for one in outcomes.values()):
+        if HEAD in log:
+            return Outcome(OK, seconds=seconds)
+        return Outcome(FAIL, f"the tool's log: expected a line {HEAD}, got none", seconds=seconds)
     if not unfinished:
-        return Outcome(OK, seconds=seconds)
+        return Outcome(ABSENT, "; ".join(one.text for one in outcomes.values()), seconds=seconds)
     is_wrong = any(one.status == FAIL and not one.is_overrun for one in unfinished.values())
     why = "; ".join(f"{name}: {one.text}" for name, one in unfinished.items())
     return Outcome(FAIL if is_wrong else NOT_RUN, why, seconds=seconds)

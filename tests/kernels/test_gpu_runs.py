@@ -341,6 +341,8 @@ HUNG = Outcome(FAIL, "took longer than 120 s", is_overrun=True)
         (HUNG, -9, HEAD, NOT_RUN),
         (HUNG, -9, WROTE, FAIL),
         (Outcome(NOT_RUN, "the budget ran out"), -9, HEAD, NOT_RUN),
+        (Outcome(OK), 0, "", FAIL),
+        (Outcome(ABSENT, "20 GiB"), 0, CLEAN, ABSENT),
         (Outcome(FAIL, "error 999"), 0, HEAD + "========= Error: Device not supported\n", ABSENT),
     ],
 )
