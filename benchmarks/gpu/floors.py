@@ -22,7 +22,8 @@ def unjudged(row: Row) -> list[Floor]:
 
 def floors(result: Result) -> list[Floor]:
     """Every floor that the rows allow to judge, and those of problems that were not run."""
-    groups = [rows for rows in result.group().values() if OURS in rows]
+    ops = {op for family in families.ALL for op in family.ops}  # no floor is the ceilings' own
+    groups = [rows for rows in result.group().values() if OURS in rows and rows[OURS].op in ops]
     aligned = {
         (row.op, row.dtype, row.shape, row.setting.get("launch")): row
         for row in (rows[OURS] for rows in groups)

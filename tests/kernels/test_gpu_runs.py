@@ -601,6 +601,19 @@ def test_the_gate_is_not_passed_by_floors_that_were_not_run(
     page = (tmp_path / "results.md").read_text()
     assert "- not run silu bfloat16 16384x8192, % of copy" in page
     assert "| ours | not run: the budget of 60 s ran out |" in page
+    assert run_benchmark(late, ceilings=late)[0] == 2
+
+
+def test_a_benchmark_without_time_leaves_a_file_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(benchmark, "device", lambda: {})
+    monkeypatch.setattr(Budget, "heed_signals", lambda self: None)
+    flags = ["--gate", "--quick", "--op", "silu", "--budget", "0", "--build-dir", str(tmp_path)]
+    assert benchmark.main(flags) == 2
+    rows = json.loads((tmp_path / "results" / "results.json").read_text())["rows"]
+    assert {row["status"] for row in rows} == {NOT_RUN}
 
 
 def test_results_are_written_before_the_next_problem_runs(
