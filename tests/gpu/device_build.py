@@ -3,8 +3,8 @@
 else build.toml compiled here with nvcc and g++ for this GPU alone. Needs torch and CUDA only, and
 the headers that a component depends on.
 
-What was compiled is kept by what it was compiled from: copying a tree, or another time of its
-files, compiles nothing anew.
+What was compiled is kept by what it was compiled from and with: copying a tree, or another time of
+its files, compiles nothing anew, another compiler or torch all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,13 +100,14 @@ class Packages(Mapping[str, ModuleType]):
 
 @dataclass(frozen=True)
 class Toolchain:
-    """The compilers and torch's folder."""
+    """The compilers and torch's folder; `versions` are theirs, in their own words."""
 
     nvcc: str
     cuda: Path
     cxx: str
     torch: Path
     arch: str
+    versions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,14 @@ def toolchain(arch: str | None = None) -> Toolchain:
     if arch is None:
         arch = "{}{}".format(*torch.cuda.get_device_capability(0))
     home = Path(nvcc).resolve().parents[1]
-    return Toolchain(nvcc, home, cxx, Path(torch.__file__).parent, arch)
+    versions = (_version(nvcc), _version(cxx), torch.__version__)
+    return Toolchain(nvcc, home, cxx, Path(torch.__file__).parent, arch, versions)
+
+
+def _version(compiler: str) -> str:
+    return subprocess.run(
+        [compiler, "--version"], check=True, capture_output=True, text=True
+    ).stdout
 
 
 class Compiler:
@@ -227,14 +236,14 @@ def compile_package(package: str, compiler: Compiler, tools: Toolchain) -> Path:
     ]
     library = folder / f"{name}-{_hash([_digest(unit) for unit in units])}.so"
     if not library.exists():
-        for old in folder.glob("*.so"):
-            old.unlink()
         objects = map(str, compiler.objects(units))
         lib = str(tools.torch / "lib")
         # --as-needed would drop libtorch_cuda, which registers the device.
         libraries = ["-Wl,--no-as-needed", f"-L{lib}", "-ltorch", "-ltorch_cpu", "-ltorch_cuda"]
         libraries += ["-lc10", f"-Wl,-rpath,{lib}", f"-L{tools.cuda / 'lib64'}", "-lcudart"]
         compiler.make(library, tools.cxx, "-shared", *objects, *libraries)
+    for old in {*folder.iterdir()} - {library, folder / "registration.h"}:
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
     shutil.copytree(root / "torch-ext" / python_name, folder, dirs_exist_ok=True)
     (folder / "_ops.py").write_text(OPS.format(library=library.name, name=name))
     return folder
@@ -243,7 +252,7 @@ def compile_package(package: str, compiler: Compiler, tools: Toolchain) -> Path:
 def compile_shared(source: Path, compiler: Compiler, tools: Toolchain) -> Path:
     """Compile one .cu to a library for ctypes."""
     command = (*_nvcc(tools, gencodes([], tools.arch)), "-shared", "-Xcompiler", "-fPIC")
-    unit = Unit(source, (*command, str(source)), (), tools.arch)
+    unit = Unit(source, (*command, str(source)), (), [tools.arch, tools.versions])
     library = compiler.folder / f"{source.stem}-{_digest(unit)}.so"
     compiler.make(library, *unit.command)
     return library
@@ -280,7 +289,9 @@ def _unit(
     # Only the binding knows its package: what several share is the same in each.
     own = [f"-DTORCH_EXTENSION_NAME={name}"] if section == "torch" else []
     archs = gencodes(table.get("cuda-capabilities", []), tools.arch)
-    what = [flags, own, archs, table.get("cxx-flags", []), table.get("cuda-flags", [])]
+    # Without the folders below, which say where a tree lies.
+    what = [tools.versions, [*flags], own, archs]
+    what += [table.get(key, []) for key in ("cxx-flags", "cuda-flags", "depends")]
     for dependency in table.get("depends", []):
         flags += [f"-I{path}" for path in _headers(dependency, build_folder, tools)]
     flags += [*own, *(f"-I{include}" for include in includes)]

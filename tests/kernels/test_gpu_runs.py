@@ -217,9 +217,10 @@ def test_checks_of_all_families_take_turns() -> None:
     assert first == list(registry.FAMILIES)
 
 
-# A compiler that keeps a record, and fails for sources that say so.
+# A compiler that has a version, keeps a record, and fails for sources that say so.
 COMPILER = """#!/bin/sh
 case "$*" in
+--version) cat {version}; exit ;;
 *.part) ;;
 *) exit 1 ;;
 esac
@@ -235,28 +236,34 @@ echo built > "$target"
 @pytest.fixture
 def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Builds packages by a compiler that only keeps a record; the stems of what it made."""
-    packages, record = tmp_path / "packages", tmp_path / "record"
-    program = tmp_path / "compiler"
-    program.write_text(COMPILER.format(record=record))
+    packages, record = tmp_path / "tree" / "packages", tmp_path / "record"
+    program, version = tmp_path / "compiler", tmp_path / "version"
+    program.write_text(COMPILER.format(record=record, version=version))
     program.chmod(0o755)
-    tools = device_build.Toolchain(str(program), tmp_path, str(program), tmp_path, "90")
-    monkeypatch.setattr(device_build, "PACKAGES", packages)
-    monkeypatch.setattr(device_build, "toolchain", lambda arch: tools)
+    version.write_text("1\n")
+    for name in ("nvcc", "g++"):
+        (tmp_path / name).symlink_to(program)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     shared = packages / "shared"
     shared.mkdir(parents=True)
     (shared / "kernel.cu").write_text('#include "tile.h"\n')
-    (shared / "tile.h").write_text("int tile;\n")
+    (shared / "include").mkdir()
+    (shared / "include" / "tile.h").write_text("int tile;\n")
     for name in ("one", "two"):
         root = packages / name
         (root / "torch-ext" / name).mkdir(parents=True)
         (root / "torch-ext" / name / "__init__.py").write_text("")
         (root / "binding.cpp").write_text(f"// {name}\n")
-        kernel = 'backend = "cuda"\nsrc = ["../shared/kernel.cu", "../shared/tile.h"]\n'
+        kernel = (
+            'backend = "cuda"\nsrc = ["../shared/kernel.cu"]\ninclude = ["../shared/include"]\n'
+        )
         (root / "build.toml").write_text(f'[torch]\nsrc = ["binding.cpp"]\n[kernel.all]\n{kernel}')
 
-    def run() -> list[str]:
+    def run(tree: str = "tree") -> list[str]:
         record.write_text("")
-        run.found = device_build.build(["one", "two"], tmp_path / "build", Budget())  # type: ignore[attr-defined]
+        monkeypatch.setattr(device_build, "PACKAGES", tmp_path / tree / "packages")
+        run.found = device_build.build(["one", "two"], tmp_path / tree / "build", Budget())  # type: ignore[attr-defined]
         lines = record.read_text().splitlines()
         return sorted(Path(line).name.split("-")[0].split(".")[0] for line in lines)
 
@@ -267,31 +274,60 @@ def test_a_source_that_packages_share_is_compiled_once_and_kept_by_its_content(
     compiled: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     assert compiled() == ["_one_gpu", "_two_gpu", "binding", "binding", "kernel"]
-    for path in (tmp_path / "packages").rglob("*"):
+    for path in (tmp_path / "tree" / "packages").rglob("*"):
         os.utime(path, (2e9, 2e9))
     assert compiled() == []
-    header = tmp_path / "packages" / "shared" / "tile.h"
+    header = tmp_path / "tree" / "packages" / "shared" / "include" / "tile.h"
     header.write_text("int wider_tile;\n")
     os.utime(header, (1, 1))
     assert compiled() == ["_one_gpu", "_two_gpu", "kernel"]
 
 
+def test_a_tree_that_moves_compiles_nothing_and_another_compiler_or_torch_all(
+    compiled: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = compiled()
+    (tmp_path / "tree").rename(tmp_path / "moved")
+    assert compiled("moved") == []
+    (tmp_path / "version").write_text("2\n")
+    assert compiled("moved") == everything
+    monkeypatch.setattr(torch, "__version__", "another")
+    assert compiled("moved") == everything
+
+
+def test_a_module_that_a_package_lost_and_an_old_library_leave_what_was_built(
+    compiled: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    sources, built = tmp_path / "tree" / "packages" / "one", tmp_path / "tree" / "build" / "one"
+    module = sources / "torch-ext" / "one" / "layers.py"
+    module.touch()
+    compiled()
+    assert (built / "layers.py").exists()
+    module.unlink()
+    (sources / "binding.cpp").write_text("// another\n")
+    compiled()
+    found = sorted(path.name.partition("-")[0] for path in built.iterdir())
+    assert found == ["__init__.py", "_one_gpu", "_ops.py", "registration.h"]
+
+
 def test_a_package_that_does_not_compile_costs_no_other(
     compiled: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    (tmp_path / "packages" / "one" / "binding.cpp").write_text("WRONG\n")
+    (tmp_path / "tree" / "packages" / "one" / "binding.cpp").write_text("WRONG\n")
     compiled()
     packages = device_build.Packages(compiled.found)  # type: ignore[attr-defined]
     with pytest.raises(device_build.BuildError, match=r"binding-.*does not compile.*it is wrong"):
         packages["one"]
-    assert compiled.found["two"].folder == tmp_path / "build" / "two"  # type: ignore[attr-defined]
+    assert compiled.found["two"].folder == tmp_path / "tree" / "build" / "two"  # type: ignore[attr-defined]
     assert "one" in packages
     assert "three" not in packages
 
 
-def test_a_budget_ends_compilers_too(compiled: Callable[..., list[str]], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("compiled")
+def test_a_budget_ends_compilers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "compiler"
-    program.write_text("#!/bin/sh\nsleep 600\n")
+    monkeypatch.setattr(device_build, "PACKAGES", tmp_path / "tree" / "packages")
+    program.write_text('#!/bin/sh\n[ "$*" = --version ] || sleep 600\n')
     start = time.monotonic()
     found = device_build.build(["one"], tmp_path / "other", Budget(0.5))
     assert found["one"].folder is None
