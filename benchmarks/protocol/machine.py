@@ -44,7 +44,8 @@ def second_level_cache() -> int:
 def _caches() -> dict[int, int]:
     """Bytes of the caches for data by level."""
     found = {}
-    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+    for size_file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        folder = size_file.parent
         level, kind, size = (
             (folder / name).read_text().strip() for name in ("level", "type", "size")
         )

@@ -3,7 +3,9 @@
 tangent lost in silence."""
 
 import re
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -365,8 +367,8 @@ REFUSED = [
     Refused(
         "rmsnorm",
         "rmsnorm.apply_rms_norm_backward",
-        lambda k, g, x, w: k.apply_rms_norm_backward(g, x, w, x, torch.ones(3), EPS),
-        {"grad_output": (3, 8), "input": (3, 8), "weight": (8,)},
+        lambda k, g, x, w, y, rstd: k.apply_rms_norm_backward(g, x, w, y, rstd, EPS),
+        {"grad_output": (3, 8), "input": (3, 8), "weight": (8,), "output": (3, 8), "rstd": (3,)},
     ),
     Refused(
         "rotary",
@@ -423,6 +425,48 @@ def test_what_has_no_derivative_refuses_tangents(load_package: Load, call: Refus
         assert all(torch.equal(x, before[other]) for other, x in inputs.items())
 
 
+def test_a_tensor_without_a_tangent_is_written_below_jvp(load_package: Load) -> None:
+    relu = load_package("relu")
+    c, q = torch.randn(3, 8), torch.randn(3, 8)
+
+    def product(q: torch.Tensor) -> torch.Tensor:
+        product: torch.Tensor = q * relu.relu(c, torch.empty(3, 8))
+        return product
+
+    value, change = torch.func.jvp(product, (q,), (torch.ones(3, 8),))
+    assert torch.equal(value, q * c.relu())
+    assert torch.equal(change, c.relu())
+    with pytest.raises(RuntimeError, match=r"out tangent: expected none, .* hide whether"):
+        torch.func.grad(lambda q: torch.func.jvp(product, (q,), (q,))[1].sum())(q)
+
+
+def test_attention_writes_into_nothing_that_has_a_tangent(load_package: Load) -> None:
+    kernel, q = load_package("flash-attn2"), torch.randn(1, 2, 2, 8)
+    lengths = torch.tensor([0], dtype=torch.int32)
+    for function in (
+        kernel.fwd,
+        lambda *qkv, out: kernel.fwd_kvcache(*qkv, q, q, lengths, out=out),
+    ):
+        with forward_ad.dual_level(), torch.no_grad():
+            out = forward_ad.make_dual(torch.zeros_like(q), torch.ones_like(q))
+            with pytest.raises(RuntimeError, match="out tangent: expected none"):
+                function(q, q.clone(), q.clone(), out=out)
+            assert torch.equal(forward_ad.unpack_dual(out).primal, torch.zeros_like(q))
+
+
+def test_a_torch_without_what_derivatives_need_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = Path(__file__).parents[2] / "kernels-community"
+    source = packages / "primitives" / "python" / "_derivatives.py"
+    monkeypatch.delattr(torch._C, "_any_requires_grad")
+    with pytest.raises(ImportError, match=r"expected torch\._C\._any_requires_grad, which"):
+        runpy.run_path(str(source))
+    monkeypatch.undo()
+    monkeypatch.setattr(forward_ad, "enter_dual_level", lambda: 0)
+    monkeypatch.setattr(forward_ad, "exit_dual_level", lambda: None)
+    with pytest.raises(ImportError, match=r"expected .*_current_level to be 0 in a dual_level"):
+        runpy.run_path(str(source))
+
+
 def test_rotation_tables_have_no_tangent(load_package: Load) -> None:
     rotary = load_package("rotary")
     q, cos = torch.randn(HEADS), torch.randn(1, 3, 8)
@@ -431,7 +475,7 @@ def test_rotation_tables_have_no_tangent(load_package: Load) -> None:
             with forward_ad.dual_level():
                 arguments = [q, q, cos, cos]
                 arguments[i] = forward_ad.make_dual(cos, cos)
-                with pytest.raises(RuntimeError, match="expected tables without a tangent"):
+                with pytest.raises(RuntimeError, match=r"(cos|sin) tangent: expected tables"):
                     function(*arguments)
 
 

@@ -27,6 +27,7 @@ constexpr struct {
     {"gelu_tanh_and_mul", "gelu_tanh_and_mul_backward"},
     {"fatrelu_and_mul", "fatrelu_and_mul_backward"},
 };
+static_assert(std::size(kNames) == static_cast<std::size_t>(Op::kFatreluAndMul) + 1);
 
 [[noreturn, gnu::cold, gnu::noinline]] void refuse_halves(const ArgumentCheck& check,
                                                           const TensorArg& input) {
@@ -49,7 +50,7 @@ void check_out_shape(const ArgumentCheck& check, Op op, const TensorArg& out,
   const Extents sizes = input.sizes;
   if (sizes.empty() || sizes.back() % 2 != 0) refuse_halves(check, input);
   const std::size_t leading = sizes.size() - 1;
-  const bool is_half = out.sizes.size() == sizes.size() && out.sizes.back() * 2 == sizes.back() &&
+  const bool is_half = out.sizes.size() == sizes.size() && out.sizes.back() == sizes.back() / 2 &&
                        Extents(out.sizes.begin(), leading) == Extents(sizes.begin(), leading);
   if (!is_half) refuse_half_shape(check, out, input);
 }

@@ -133,7 +133,7 @@ def attend(
     refuse_gradients(function, q, k, v, scoring.alibi_slopes, scoring.s_aux)
     if forward_ad._current_level >= 0:
         biases = {"alibi_slopes": scoring.alibi_slopes, "s_aux": scoring.s_aux}
-        refuse_tangents(function, q=q, k=k, v=v, **biases)
+        refuse_tangents(function, q=q, k=k, v=v, **biases, out=out)
     q = unit_stride(q)
     out, lse = results_of(q, v, out, lengths.cu_seqlens_q)
     tensors, numbers = options_of(q, scoring, rotation)
@@ -209,7 +209,7 @@ def attend_with_cache(
         biases = {"alibi_slopes": scoring.alibi_slopes, "s_aux": scoring.s_aux}
         tables = {"rotary_cos": rotation.rotary_cos, "rotary_sin": rotation.rotary_sin}
         caches = {"k_cache": k_cache, "v_cache": v_cache}
-        refuse_tangents(function, q=q, **caches, k=k, v=v, **tables, **biases)
+        refuse_tangents(function, q=q, **caches, k=k, v=v, **tables, **biases, out=out)
     if rotation.rotary_seqlens is None and rotation.rotary_cos is not None:
         rotation = rotation._replace(rotary_seqlens=used)
     q = unit_stride(q)

@@ -7,10 +7,12 @@ an op would drop a tangent in silence.
 
 A function that has a path below autograd takes it only while `forward_ad._current_level < 0`, which
 it reads in place: torch's entries into forward mode, torch.func.jvp among them, set that attribute,
-and the read takes some ten nanoseconds.
+and the read takes some ten nanoseconds. It and the other names of torch that are used here are not
+public: a torch without them, or with a level that stays, is refused at import.
 """
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -23,6 +25,43 @@ Jvp = Callable[[tuple[Any, ...], Tangents, tuple[torch.Tensor, ...]], Tangents]
 
 # Torch has no other.
 _LEVEL = 0
+# What torch does not promise to keep.
+_PRIVATE = (
+    "_C._AutoDispatchBelowAutograd",
+    "_C._after_autograd_keyset",
+    "_C._any_requires_grad",
+    "_C._are_functorch_transforms_active",
+    "_C._functorch.TransformType.Jvp",
+    "_C._functorch.get_interpreter_stack",
+    "_C._functorch.is_functorch_wrapped_tensor",
+    "_C._is_fwd_grad_enabled",
+    "autograd.forward_ad._current_level",
+)
+
+
+def _check_torch() -> None:
+    for name in _PRIVATE:
+        try:
+            attrgetter(name)(torch)
+        except AttributeError as error:
+            raise ImportError(
+                f"torch {torch.__version__}: expected torch.{name}, which derivatives of kernels "
+                "need, got none. Use a torch that has it (2.11 does), or a newer version of this "
+                "kernel"
+            ) from error
+    if forward_ad._current_level >= 0:
+        return  # it moves: somebody differentiates
+    with forward_ad.dual_level():
+        level = forward_ad._current_level
+    if level < 0:
+        raise ImportError(
+            f"torch {torch.__version__}: expected torch.autograd.forward_ad._current_level to be 0 "
+            f"in a dual_level, got {level}: tangents would be lost. Use torch 2.11, or a newer "
+            "version of this kernel"
+        )
+
+
+_check_torch()
 
 
 def _tangent(argument: Any) -> torch.Tensor | None:
@@ -39,18 +78,31 @@ def _fail(function: str, name: str) -> None:
 
 
 def refuse_tangents(function: str, **tensors: torch.Tensor | None) -> None:
-    """Raise where a tangent would get lost in what has no forward-mode derivative.
-
-    A tensor wrapped by a transform of torch.func is taken to carry one: which it does on a level
-    that cannot be seen from here.
-    """
+    """Raise where a tangent would get lost in what has no forward-mode derivative, or might."""
     if forward_ad._current_level < 0:
         return
     for name, tensor in tensors.items():
-        if tensor is not None and (
-            torch._C._functorch.is_functorch_wrapped_tensor(tensor) or _tangent(tensor) is not None
-        ):
+        if tensor is None:
+            continue
+        if _hides_tangents(tensor):
+            raise RuntimeError(
+                f"{function}: {name} tangent: expected none, as this has no forward-mode "
+                "derivative, got transforms of torch.func that hide whether there is one. Call it "
+                "below torch.func.jvp alone, or use the formula in torch's own functions"
+            )
+        if _tangent(tensor) is not None:
             _fail(function, name)
+
+
+def _hides_tangents(tensor: torch.Tensor) -> bool:
+    """Whether transforms of torch.func, others than a single jvp, wrap a tensor: a tangent may lie
+    on a level that cannot be seen from outside of the dispatcher.
+    """
+    functorch = torch._C._functorch
+    if not functorch.is_functorch_wrapped_tensor(tensor):
+        return False
+    stack = functorch.get_interpreter_stack() or ()
+    return len(stack) != 1 or stack[0].key() != functorch.TransformType.Jvp
 
 
 def _node(op: Any, backward: Callable[..., Any], setup_context: Callable[..., Any] | None) -> Any:
@@ -65,12 +117,7 @@ def _node(op: Any, backward: Callable[..., Any], setup_context: Callable[..., An
         return tuple(results) if returns_list else results
 
     def differentiate(ctx: Any, *grads: Any) -> Any:
-        needs = ctx.needs_input_grad
-        ctx.needs_input_grad = needs[:-1]
-        try:
-            found = backward(ctx, list(grads)) if returns_list else backward(ctx, *grads)
-        finally:
-            ctx.needs_input_grad = needs
+        found = backward(ctx, list(grads)) if returns_list else backward(ctx, *grads)
         return (*found, None) if isinstance(found, tuple) else (found, None)
 
     methods = {"forward": staticmethod(forward), "backward": staticmethod(differentiate)}
@@ -95,6 +142,7 @@ def register_derivatives(
     has it, in forward mode by `jvp`; without one the op refuses tangents.
 
     The op's first argument is a tensor; no argument that `setup_context` reads has a default.
+    `ctx.needs_input_grad` has one entry more than the op has arguments, the last.
     """
     op = getattr(getattr(torch.ops, library.ns), name).default
     names = [argument.name for argument in op._schema.arguments]

@@ -242,12 +242,13 @@ def _plain_norm(norm: str, function_name: str) -> PlainNorm:
         weight = inputs[1]
         ctx.save_for_backward(inputs[0], weight)
         ctx.eps = inputs[-1]
+        ctx.wanted = ctx.needs_input_grad[: len(inputs) - 1]
         # Of a bias alone: beside a weight it has the dtype of that.
         biases = () if weight is not None else inputs[2:-1]
         ctx.bias_dtype = [bias.dtype for bias in biases if bias is not None]
 
     def differentiate(ctx: Any, grad_out: Tensor) -> tuple[MaybeTensor, ...]:
-        wanted = ctx.needs_input_grad[:-1]
+        wanted = ctx.wanted
         arguments = (grad_out, *ctx.saved_tensors, ctx.eps)
         if forward_ad._current_level >= 0 or torch.is_grad_enabled():
             functional = getattr(ops, f"{norm}_backward_functional")

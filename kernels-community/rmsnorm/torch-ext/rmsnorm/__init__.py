@@ -63,6 +63,8 @@ def apply_rms_norm_backward(
             grad_output=grad_output,
             input=input,
             weight=weight,
+            output=output,
+            rstd=rstd,
         )
     gradients: list[torch.Tensor | None] = ops.apply_rms_norm_backward(
         grad_output, input, weight, output, rstd, eps, input_requires_grad, weight_requires_grad

@@ -116,14 +116,17 @@ def _differentiate_some(ctx: Any, grads: list[torch.Tensor]) -> Any:
     return q_grad, k_grad[0] if ctx.has_k else None, *(None,) * 7
 
 
-def _push_forward(op: Callable[..., Any]) -> Callable[..., Tangents]:
+def _push_forward(name: str) -> Callable[..., Tangents]:
+    op = getattr(ops, f"{name}_functional")
+
     def push_forward(
         primals: tuple[Any, ...], tangents: Tangents, results: tuple[torch.Tensor, ...]
     ) -> Tangents:
-        if tangents[2] is not None or tangents[3] is not None:
-            raise RuntimeError(
-                "rotary: cos and sin: expected tables without a tangent, got one with a tangent"
-            )
+        for table, tangent in zip(("cos", "sin"), tangents[2:4], strict=True):
+            if tangent is not None:
+                raise RuntimeError(
+                    f"rotary.{name}: {table} tangent: expected tables without a tangent, got one"
+                )
         changes = (
             torch.zeros_like(x) if tangent is None and x is not None else tangent
             for x, tangent in zip(primals[:2], tangents[:2], strict=True)
@@ -154,7 +157,7 @@ def register() -> None:
     for op, implementation, shape_only, derivative in forms:
         library.impl(op, implementation, "CompositeExplicitAutograd")
         torch.library.register_fake(add_op_namespace_prefix(op), shape_only, lib=library)
-        push_forward = _push_forward(getattr(ops, op))
+        push_forward = _push_forward(op.removesuffix("_functional"))
         register_derivatives(library, "rotary", op, derivative, _save_tables, push_forward)
     ops.functional_library = library
 
