@@ -7,6 +7,7 @@ is where all that a task can do becomes an Outcome.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import signal
@@ -18,6 +19,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -33,6 +35,10 @@ START_LIMIT_S = 180.0
 END_LIMIT_S = 30.0
 # Tasks of a kind that may outlast their limit before no other is tried.
 MOST_OVERRUNS = 2
+# Before a command: this file as a program, which sees that the command ends with who started it,
+# then becomes it. A function that Popen calls in the child would not be safe beside threads.
+BOUND = (sys.executable, "-I", "-S", __file__)
+PR_SET_PDEATHSIG = 1
 
 
 class Absent(Exception):
@@ -103,14 +109,14 @@ def serve(
     with socket.socket(socket.AF_UNIX) as end:
         end.connect(address)
         connection = Connection(end.detach())
-    work = make(connection.recv())
-    connection.send(None)
-    while True:
+    made = attempt(lambda: make(connection.recv()))
+    connection.send(replace(made, value=None, is_last=made.status != OK))
+    while made.status == OK:
         try:
             task = connection.recv()
         except EOFError:
             return
-        outcome = replace(attempt(partial(work, task)), is_last=not is_usable())
+        outcome = replace(attempt(partial(made.value, task)), is_last=not is_usable())
         sys.stdout.flush()
         connection.send(outcome)
         if outcome.is_last:
@@ -160,7 +166,9 @@ class Worker:
         return replace(outcome, seconds=outcome.seconds or time.monotonic() - start)
 
     def close(self) -> int:
-        """End the process; its exit status, as if killed where even that does not end it."""
+        """End the process and what it started; its exit status, as if killed where even that does
+        not end it.
+        """
         process, connection = self._process, self._connection
         self._process = self._connection = None
         if connection is not None:
@@ -168,11 +176,10 @@ class Worker:
         if process is None:
             return 0
         for _ in range(2):
-            try:
-                return process.wait(END_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                _kill(process)
-        return -signal.SIGKILL
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_LIMIT_S)
+            _kill(process)
+        return -signal.SIGKILL if process.returncode is None else process.returncode
 
     def _start(self) -> Outcome | None:
         """Why no worker could be started."""
@@ -182,7 +189,7 @@ class Worker:
             listener.listen(1)
             listener.settimeout(POLL_S)
             # In a group of its own it gets no Ctrl-C, and can be killed with what it started.
-            self._process = subprocess.Popen([*self._command, address], process_group=0)
+            self._process = subprocess.Popen([*BOUND, *self._command, address], process_group=0)
             end = time.monotonic() + START_LIMIT_S
             while self._connection is None:
                 try:
@@ -194,8 +201,8 @@ class Worker:
                         return self._stopped(Outcome(NOT_RUN, self._budget.reason))
                     if time.monotonic() > end:
                         return self._stopped(Outcome(FAIL, "its process does not start"))
-        failure: Outcome | None = self._reply(self._setup, START_LIMIT_S, "")
-        return failure
+        made: Outcome = self._reply(self._setup, START_LIMIT_S, "")
+        return None if made.status == OK else made
 
     def _reply(self, message: object, limit_s: float, kind: str) -> Any:
         """What the worker answers, or what became of it instead."""
@@ -232,7 +239,11 @@ class Worker:
 def run_within(budget: Budget, command: Sequence[str]) -> tuple[int, str]:
     """The exit status and the output of a program, which is killed when the budget ends."""
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+        [*BOUND, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
     ) as process:
         while True:
             try:
@@ -245,10 +256,9 @@ def run_within(budget: Budget, command: Sequence[str]) -> tuple[int, str]:
 
 
 def _kill(process: subprocess.Popen[Any]) -> None:
-    try:
+    """Kill what there is of its group, which outlives a process that left others in it."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it has just ended
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -256,3 +266,9 @@ def write_whole(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(text)
     part.replace(path)
+
+
+if __name__ == "__main__":
+    # Killed when the thread that started it ends, be it by SIGKILL: each waits for what it starts.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.execvp(sys.argv[1], sys.argv[1:])

@@ -3,6 +3,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,13 +28,16 @@ def do(task: str) -> object:
         os.kill(os.getpid(), signal.SIGKILL)
     if task == "hangs":
         time.sleep(600)
+    if task == "starts another":
+        return subprocess.Popen(["sleep", "600"]).pid
     if task == "spoils":
         _usable = False
     return os.getpid()
 
 
 def making(setup: dict[str, str]) -> object:
-    """Tasks may go by other names."""
+    """Tasks may go by other names; being made is one as well."""
+    do(setup.get("making", ""))
     return lambda task: do(setup.get(task, task))
 
 

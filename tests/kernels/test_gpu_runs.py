@@ -92,6 +92,51 @@ def test_a_worker_that_can_not_start_fails_every_task_at_once() -> None:
     assert {one.status for one in outcomes} == {FAIL}
 
 
+def test_a_worker_that_can_not_be_made_says_why_for_every_task() -> None:
+    worker = Worker(FAKE, {"making": "raises"}, Budget())
+    outcomes = [worker.run("works", 30.0) for _ in range(2)]
+    assert {(one.status, one.text) for one in outcomes} == {(FAIL, "AssertionError: wrong by far")}
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process that may be nobody's child ends soon."""
+    end = time.monotonic() + 20.0
+    while time.monotonic() < end:
+        try:
+            if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    os.kill(process, signal.SIGKILL)
+    return False
+
+
+def test_what_a_worker_started_ends_with_it(worker: Worker) -> None:
+    started = worker.run("starts another", 30.0).value
+    assert worker.close() == 0
+    assert has_ended(started)
+
+
+@pytest.mark.parametrize(
+    "doing",
+    [
+        f'worker = Worker({FAKE!r}, {{}}, Budget()); print(worker.run("works", 30.0).value); '
+        'sys.stdout.flush(); worker.run("hangs", 600.0)',
+        'run_within(Budget(), ["sh", "-c", f"echo $$ > /proc/{os.getpid()}/fd/1; exec sleep 600"])',
+    ],
+    ids=["worker", "compiler"],
+)
+def test_what_runs_ends_with_a_driver_that_is_killed(doing: str) -> None:
+    path = f"sys.path.insert(0, {str(ROOT / 'tests' / 'gpu')!r})"
+    script = f"import os, sys; {path}; from own_process import Budget, Worker, run_within; {doing}"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as driver:
+        assert driver.stdout is not None
+        running = int(driver.stdout.readline())
+        driver.kill()
+    assert has_ended(running)
+
+
 def test_a_budget_stops_what_runs_and_starts_nothing_more() -> None:
     worker = Worker(FAKE, {}, Budget(5.0))
     start = time.monotonic()
