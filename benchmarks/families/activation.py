@@ -116,10 +116,10 @@ class Activation(ElementWise):
             return None
         return lambda buffers: partial(call, *buffers.inputs, **_out(problem.op, buffers))
 
-    def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
+    def others(self, problem: Problem, baseline: Path | None) -> list[Candidate]:
         if self.is_backward(problem.op):
             return []
-        return [_scalar(problem.op, build_dir), *peers(_PEERS.get(problem.op, {}))]
+        return [_scalar(problem.op, baseline), *peers(_PEERS.get(problem.op, {}))]
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:
         ours = candidates["ours"]
@@ -168,14 +168,14 @@ def _gradient_of(formula: Formula) -> Callable[[torch.Tensor, torch.Tensor], tor
     return gradient
 
 
-def _scalar(op: str, build_dir: Path) -> Candidate:
+def _scalar(op: str, baseline: Path | None) -> Candidate:
     act = op.removesuffix("_and_mul")
     if act not in SCALAR_OPS:
         return Candidate("scalar kernel", None, "it has no such op")
     from scalar_baseline import load_baseline  # of benchmarks/gpu, where there is a GPU
 
     try:
-        launch = load_baseline(build_dir).scalar_activation
+        launch = load_baseline(baseline).scalar_activation
     except (OSError, RuntimeError) as error:
         return Candidate("scalar kernel", None, str(error))
 

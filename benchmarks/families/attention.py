@@ -249,7 +249,7 @@ class Attention(Family):
             return None
         return lambda buffers: sdpa(*buffers.inputs, problem.op == CAUSAL)
 
-    def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
+    def others(self, problem: Problem, baseline: Path | None) -> list[Candidate]:
         return [
             *(self._backend(problem, name) for name in BACKENDS),
             *(self._wheel(problem, name) for name in WHEELS),

@@ -195,8 +195,10 @@ class Family(ABC):
         """torch's own op of one pass, with `out=` where it has that; None where there is none."""
         return None
 
-    def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
-        """Other projects' CUDA kernels and baselines of our own, absent ones included."""
+    def others(self, problem: Problem, baseline: Path | None) -> list[Candidate]:
+        """Other projects' CUDA kernels and our own `baseline` of benchmarks/gpu, a library that
+        may not have compiled; absent ones included.
+        """
         return []
 
     def checked_as(self, problem: Problem) -> Problem:

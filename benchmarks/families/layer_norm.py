@@ -84,7 +84,7 @@ class LayerNorm(Family):
 
         return bind
 
-    def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
+    def others(self, problem: Problem, baseline: Path | None) -> list[Candidate]:
         return peers(_PEERS[problem.op])
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:

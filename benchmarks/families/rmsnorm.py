@@ -95,7 +95,7 @@ class _Norms(Family):
     def weight(self, problem: Problem, device: str) -> torch.Tensor:
         return torch.randn(problem.shape[1], device=device).to(problem.dtype)
 
-    def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
+    def others(self, problem: Problem, baseline: Path | None) -> list[Candidate]:
         return peers(_PEERS[problem.op])
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:

@@ -115,7 +115,7 @@ class Rotary(Family):
     def formula(self, problem: Problem) -> Callable[..., torch.Tensor | Tensors] | None:
         return _formula
 
-    def others(self, problem: Problem, build_dir: Path) -> list[Candidate]:
+    def others(self, problem: Problem, baseline: Path | None) -> list[Candidate]:
         return peers({LIGER: ("liger_kernel.ops.rope:LigerRopeFunction.apply", _liger)})
 
     def cpu_floors(self, candidates: Mapping[str, Row], cores: int) -> list[Floor]:

@@ -23,7 +23,11 @@ MODES = {COMPILED: "default", AUTOTUNED: "max-autotune-no-cudagraphs"}
 
 
 def candidates(
-    family: Family, problem: Problem, module: ModuleType, build_dir: Path, compiling: Sequence[str]
+    family: Family,
+    problem: Problem,
+    module: ModuleType,
+    baseline: Path | None,
+    compiling: Sequence[str],
 ) -> list[Candidate]:
     """Every candidate for the problem, ours first, those that are absent included; `compiling` are
     the ways to compile a formula that are tried.
@@ -34,7 +38,7 @@ def candidates(
         _of_torch(COMPOSED, family.composed(problem)),
         _of_torch(FUSED, family.fused(problem)),
         *(_compiled(name, family, problem, compiling) for name in MODES),
-        *family.others(problem, build_dir),
+        *family.others(problem, baseline),
     ]
 
 

@@ -27,7 +27,7 @@ from own_process import FAIL, NOT_RUN, OK, Budget, Outcome, Worker, attempt, wri
 from problem_worker import Setup
 from protocol import machine, report
 from protocol.rows import COMPILED, FAILED, OURS, Result, Row
-from scalar_baseline import load_baseline
+from scalar_baseline import compile_baseline
 
 HERE = Path(__file__).parent
 WORKER = (sys.executable, str(HERE / "problem_worker.py"))
@@ -163,16 +163,16 @@ def main(arguments: list[str]) -> int:
     budget.heed_signals()
     packages = list(dict.fromkeys(family.package for family, _ in wanted))
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(attempt, partial(load_baseline, options.build_dir))
+        beside = pool.submit(attempt, partial(compile_baseline, options.build_dir, budget))
         built = device_build.build(packages, options.build_dir, budget)
     compiling = () if options.no_compile else tuple(MODES) if not options.quick else (COMPILED,)
-    setup = Setup(built, options.build_dir, compiling, options.quick)
+    setup = Setup(built, beside.result().value, compiling, options.quick)
     worker = Worker(WORKER, setup, budget)
     try:
         result = run(options, wanted, worker)
     finally:
         worker.close()
-    return report.finish(options, result, floors(result), METHOD)
+    return report.finish(options, result, floors(result), METHOD, write_whole)
 
 
 if __name__ == "__main__":

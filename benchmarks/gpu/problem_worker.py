@@ -39,10 +39,12 @@ LENIENCE = 4
 
 @dataclass(frozen=True)
 class Setup:
-    """What all problems of a run share; `compiling` are the ways of torch.compile to time."""
+    """What all problems of a run share; `baseline` is scalar_baseline.cu, compiled, `compiling` are
+    the ways of torch.compile to time.
+    """
 
     built: dict[str, Built]
-    build_dir: Path
+    baseline: Path | None
     compiling: tuple[str, ...]
     is_quick: bool
 
@@ -177,7 +179,7 @@ def _named(name: str, turn: timing.Turn) -> timing.Turn:
 
 def ceilings(setup: Setup) -> dict[str, float]:
     """What this GPU can do: copy, read, an empty kernel, matrix products."""
-    baseline = load_baseline(setup.build_dir)
+    baseline = load_baseline(setup.baseline)
 
     def median(turn: timing.Turn) -> float:
         return timing.interleaved({"it": turn}, rounds=3)["it"].us_median
@@ -212,7 +214,7 @@ def measuring(setup: Setup) -> Callable[[Problem | None], object]:
         torch.cuda.empty_cache()
         family = families.of(problem.op)
         module = packages[family.package]
-        everyone = candidates(family, problem, module, setup.build_dir, setup.compiling)
+        everyone = candidates(family, problem, module, setup.baseline, setup.compiling)
         return measure(family, problem, everyone)
 
     return run

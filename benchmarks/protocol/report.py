@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +37,22 @@ def flags(description: str) -> argparse.ArgumentParser:
 
 
 def finish(
-    arguments: argparse.Namespace, result: Result, floors: list[gate.Floor], method: str
+    arguments: argparse.Namespace,
+    result: Result,
+    floors: list[gate.Floor],
+    method: str,
+    write: Callable[[Path, str], object] = Path.write_text,
 ) -> int:
     """Write results.{json,md} and roofline.svg below `arguments.output`; the exit status.
 
-    `method` tells the page's reader what a driver did beside what all do.
+    `method` tells the page's reader what a driver did beside what all do. `write` is how one
+    rewrites a results.json that it has written before.
     Wrong values of ours always fail (1); missed floors only with --gate (1), and so do floors that
     the run cannot judge or did not come to (2: measure again); regressions only with --compare (1).
     """
     folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(result.as_text())
+    write(folder / "results.json", result.as_text())
     missed, unsure = gate.misses(result, floors), gate.doubts(floors)
     (folder / "results.md").write_text(to_markdown(result, floors, method))
     print(f"results: {folder / 'results.md'}")

@@ -278,6 +278,9 @@ echo built > "$target"
 """
 
 
+HANGING = '#!/bin/sh\n[ "$*" = --version ] || sleep 600\n'
+
+
 @pytest.fixture
 def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Builds packages by a compiler that only keeps a record; the stems of what it made."""
@@ -372,7 +375,7 @@ def test_a_package_that_does_not_compile_costs_no_other(
 def test_a_budget_ends_compilers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "compiler"
     monkeypatch.setattr(device_build, "PACKAGES", tmp_path / "tree" / "packages")
-    program.write_text('#!/bin/sh\n[ "$*" = --version ] || sleep 600\n')
+    program.write_text(HANGING)
     start = time.monotonic()
     found = device_build.build(["one"], tmp_path / "other", Budget(0.5))
     assert found["one"].folder is None
@@ -685,16 +688,25 @@ def test_the_gate_is_not_passed_by_floors_that_were_not_run(
     assert run_benchmark(late, ceilings=late)[0] == 2
 
 
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("seconds", ["0", "1"])
 def test_a_benchmark_without_time_leaves_a_file_that_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seconds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "compiler").write_text(HANGING)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(benchmark, "device", lambda: {})
     monkeypatch.setattr(Budget, "heed_signals", lambda self: None)
-    flags = ["--gate", "--quick", "--op", "silu", "--budget", "0", "--build-dir", str(tmp_path)]
-    assert benchmark.main(flags) == 2
+    flags = ["--gate", "--quick", "--op", "silu", "--build-dir", str(tmp_path)]
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "results.json").write_text("of before")
+    (tmp_path / "before.json").hardlink_to(tmp_path / "results" / "results.json")
+    start = time.monotonic()
+    assert benchmark.main([*flags, "--budget", seconds]) == 2
+    assert time.monotonic() - start < 20.0
     rows = json.loads((tmp_path / "results" / "results.json").read_text())["rows"]
     assert {row["status"] for row in rows} == {NOT_RUN}
+    assert (tmp_path / "before.json").read_text() == "of before"
 
 
 def test_results_are_written_before_the_next_problem_runs(
@@ -753,7 +765,7 @@ def test_a_formula_is_compiled_for_large_bfloat16_rows_and_few_others(
         return [
             (one.name, str(problem.setting["launch"]), problem.shape)
             for family, problem in benchmark.problems([op], is_quick=False)
-            for one in candidates.candidates(family, problem, ModuleType("none"), Path(), compiling)
+            for one in candidates.candidates(family, problem, ModuleType("none"), None, compiling)
             if one.name in candidates.MODES and one.bind is not None
         ]
 
@@ -767,6 +779,13 @@ def test_a_formula_is_compiled_for_large_bfloat16_rows_and_few_others(
     assert len(compiled(both, "gelu")) < 8
     assert compiled(both[:1], "silu") == [plain]
     assert compiled((), "gelu") == []
+
+
+def test_a_baseline_that_was_not_compiled_is_absent_and_not_tried_again() -> None:
+    with pytest.raises(device_build.BuildError, match="was not compiled"):
+        problem_worker.ceilings(benchmark.Setup({}, None, (), True))
+    scalar = families.activation._scalar("silu", None)
+    assert (scalar.bind, "was not compiled" in scalar.reason) == (None, True)
 
 
 def test_small_problems_are_timed_with_a_flushed_cache_too() -> None:
@@ -804,7 +823,7 @@ def test_checks_run_in_the_worker(relu_on_cpu: dict[str, device_build.Built]) ->
 
 
 def test_problems_are_measured_in_the_worker(relu_on_cpu: dict[str, device_build.Built]) -> None:
-    setup = benchmark.Setup(relu_on_cpu, Path(), (), True)
+    setup = benchmark.Setup(relu_on_cpu, None, (), True)
     worker = Worker((*ON_CPU, "problem"), setup, Budget())
 
     def measured(op: str) -> Outcome:
