@@ -18,6 +18,8 @@ from families.family import Buffers, Call, Candidate, Family, Problem
 from families.floors import GPU_LARGE
 from protocol.rows import AUTOTUNED, COMPILED, COMPOSED, FUSED, OURS, OURS_C
 
+# Below a package's build: the C calls' builds for CUDA.
+C_LIBRARIES = "tvm-ffi*-cu*/*.so"
 # Of torch.compile.
 MODES = {COMPILED: "default", AUTOTUNED: "max-autotune-no-cudagraphs"}
 
@@ -52,7 +54,7 @@ def _c_call(family: Family, problem: Problem) -> Candidate:
 
 @functools.cache
 def _library(package: str) -> Any:
-    libraries = sorted((PACKAGES / package / "build").glob("tvm-ffi*-cu*/*.so"))
+    libraries = sorted((PACKAGES / package / "build").glob(C_LIBRARIES))
     if not libraries:
         raise OSError("no tvm-ffi variant is built")
     return importlib.import_module("tvm_ffi").load_module(str(libraries[-1]))

@@ -11,6 +11,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "gpu"), str(ROOT / "tests/gpu")]
 
+import candidates  # noqa: E402
 import check_worker  # noqa: E402
 import problem_worker  # noqa: E402
 from checks import Context  # noqa: E402
@@ -27,6 +28,7 @@ if __name__ == "__main__":
     torch.cuda.synchronize = lambda *_: None
     check_worker.Context = partial(Context, device="cpu")  # type: ignore[misc,assignment]
     problem_worker.DEVICE = "cpu"
+    candidates.C_LIBRARIES = "tvm-ffi*-cpu-*/*.so"
     problem_worker.host_turn = lambda call: turn([call])
     making = {"check": check_worker.checking, "problem": problem_worker.measuring}
     serve(sys.argv[2], making[sys.argv[1]])
