@@ -4,6 +4,7 @@
 import itertools
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import grid
 import layer_norm_reference as reference
@@ -11,6 +12,7 @@ import precision
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 EPS = 1e-5
 NORMS = pytest.mark.parametrize("norm", ["layer_norm", "rms_norm"])
@@ -169,6 +171,25 @@ def test_a_change_of_the_saved_input_is_noticed(package: ModuleType) -> None:
     base.add_(1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         result.sum().backward()
+
+
+def test_a_gradient_leaves_its_node_as_other_threads_read_it(package: ModuleType) -> None:
+    x, w, b = (torch.randn(shape, requires_grad=True) for shape in ((3, 8), (8,), (8,)))
+    y = package.ops.layer_norm_functional(x, w, b, EPS)
+    node = y.grad_fn
+    before, meanwhile = node.needs_input_grad, []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, op: Any, types: Any, arguments: Any = (), options: Any = None
+        ) -> Any:
+            meanwhile.append(node.needs_input_grad)
+            return op(*arguments, **(options or {}))
+
+    with Watch():
+        torch.autograd.grad(y, (x, w, b), torch.ones(3, 8))
+    assert meanwhile
+    assert set(meanwhile) == {before}
 
 
 @NORMS
