@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 import attention_reference as reference
 import grid
 import torch
-from checks import Absent, Context, Family
+from checks import Context, Family, needs_graphs
 from precision import BF16, FP16
 
 DIMS = (32, 40, 64, 80, 96, 128, 160, 192, 256)
@@ -274,8 +274,7 @@ def _capture(step: Callable[[], torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, to
 
 def attention_capture_prefill(context: Context) -> None:
     """Prefill of many rows and whole keys replays from a CUDA graph with new contents."""
-    if context.device != "cuda":
-        raise Absent("CUDA graphs need a GPU")
+    needs_graphs(context)
     package = context.package("flash-attn2")
     for dim in (64, 128, 256):
         q, k, v = (_randn(context, FP16, 2, rows, 4, dim) for rows in (200, 500, 500))
@@ -304,8 +303,7 @@ def attention_capture_prefill(context: Context) -> None:
 
 def attention_capture(context: Context) -> None:
     """Prefill, append and split decode replay from one CUDA graph with new contents."""
-    if context.device != "cuda":
-        raise Absent("CUDA graphs need a GPU")
+    needs_graphs(context)
     package = context.package("flash-attn2")
     q, new_k, new_v = (_randn(context, FP16, 2, 1, n, 64) for n in (8, 2, 2))
     k, v = (_randn(context, FP16, 2, 4096, 2, 64) for _ in range(2))

@@ -68,6 +68,12 @@ class Family:
         return ", ".join(self.packages)
 
 
+def needs_graphs(context: Context) -> None:
+    """Absent where there is nothing to capture."""
+    if context.device != "cuda":
+        raise Absent("CUDA graphs need a GPU")
+
+
 def assert_replays(
     step: Callable[[], tuple[torch.Tensor, ...]], inputs: tuple[torch.Tensor, ...], what: str
 ) -> None:

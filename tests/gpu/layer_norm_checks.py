@@ -8,7 +8,7 @@ import itertools
 import layer_norm_reference as reference
 import precision
 import torch
-from checks import DTYPES, HALVES, Absent, Context, Family, assert_replays
+from checks import DTYPES, HALVES, Context, Family, assert_replays, needs_graphs
 
 
 def layer_norm(context: Context) -> None:
@@ -144,8 +144,7 @@ def dropout_masks(context: Context) -> None:
 
 def norm_graphs(context: Context) -> None:
     """A norm and its gradients replay from a CUDA graph, clusters of up to sixteen included."""
-    if context.device == "cpu":
-        raise Absent("CUDA graphs need a GPU")
+    needs_graphs(context)
     ops = context.package("layer-norm").ops
     for dtype, cols in itertools.product(DTYPES, (1000, 20_000, 131_072, 300_001)):
         x, grad = torch.randn(2, 33, cols, device=context.device).to(dtype)

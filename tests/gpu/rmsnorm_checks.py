@@ -8,7 +8,7 @@ import itertools
 import precision
 import rmsnorm_reference as reference
 import torch
-from checks import DTYPES, Absent, Context, Family, assert_replays
+from checks import DTYPES, Context, Family, assert_replays, needs_graphs
 
 EPS = 1e-6
 # A lane, a warp, blocks, clusters of two and of sixteen, and rows that are read again.
@@ -96,8 +96,7 @@ def rms_norm_in_place(context: Context) -> None:
 
 def rms_norm_graphs(context: Context) -> None:
     """Forward and backward replay from a CUDA graph, clusters of up to sixteen included."""
-    if context.device == "cpu":
-        raise Absent("CUDA graphs need a GPU")
+    needs_graphs(context)
     ops = context.package("rmsnorm").ops
     for dtype, cols in itertools.product(DTYPES, (1000, 20_000, 131_072, 300_001)):
         x, grad = torch.randn(2, 33, cols, device=context.device).to(dtype)
