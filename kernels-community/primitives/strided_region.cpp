@@ -6,10 +6,6 @@
 namespace kernelhub::primitives {
 namespace {
 
-std::int64_t floor_of(std::int64_t value, std::int64_t divisor) {
-  return value / divisor - (value % divisor < 0 ? 1 : 0);
-}
-
 /// The numbers that multiples of some steps add up to.
 class Sums {
  public:

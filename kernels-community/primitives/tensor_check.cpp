@@ -28,10 +28,6 @@ ByteRows upwards(ByteRows rows) {
   return rows;
 }
 
-std::int64_t floor_of(std::int64_t value, std::int64_t divisor) {
-  return value / divisor - (value % divisor < 0 ? 1 : 0);
-}
-
 // The sum of floor((factor * i + offset) / divisor) for 0 <= i < count, modulo 2^64: Euclid's
 // algorithm on the lattice points below a line, as floor_sum of the AtCoder Library
 // (https://atcoder.github.io/ac-library/production/document_en/math.html) does it.

@@ -68,6 +68,11 @@ struct TensorArg {
   }
 };
 
+/// The quotient by a positive divisor, rounded down.
+constexpr std::int64_t floor_of(std::int64_t value, std::int64_t divisor) {
+  return value / divisor - (value % divisor < 0 ? 1 : 0);
+}
+
 /// As checks take an argument that a call may lack: null.
 inline const TensorArg* pointer(const std::optional<TensorArg>& argument) {
   return argument.has_value() ? &*argument : nullptr;
