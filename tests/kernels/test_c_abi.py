@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from types import ModuleType
 
 import activation_reference as reference
@@ -205,6 +206,32 @@ def test_rows_beside_rows_of_another_pitch_are_apart(op: str) -> None:
     torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
     with pytest.raises(RuntimeError, match="out memory: expected"):
         getattr(module, op)(memory.view(-1, 64)[:9000, 17:33], x)
+
+
+def test_rows_are_refused_just_where_elements_are_shared() -> None:
+    module = tvm_ffi.load_module(str(library("relu")))
+    random, memory = Random(5), torch.zeros(256)
+    refused = 0
+    for _ in range(5000):
+        rows, cols = random.randint(1, 8), random.randint(1, 6)
+        pitches = random.randint(cols, 14), random.randint(0, 14)
+        starts = random.randrange(120), random.randrange(120)
+        out, x = (
+            memory.as_strided((rows, cols), (pitch, 1), start)
+            for pitch, start in zip(pitches, starts, strict=True)
+        )
+        places = [
+            {start + row * pitch + col for row in range(rows) for col in range(cols)}
+            for pitch, start in zip(pitches, starts, strict=True)
+        ]
+        is_same = starts[0] == starts[1] and (rows == 1 or pitches[0] == pitches[1])
+        if is_same or places[0].isdisjoint(places[1]):
+            module.relu(out, x)
+            continue
+        refused += 1
+        with pytest.raises(RuntimeError, match="out memory: expected disjoint from input or"):
+            module.relu(out, x)
+    assert 500 < refused < 4500
 
 
 def test_a_tensor_transposed_in_its_own_memory_is_refused() -> None:
