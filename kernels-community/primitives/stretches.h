@@ -11,16 +11,17 @@ namespace {  // internal to each translation unit: they are compiled with differ
 
 constexpr std::int64_t kLineBytes = 64;
 constexpr std::int64_t kStretchBytes = 1024;
-constexpr std::int64_t kAheadBytes = 2048;  // half of it is slower, twice as much no faster
+constexpr std::int64_t kAheadBytes = 2048;     // half of it is slower, twice as much no faster
+constexpr std::int64_t kFarAheadBytes = 3072;  // for lines that go to the second level first
 
-/// `count` elements of one row from column `col`. What lies kAheadBytes further in the order of use
-/// is `ahead_rows` rows down, in column `col + ahead_cols`.
+/// `count` elements of one row from column `col`. What is used so many bytes of the row later as
+/// was asked for is `ahead_rows` rows down, in column `col + ahead_cols`.
 struct Stretch {
   std::int64_t row, col, count;
   std::int64_t ahead_rows, ahead_cols;
 
-  /// Elements from the stretch's beginning to what is used kAheadBytes later, in a tensor whose
-  /// rows lie `stride` elements apart. It may lie outside of the tensor: only for prefetching.
+  /// Elements from the stretch's beginning to what is used later, in a tensor whose rows lie
+  /// `stride` elements apart. It may lie outside of the tensor: only for prefetching.
   std::int64_t ahead(std::int64_t stride) const { return ahead_rows * stride + ahead_cols; }
 };
 
@@ -35,11 +36,11 @@ struct Rows {
 };
 
 /// Calls `visit(stretch)` for elements [begin, end) of rows of `cols` elements of T.
-template <class T, class F>
+template <class T, std::int64_t ahead_bytes = kAheadBytes, class F>
 inline void for_each_stretch(std::int64_t cols, std::int64_t begin, std::int64_t end,
                              const F& visit) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
-  constexpr std::int64_t kStretch = kStretchBytes / kSize, kAhead = kAheadBytes / kSize;
+  constexpr std::int64_t kStretch = kStretchBytes / kSize, kAhead = ahead_bytes / kSize;
   constexpr std::int64_t kLine = kLineBytes / kSize;
   const std::int64_t ahead_rows = kAhead / cols, ahead_cols = kAhead % cols;
   Stretch stretch{begin / cols, begin % cols, 0, 0, 0};
@@ -62,6 +63,7 @@ inline void for_each_stretch(std::int64_t cols, std::int64_t begin, std::int64_t
 
 /// Fetches the line of `address`, to be read, or to be written.
 inline void fetch(const void* address) { __builtin_prefetch(address, 0); }
+inline void fetch_to_second_level(const void* address) { __builtin_prefetch(address, 0, 2); }
 inline void fetch_to_write(const void* address) { __builtin_prefetch(address, 1); }
 
 }  // namespace
