@@ -238,12 +238,8 @@ def candidates(
         OURS: [family.ours(problem, package.module, one) for one in sets]
     }
     if problem.bytes <= CPU_SMALL:
-        c_call = getattr(package.library, family.c_op(problem.op), None)
-        calls[OURS_C] = (
-            [partial(c_call, *family.arguments(problem, one)) for one in sets]
-            if c_call
-            else "no C call"
-        )
+        over_c = family.c_call(problem, package.library)
+        calls[OURS_C] = [over_c(one) for one in sets] if over_c else "no C call"
     composed, fused, formula = (
         family.composed(problem),
         family.fused(problem),

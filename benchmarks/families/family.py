@@ -16,6 +16,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from protocol.gate import Floor
@@ -168,11 +169,14 @@ class Family(ABC):
 
     @abstractmethod
     def arguments(self, problem: Problem, buffers: Buffers) -> tuple[object, ...]:
-        """What our op takes, from torch as over the C ABI."""
+        """What our op takes, from torch and, where `c_call` says nothing else, over the C ABI."""
 
-    def c_op(self, op: str) -> str:
-        """What the C call of `op` is called."""
-        return op
+    def c_call(self, problem: Problem, library: Any) -> Callable[[Buffers], Call] | None:
+        """The op's C call in a built library; None where it has none."""
+        function = getattr(library, problem.op, None)
+        if function is None:
+            return None
+        return lambda buffers: partial(function, *self.arguments(problem, buffers))
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
         """Our Python function, bound."""

@@ -46,10 +46,11 @@ def candidates(
 
 def _c_call(family: Family, problem: Problem) -> Candidate:
     try:
-        function = getattr(_library(family.package), family.c_op(problem.op))
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        library = _library(family.package)
+    except (ImportError, OSError, RuntimeError) as error:
         return Candidate(OURS_C, None, str(error).splitlines()[0])
-    return Candidate(OURS_C, lambda buffers: partial(function, *family.arguments(problem, buffers)))
+    over_c = family.c_call(problem, library)
+    return Candidate(OURS_C, over_c, "" if over_c else "no C call")
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the families of benchmarks/families say of their ops, tried on the CPU builds."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
+import tvm_ffi
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -47,10 +49,13 @@ def test_ours_and_the_ways_of_torch_compute_what_the_family_calls_exact(
     family: Family, op: str, load_package: Callable[[str], ModuleType]
 ) -> None:
     module = load_package(family.package)
+    build = Path(os.environ["KERNELHUB_PACKAGES_DIR"]) / family.package / "build"
+    (library,) = build.glob("tvm-ffi*-cpu-*/*.so")
     for problem in small_problems(family, op):
         bound = family.bound(problem)
         candidates = {
             "ours": (partial(family.ours, problem, module), bound),
+            "over C": (family.c_call(problem, tvm_ffi.load_module(str(library))), bound),
             "composed": (family.composed(problem), LENIENCE * bound),
             "fused": (family.fused(problem), LENIENCE * bound),
         }
