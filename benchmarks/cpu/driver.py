@@ -42,11 +42,12 @@ floor's line calls "in cache". The allocator keeps blocks of any size
 ways that allocate their result, torch's and ours, pay for pages from the kernel in every call, up
 to three times the time of the work. torch's ways are timed with the best instruction set only;
 beside another one they count in units of the copy between the same calls. On a few values the C
-call stands beside torch.neg, which generated code binds, and the torch op beside
-torch.ops.aten.neg.out, which is dispatched by its schema as every op of a loaded library is: that
-costs more than the work, ours and torch's alike. What runs at nine tenths of the copy's speed has
-no more to gain, and is not held to a multiple of torch's; but for gelu_fast, which is. Decoding
-writes next to nothing: there the yardstick is "read", torch.amax of as many bytes."""
+call, on the DLPack tensors that it takes, stands beside torch.neg, which generated code binds, and
+the torch op beside torch.ops.aten.neg.out, which is dispatched by its schema as every op of a
+loaded library is: that costs more than the work, ours and torch's alike. What runs at nine tenths
+of the copy's speed has no more to gain, and is not held to a multiple of torch's; but for
+gelu_fast, which is. Decoding writes next to nothing: there the yardstick is "read", torch.amax of
+as many bytes."""
 
 
 @dataclass(frozen=True)

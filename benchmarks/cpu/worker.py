@@ -229,6 +229,17 @@ def compiled(formula: Callable[..., object], sets: Sequence[Buffers]) -> list[Ca
     return [partial(function, one.outputs, (*one.inputs, *one.shared)) for one in sets]
 
 
+def c_call(family: Family, problem: Problem, library: Any, buffers: Buffers) -> Call:
+    """Our C call on what it takes, DLPack tensors: a C++ program has those, and what tvm_ffi pays
+    for seeing torch's as such, three times the call itself, is not in it.
+    """
+    arguments = (
+        tvm_ffi.from_dlpack(one) if isinstance(one, torch.Tensor) else one
+        for one in family.c_arguments(problem, library, buffers)
+    )
+    return partial(getattr(library, family.c_op(problem.op)), *arguments)
+
+
 def candidates(
     family: Family, problem: Problem, sets: Sequence[Buffers], scope: Scope
 ) -> dict[str, list[Call] | str]:
@@ -238,8 +249,12 @@ def candidates(
         OURS: [family.ours(problem, package.module, one) for one in sets]
     }
     if problem.bytes <= CPU_SMALL:
-        over_c = family.c_call(problem, package.library)
-        calls[OURS_C] = [over_c(one) for one in sets] if over_c else "no C call"
+        has_c_call = hasattr(package.library, family.c_op(problem.op))
+        calls[OURS_C] = (
+            [c_call(family, problem, package.library, one) for one in sets]
+            if has_c_call
+            else "no C call"
+        )
     composed, fused, formula = (
         family.composed(problem),
         family.fused(problem),

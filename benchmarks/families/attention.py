@@ -224,9 +224,8 @@ class Attention(Family):
     def bound(self, problem: Problem) -> float:
         return ATTENTION[problem.dtype]
 
-    def c_call(self, problem: Problem, library: Any) -> Callable[[Buffers], Call] | None:
-        function = library.attention_forward
-        return lambda buffers: partial(function, *self.arguments(problem, buffers))
+    def c_op(self, op: str) -> str:
+        return "attention_forward"
 
     def arguments(self, problem: Problem, buffers: Buffers) -> tuple[object, ...]:
         (q, k, v), (out,) = buffers.inputs, buffers.outputs

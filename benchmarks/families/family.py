@@ -169,14 +169,15 @@ class Family(ABC):
 
     @abstractmethod
     def arguments(self, problem: Problem, buffers: Buffers) -> tuple[object, ...]:
-        """What our op takes, from torch and, where `c_call` says nothing else, over the C ABI."""
+        """What our op takes."""
 
-    def c_call(self, problem: Problem, library: Any) -> Callable[[Buffers], Call] | None:
-        """The op's C call in a built library; None where it has none."""
-        function = getattr(library, problem.op, None)
-        if function is None:
-            return None
-        return lambda buffers: partial(function, *self.arguments(problem, buffers))
+    def c_op(self, op: str) -> str:
+        """What the C call of `op` is called."""
+        return op
+
+    def c_arguments(self, problem: Problem, library: Any, buffers: Buffers) -> tuple[object, ...]:
+        """What the C call in a built library takes; it writes the outputs of `buffers`."""
+        return self.arguments(problem, buffers)
 
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
         """Our Python function, bound."""

@@ -108,7 +108,8 @@ def beside(candidates: Rows, name: str, yardstick: str, most: float, what: str) 
 def small_calls(candidates: Rows, most: float, what: str = "") -> list[Floor]:
     """What a call of ours costs on a few values, beside torch's negation called the same way.
 
-    The C call, made from Python too, is bound to its function, as generated code binds torch.neg.
+    The C call, made from Python too, on a CPU with DLPack tensors, is bound to its function, as
+    generated code binds torch.neg.
     The torch op is called as ops of any library are: by its schema, through torch.ops. That alone
     costs twice what torch.neg does, as torch.ops.aten.neg.out shows, so that this is its yardstick.
     """

@@ -191,8 +191,13 @@ class FusedAddRMSNorm(_Norms):
         op, arguments = overload(module, problem.op), self.arguments(problem, buffers)
         return lambda: op(*arguments)[:2]
 
-    def c_call(self, problem: Problem, library: Any) -> Callable[[Buffers], Call] | None:
-        return partial(_in_place, library.fused_add_rms_norm)
+    def c_op(self, op: str) -> str:
+        return "fused_add_rms_norm"
+
+    def c_arguments(self, problem: Problem, library: Any, buffers: Buffers) -> tuple[object, ...]:
+        for out, one in zip(buffers.outputs, buffers.inputs, strict=True):
+            out.copy_(one)  # it works in place
+        return (*buffers.outputs, *buffers.shared, EPSILON)
 
     def formula(self, problem: Problem) -> Callable[..., torch.Tensor | Tensors] | None:
         return _fused_add
@@ -232,15 +237,14 @@ class RMSNormBackward(_Norms):
     def ours(self, problem: Problem, module: ModuleType, buffers: Buffers) -> Call:
         return partial(overload(module, problem.op), *self.arguments(problem, buffers))
 
-    def c_call(self, problem: Problem, library: Any) -> Callable[[Buffers], Call] | None:
-        def bind(buffers: Buffers) -> Call:
-            (grad, x, rstd), (weight,) = buffers.inputs, buffers.shared
-            size = library.rms_norm_bwd_workspace(x)
-            workspace = torch.empty(size, dtype=torch.uint8, device=x.device)
-            tensors = (*buffers.outputs, workspace, grad, x, weight, rstd)
-            return partial(library.rms_norm_bwd_out, *tensors, EPSILON, 0.0)
+    def c_op(self, op: str) -> str:
+        return "rms_norm_bwd_out"
 
-        return bind
+    def c_arguments(self, problem: Problem, library: Any, buffers: Buffers) -> tuple[object, ...]:
+        (grad, x, rstd), (weight,) = buffers.inputs, buffers.shared
+        size = library.rms_norm_bwd_workspace(x)
+        workspace = torch.empty(size, dtype=torch.uint8, device=x.device)
+        return (*buffers.outputs, workspace, grad, x, weight, rstd, EPSILON, 0.0)
 
     def formula(self, problem: Problem) -> Callable[..., torch.Tensor | Tensors] | None:
         return _norm_gradients
@@ -288,12 +292,11 @@ def _flashinfer(function: Callable[..., object], buffers: Buffers) -> Call:
     return partial(function, *buffers.inputs, *buffers.shared, EPSILON, *buffers.outputs)
 
 
-def _in_place(function: Callable[..., object], buffers: Buffers) -> Call:
-    """A fused addition that writes into its arguments, the norm into the first one."""
+def _flashinfer_add(function: Callable[..., object], buffers: Buffers) -> Call:
     x, residual = (one.clone() for one in buffers.inputs)
 
     def call() -> Tensors:
-        function(x, residual, *buffers.shared, EPSILON)
+        function(x, residual, *buffers.shared, EPSILON)  # in place
         return x, residual
 
     return call
@@ -314,6 +317,6 @@ _PEERS: dict[str, dict[str, tuple[str, Binding]]] = {
     "fused_add_rms_norm_fwd": {
         LIGER: ("liger_kernel.ops.fused_add_rms_norm:LigerFusedAddRMSNormFunction.apply", _liger),
         QUACK: ("quack.rmsnorm:rmsnorm", _quack_add),
-        FLASHINFER: ("flashinfer.norm:fused_add_rmsnorm", _in_place),
+        FLASHINFER: ("flashinfer.norm:fused_add_rmsnorm", _flashinfer_add),
     },
 }

@@ -47,10 +47,12 @@ def candidates(
 def _c_call(family: Family, problem: Problem) -> Candidate:
     try:
         library = _library(family.package)
-    except (ImportError, OSError, RuntimeError) as error:
+        function = getattr(library, family.c_op(problem.op))
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
         return Candidate(OURS_C, None, str(error).splitlines()[0])
-    over_c = family.c_call(problem, library)
-    return Candidate(OURS_C, over_c, "" if over_c else "no C call")
+    return Candidate(
+        OURS_C, lambda buffers: partial(function, *family.c_arguments(problem, library, buffers))
+    )
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 """benchmarks/cpu as far as it goes without measuring."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,11 +11,13 @@ from types import ModuleType
 
 import pytest
 import torch
+import tvm_ffi
 
 CPU = Path(__file__).parents[2] / "benchmarks" / "cpu"
 sys.path.insert(0, str(CPU.parent))
 
 import families  # noqa: E402
+from families.family import Scope  # noqa: E402
 from protocol import machine  # noqa: E402
 from protocol.rows import ABSENT, Result, Row  # noqa: E402
 
@@ -103,6 +106,18 @@ def test_a_turn_on_one_thread_leaves_the_number_of_threads_as_it_was() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_c_call_is_timed_on_the_tensors_that_it_takes() -> None:
+    family = families.of("rms_norm_bwd")
+    problem = next(iter(family.cpu_problems("rms_norm_bwd", Scope(quick=True, best=True))))
+    buffers = family.buffers(problem, "cpu")
+    packages = Path(os.environ["KERNELHUB_PACKAGES_DIR"])
+    (library,) = packages.glob("rmsnorm/build/tvm-ffi*-cpu-*/*.so")
+    call = worker.c_call(family, problem, tvm_ffi.load_module(str(library)), buffers)
+    assert not any(isinstance(one, torch.Tensor) for one in call.args)
+    call()
+    assert not any(bool(out.isnan().any()) for out in buffers.outputs)
 
 
 def test_turns_go_round_the_buffers_and_keep_as_many_results() -> None:

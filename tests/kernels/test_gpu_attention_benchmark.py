@@ -79,8 +79,9 @@ def test_ours_and_torch_compute_what_the_family_calls_exact(
     module = load_package("flash-attn2")
     build = Path(os.environ["KERNELHUB_PACKAGES_DIR"]) / "flash-attn2" / "build"
     (library,) = build.glob("tvm-ffi*-cpu-*/*.so")
+    c_call = getattr(tvm_ffi.load_module(str(library)), FAMILY.c_op(op))
     ours = Candidate("ours", partial(FAMILY.ours, problem, module))
-    over_c = Candidate("ours", FAMILY.c_call(problem, tvm_ffi.load_module(str(library))))
+    over_c = Candidate("ours", lambda each: partial(c_call, *FAMILY.arguments(problem, each)))
     assert outcome(ours, problem).status == MEASURED
     assert outcome(over_c, problem).status == MEASURED
     fused = FAMILY.fused(problem)
