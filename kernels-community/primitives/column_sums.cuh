@@ -17,8 +17,9 @@ constexpr PartialLayout partial_layout(std::int64_t cols) {
   return {cols, Vec128<T>::kLanes};
 }
 
-/// What a thread has added up for the columns of its slice of kGroups units of T.
-template <class T, int kGroups>
+/// What a thread has added up for the columns of its slice of kGroups units of T: kSums sums of
+/// each.
+template <class T, int kGroups, int kSums = 1>
 class ColumnPartials {
  public:
   static constexpr int kLanes = Vec128<T>::kLanes;
@@ -30,37 +31,43 @@ class ColumnPartials {
                : sizeof(float) * kGroups * kLanes * static_cast<std::size_t>(threads_of(launch));
   }
 
-  /// Of `partials` this block or cluster, which is number `index`, writes its row and nobody else.
-  __device__ __forceinline__ ColumnPartials(float* partials, std::int64_t index, std::int64_t cols)
-      : partial_row_(partials + index * partial_layout<T>(cols).row_elements()),
-        shared_(dynamic_shared()),
-        cols_(cols) {
+  /// Of each of `partials` this block or cluster, which is number `index`, writes its row and
+  /// nobody else. Null: nobody asks for that sum.
+  __device__ __forceinline__ ColumnPartials(float* const (&partials)[kSums], std::int64_t index,
+                                            std::int64_t cols)
+      : shared_(dynamic_shared()), index_(index), cols_(cols) {
+#pragma unroll
+    for (int s = 0; s < kSums; ++s) partials_[s] = partials[s];
     clear();
   }
 
-  /// The sum that column `lane` of unit k goes into.
-  __device__ __forceinline__ float& at(int k, int lane) { return sums_[k][lane]; }
+  /// What goes into sum `s` of column `lane` of unit k.
+  __device__ __forceinline__ float& at(int k, int lane, int s = 0) { return sums_[s][k][lane]; }
 
-  /// Ends one turn of the block over its rows. All threads of the block call it equally often, and
-  /// once at least.
-  __device__ __forceinline__ void end_turn(const RowPlace& place, bool is_last) {
-    if (++turns_ == kRowsPerFold || is_last) fold(place);
+  /// Adds what is pending to the partial rows, after every kRowsPerFold turns of the block over its
+  /// rows and after the last. All threads of the block call it.
+  __device__ __forceinline__ void fold(const RowPlace& place) {
+#pragma unroll
+    for (int s = 0; s < kSums; ++s) {
+      if (partials_[s] != nullptr) fold(place, partials_[s], sums_[s]);
+    }
+    clear();
   }
 
  private:
-  /// Adds what is pending to the partial row, which the first fold initialises.
-  __device__ __forceinline__ void fold(const RowPlace& place) {
-    const bool is_first = is_first_;
-    is_first_ = false;
-    turns_ = 0;
+  /// The first time the partial row is written, then added to.
+  __device__ __forceinline__ void fold(const RowPlace& place, float* partials,
+                                       float (&sums)[kGroups][kLanes]) {
     const unsigned rows = blockDim.x / place.threads_per_row;
+    const bool is_first =
+        place.block_row - place.row_step * kRowsPerFold <= std::int64_t{place.cluster} * rows;
     if (rows > 1) {
-      add_up_rows(place, rows);
-      if (threadIdx.x >= place.threads_per_row) return clear();
+      add_up_rows(place, rows, sums);
+      if (threadIdx.x >= place.threads_per_row) return;
     }
     const auto units = static_cast<unsigned>((cols_ + kLanes - 1) / kLanes);
     const std::int64_t pitch = partial_layout<T>(cols_).pitch();
-    float* mine = partial_row_ + place.unit;
+    float* mine = partials + index_ * partial_layout<T>(cols_).row_elements() + place.unit;
     float before[kGroups][kLanes];
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {
@@ -76,50 +83,53 @@ class ColumnPartials {
       if (place.unit + k * place.unit_step >= units) continue;
 #pragma unroll
       for (int i = 0; i < kLanes; ++i) {
-        mine[i * pitch + k * place.unit_step] = before[k][i] + sums_[k][i];
+        mine[i * pitch + k * place.unit_step] = before[k][i] + sums[k][i];
       }
     }
-    clear();
   }
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
-    for (int k = 0; k < kGroups; ++k) {
+    for (auto& sums : sums_) {
 #pragma unroll
-      for (int i = 0; i < kLanes; ++i) sums_[k][i] = 0.0f;
+      for (auto& unit : sums) {
+#pragma unroll
+        for (float& sum : unit) sum = 0.0f;
+      }
     }
   }
 
   /// Leaves the sums over the rows of the block in the threads of its first row.
-  __device__ __forceinline__ void add_up_rows(const RowPlace& place, unsigned rows) {
+  __device__ __forceinline__ void add_up_rows(const RowPlace& place, unsigned rows,
+                                              float (&sums)[kGroups][kLanes]) {
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {
 #pragma unroll
       for (int i = 0; i < kLanes; ++i) {
-        shared_[(k * kLanes + i) * blockDim.x + threadIdx.x] = sums_[k][i];
+        shared_[(k * kLanes + i) * blockDim.x + threadIdx.x] = sums[k][i];
       }
     }
     __syncthreads();
     if (threadIdx.x >= place.threads_per_row) return;
+#pragma unroll 1
     for (unsigned row = 1; row < rows; ++row) {
       const unsigned thread = row * place.threads_per_row + threadIdx.x;
 #pragma unroll
       for (int k = 0; k < kGroups; ++k) {
 #pragma unroll
         for (int i = 0; i < kLanes; ++i) {
-          sums_[k][i] += shared_[(k * kLanes + i) * blockDim.x + thread];
+          sums[k][i] += shared_[(k * kLanes + i) * blockDim.x + thread];
         }
       }
     }
   }
 
-  float* partial_row_;
   float* shared_;
+  std::int64_t index_;
   std::int64_t cols_;
-  int turns_ = 0;
-  bool is_first_ = true;
-  float sums_[kGroups][kLanes];
+  float* partials_[kSums];
+  float sums_[kSums][kGroups][kLanes];
 };
 
 /// Partial rows of a launch of `kernel` over a matrix on the current device (column_sums.h).

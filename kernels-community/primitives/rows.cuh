@@ -83,10 +83,10 @@ class RowSums {
       for (unsigned offset = threads_ / 2; offset > 0; offset /= 2) add_lanes(values, offset);
       return;
     }
-#pragma unroll
-    for (unsigned offset = kRowWarp / 2; offset > 0; offset /= 2) add_lanes(values, offset);
-    if (threads_ == kRowWarp) return;
+    split_lanes(values);
+    if (threads_ == kRowWarp) return spread(values);
     add_warps(values);
+    spread(values);
     if (kIsClustered && must_wait_) cluster_wait();
     must_wait_ = false;
     if (kIsClustered && cluster_blocks() > 1) add_blocks(values);
@@ -95,27 +95,77 @@ class RowSums {
   }
 
  private:
+  // Lanes of a warp share out four sums: each is left with one, which kSpan neighbours have in
+  // common. The additions are those of a tree for each sum, and less than a third as many.
+  static constexpr unsigned kSpan = kCount == 4 ? 8 : kRowWarp;
+  static constexpr int kKept = kCount * static_cast<int>(kSpan) / kRowWarp;
+
+  /// Which sum a lane's first one is.
+  __device__ __forceinline__ static unsigned first_kept() {
+    return threadIdx.x % kRowWarp / kSpan * kKept;
+  }
+
   __device__ __forceinline__ static void add_lanes(Sum (&values)[kCount], unsigned offset) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) values[i] += __shfl_xor_sync(kWholeWarp, values[i], offset);
   }
 
-  /// A lane takes one warp's sum, those without a warp zero: as many loads and additions as a tree
-  /// has levels, whatever the number of warps.
+  __device__ __forceinline__ static void add_kept(Sum (&values)[kCount], unsigned offset) {
+#pragma unroll
+    for (int i = 0; i < kKept; ++i) values[i] += __shfl_xor_sync(kWholeWarp, values[i], offset);
+  }
+
+  /// Adds up the warp's values, and leaves the sums of first_kept() in front.
+  __device__ __forceinline__ static void split_lanes(Sum (&values)[kCount]) {
+    int count = kCount;
+#pragma unroll
+    for (unsigned offset = kRowWarp / 2; offset >= kSpan; offset /= 2) {
+      count /= 2;
+      const bool is_upper = (threadIdx.x & offset) != 0;
+#pragma unroll
+      for (int i = 0; i < kCount / 2; ++i) {
+        if (i >= count) continue;
+        const Sum given = is_upper ? values[i] : values[count + i];
+        const Sum kept = is_upper ? values[count + i] : values[i];
+        values[i] = kept + __shfl_xor_sync(kWholeWarp, given, offset);
+      }
+    }
+#pragma unroll
+    for (unsigned offset = kSpan / 2; offset > 0; offset /= 2) add_kept(values, offset);
+  }
+
+  /// All sums of a warp whose lanes have those of first_kept().
+  __device__ __forceinline__ static void spread(Sum (&values)[kCount]) {
+    if constexpr (kKept == kCount) return;
+    const Sum kept = values[0];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values[i] = __shfl_sync(kWholeWarp, kept, i * kSpan);
+  }
+
+  /// A lane takes some warps' sums, zero in place of warps that the row has not: as many loads and
+  /// additions as a tree has levels, whatever the number of warps.
   __device__ __forceinline__ void add_warps(Sum (&values)[kCount]) {
     constexpr unsigned kMaxWarps = kMaxRowThreads / kRowWarp;
+    constexpr unsigned kLanes = kSpan < kMaxWarps ? kSpan : kMaxWarps;
     auto& sums = memory_.of_warps[turn_];
-    if (threadIdx.x % kRowWarp == 0) {
+    const unsigned first = first_kept();
+    if (threadIdx.x % kSpan == 0) {
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) sums[threadIdx.x / kRowWarp][i] = values[i];
+      for (int i = 0; i < kKept; ++i) sums[threadIdx.x / kRowWarp][first + i] = values[i];
     }
     __syncthreads();
-    const unsigned warp = threadIdx.x % kMaxWarps;
-    const bool has_warp = warp < threads_ / kRowWarp;
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) values[i] = has_warp ? sums[warp][i] : Sum{0};
+    for (unsigned past = 0; past < kMaxWarps; past += kLanes) {
+      const unsigned warp = threadIdx.x % kLanes + past;
+      const bool has_warp = warp < threads_ / kRowWarp;
 #pragma unroll
-    for (unsigned offset = kMaxWarps / 2; offset > 0; offset /= 2) add_lanes(values, offset);
+      for (int i = 0; i < kKept; ++i) {
+        const Sum sum = has_warp ? sums[warp][first + i] : Sum{0};
+        values[i] = past == 0 ? sum : values[i] + sum;
+      }
+    }
+#pragma unroll
+    for (unsigned offset = kLanes / 2; offset > 0; offset /= 2) add_kept(values, offset);
   }
 
   __device__ __forceinline__ void add_blocks(Sum (&values)[kCount]) {
@@ -201,21 +251,45 @@ __device__ __forceinline__ Vec128<T> load_columns(const T* row, std::int64_t col
   return vec;
 }
 
-/// One unit of a row at any address. Of a row that starts inside a 16-byte word both words that
-/// hold a unit are read, one of them from L1, where both lie in the row.
+/// Whether a unit of a row that starts inside a 16-byte word lies in two words of that row.
 template <class T>
-__device__ __forceinline__ Vec128<T> load_unit(const T* row, std::int64_t unit, std::int64_t cols) {
+__device__ __forceinline__ bool is_split(const T* row, std::int64_t unit, std::int64_t cols) {
+  constexpr int kLanes = Vec128<T>::kLanes;
+  const std::int64_t col = unit * kLanes;
+  return bytes_off(row) != 0 && col >= kLanes && col + 2 * kLanes <= cols;
+}
+
+/// One unit of a row at any address, or the first of the two words that it is split into.
+template <class T>
+__device__ __forceinline__ Vec128<T> load_first_word(const T* row, std::int64_t unit,
+                                                     std::int64_t cols) {
   constexpr int kLanes = Vec128<T>::kLanes;
   const std::int64_t col = unit * kLanes;
   const unsigned off = bytes_off(row);
   if (off == 0 && col + kLanes <= cols) return load_vec128(row + col);
-  if (off == 0 || col < kLanes || col + 2 * kLanes > cols) return load_columns(row, col, cols);
-  const T* word = row + col - off / sizeof(T);
-  const uint4 bits =
-      bytes_from(bits_of(load_vec128(word)), bits_of(load_vec128(word + kLanes)), off);
+  if (is_split(row, unit, cols)) return load_vec128(row + col - off / sizeof(T));
+  return load_columns(row, col, cols);
+}
+
+/// The unit whose first word was loaded. The second word, the first of the unit behind, is in L1 as
+/// a rule.
+template <class T>
+__device__ __forceinline__ Vec128<T> load_rest(const Vec128<T>& first, const T* row,
+                                               std::int64_t unit, std::int64_t cols) {
+  constexpr int kLanes = Vec128<T>::kLanes;
+  if (!is_split(row, unit, cols)) return first;
+  const unsigned off = bytes_off(row);
+  const T* second = row + (unit + 1) * kLanes - off / sizeof(T);
+  const uint4 bits = bytes_from(bits_of(first), bits_of(load_vec128(second)), off);
   Vec128<T> vec;
   memcpy(&vec, &bits, sizeof(vec));
   return vec;
+}
+
+/// One unit of a row at any address.
+template <class T>
+__device__ __forceinline__ Vec128<T> load_unit(const T* row, std::int64_t unit, std::int64_t cols) {
+  return load_rest(load_first_word(row, unit, cols), row, unit, cols);
 }
 
 /// Whether every row of a matrix consists of whole, aligned 16-byte units.
@@ -226,12 +300,13 @@ bool has_aligned_rows(const T* data, std::int64_t rows, std::int64_t cols, std::
          (rows == 1 || stride % kLanes == 0);
 }
 
-/// The units of this thread, zeros where it has fewer than kGroups or no row. kIsAligned: the
-/// caller knows has_aligned_rows, and saves the code and registers of other rows; the values are
-/// the same.
-template <bool kIsAligned = false, class T, int kGroups>
-__device__ __forceinline__ void load_slice(Vec128<T> (&held)[kGroups], const T* row,
-                                           std::int64_t cols, const RowPlace& place, bool has_row) {
+/// The units of this thread, zeros where it has fewer than kGroups or no row; in rows that are not
+/// aligned the first words of some, until complete_slice. kIsAligned: the caller knows
+/// has_aligned_rows, and saves the code and registers of other rows; the values are the same.
+template <bool kIsAligned, class T, int kGroups>
+__device__ __forceinline__ void begin_slice(Vec128<T> (&held)[kGroups], const T* row,
+                                            std::int64_t cols, const RowPlace& place,
+                                            bool has_row) {
   constexpr int kLanes = Vec128<T>::kLanes;
   const unsigned units = has_row ? static_cast<unsigned>((cols + kLanes - 1) / kLanes) : 0;
   if (kIsAligned || (bytes_off(row) == 0 && cols % kLanes == 0)) {
@@ -248,9 +323,31 @@ __device__ __forceinline__ void load_slice(Vec128<T> (&held)[kGroups], const T* 
     for (int k = 0; k < kGroups; ++k) {
       const unsigned unit = place.unit + k * place.unit_step;
       held[k] = Vec128<T>{};
-      if (unit < units) held[k] = load_unit(row, unit, cols);
+      if (unit < units) held[k] = load_first_word(row, unit, cols);
     }
   }
+}
+
+/// Completes what begin_slice loaded, to the units of this thread.
+template <bool kIsAligned, class T, int kGroups>
+__device__ __forceinline__ void complete_slice(Vec128<T> (&held)[kGroups], const T* row,
+                                               std::int64_t cols, const RowPlace& place,
+                                               bool has_row) {
+  if constexpr (!kIsAligned) {
+    if (bytes_off(row) == 0 || !has_row) return;
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      held[k] = load_rest(held[k], row, place.unit + k * place.unit_step, cols);
+    }
+  }
+}
+
+/// The units of this thread, zeros where it has fewer than kGroups or no row.
+template <bool kIsAligned = false, class T, int kGroups>
+__device__ __forceinline__ void load_slice(Vec128<T> (&held)[kGroups], const T* row,
+                                           std::int64_t cols, const RowPlace& place, bool has_row) {
+  begin_slice<kIsAligned>(held, row, cols, place, has_row);
+  complete_slice<kIsAligned>(held, row, cols, place, has_row);
 }
 
 /// Stores one unit of every lane of the warp, `vec` being units `unit` of their rows (>= `units`:

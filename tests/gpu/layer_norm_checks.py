@@ -31,13 +31,19 @@ def layer_norm(context: Context) -> None:
 
 
 def norm_gradients(context: Context) -> None:
-    """Gradients of layer_norm and rms_norm against fp64, sums over many rows included."""
+    """Gradients of layer_norm and rms_norm against fp64, sums over many rows included; of rows that
+    are aligned and that are not, whose means lie near zero and far from it."""
     ops = context.package("layer-norm").ops
     shapes = ((1, 7), (33, 1023), (2048, 64), (300, 4096), (5, 13824), (3, 65537), (2, 300_001))
     shapes += () if context.is_quick else ((1_000_000, 64),)
     for dtype in DTYPES:
-        for (rows, cols), is_rms in itertools.product(shapes, (False, True)):
-            x, grad = torch.randn(2, rows, cols + 3, device=context.device).to(dtype)[:, :, 1:-2]
+        for (rows, cols), is_rms, first in itertools.product(shapes, (False, True), (0, 1)):
+            if first == 0 and cols % 8 != 0:
+                continue
+            pitch = cols + 3 * first
+            x, grad = torch.randn(2, rows, pitch, device=context.device).to(dtype)
+            x[1::2] += 5.0
+            x, grad = (t[:, first : first + cols] for t in (x, grad))
             weight = torch.randn(cols, device=context.device).to(dtype)
             results = [torch.full_like(one, float("nan")) for one in (x, weight, weight)]
             op = ops.rms_norm_backward if is_rms else ops.layer_norm_backward

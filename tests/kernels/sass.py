@@ -57,15 +57,24 @@ class Kernel:
         block with the most 128-bit loads and makes `stores` 128-bit stores after it.
         """
         first = self._most("LDG.E.128")[0]
-        entry = self._shortest(0, 0, lambda at, _: at == first)
+        entry = self._distance(0, first)
         return (
             1
             + entry
             + self._shortest(
                 first,
-                stores,
-                lambda at, left: left == 0 and self.code[at].opcode.startswith("EXIT"),
+                (stores, 0),
+                lambda at, left: left == (0, 0) and self.code[at].opcode.startswith("EXIT"),
             )
+        )
+
+    def turn(self, stores: int, barriers: int) -> int:
+        """Instructions of one turn of the loop that holds the last 128-bit loads, at least, if it
+        makes `stores` 128-bit stores and waits at `barriers` barriers of the block.
+        """
+        last = max(i for i, one in enumerate(self.code) if one.opcode.startswith("LDG.E.128"))
+        return self._shortest(
+            last, (stores, barriers), lambda at, left: left == (0, 0) and at == last
         )
 
     def loads_in_flight(self) -> int:
@@ -98,20 +107,27 @@ class Kernel:
 
     def _distance(self, start: int, goal: int) -> int:
         """Instructions executed after `start` up to and with `goal`, at least."""
-        return self._shortest(start, 0, lambda at, _: at == goal)
+        return self._shortest(start, (0, 0), lambda at, _: at == goal)
 
-    def _shortest(self, start: int, stores: int, is_goal: Callable[[int, int], bool]) -> int:
+    def _shortest(
+        self,
+        start: int,
+        wanted: tuple[int, int],
+        is_goal: Callable[[int, tuple[int, int]], bool],
+    ) -> int:
         """Instructions executed after `start` up to and with a goal, at least. A goal is a place
-        and how many of the `stores` 128-bit stores are still to come; `start` is none.
+        and what is still to come of `wanted`: 128-bit stores and barriers; `start` is none.
         """
         successors = self._successors()
-        costs = {(start, stores): 0}
-        heap = [(0, start, stores)]
+        costs = {(start, wanted): 0}
+        heap = [(0, start, wanted)]
         while heap:
             cost, index, left = heapq.heappop(heap)
             for follower in successors[index]:
-                is_store = self.code[follower].opcode.startswith("STG.E.128")
-                place = (follower, left - 1 if is_store and left else left)
+                opcode = self.code[follower].opcode
+                stores = left[0] - (left[0] > 0 and opcode.startswith("STG.E.128"))
+                barriers = left[1] - (left[1] > 0 and opcode.startswith("BAR.SYNC"))
+                place = (follower, (stores, barriers))
                 if is_goal(*place):
                     return cost + 1
                 if cost + 1 < costs.get(place, 1 << 30):

@@ -135,6 +135,95 @@ def test_statistics_are_exact_where_the_mean_dwarfs_the_spread(
     assert (out.double() - exact).norm() <= 2e-7 * exact.norm()
 
 
+def exact_gradients(
+    norm: str, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of rows and of both parameters, in fp64."""
+    wide = [t.double().requires_grad_() for t in (x, weight, torch.zeros_like(weight))]
+    shape = (x.shape[-1],)
+    if norm == "layer_norm":
+        out = torch.nn.functional.layer_norm(wide[0], shape, wide[1], wide[2], EPS)
+    else:
+        out = torch.nn.functional.rms_norm(wide[0], shape, wide[1], EPS) + wide[2]
+    return torch.autograd.grad(out, wide, grad.double())
+
+
+def row_gradients(
+    on_host: Any, norm: str, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor
+) -> list[torch.Tensor]:
+    sums = torch.full((2, x.shape[-1]), float("nan")).to(x.dtype)
+    made = [torch.full_like(x, float("nan")), sums[0], sums[1] if norm == "layer_norm" else None]
+    on_host.layer_norm_backward(*made, grad, x, weight, EPS, norm == "rms_norm")
+    return [t for t in made if t is not None]
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16, FP16])
+@pytest.mark.parametrize("cols", [7, 200, 1023, 4096])
+def test_gradients_of_rows_near_zero_and_far_from_it(
+    on_host: Any, cols: int, dtype: torch.dtype
+) -> None:
+    """Rows of a warp and of a block, which are reduced once or twice each by itself."""
+    on_host.set_device(9)
+    means = torch.tensor([0.0, 0.5, -1.9, 2.1, 30.0, -400.0, 0.0])
+    x, grad = ((torch.randn(7, cols) + mean).to(dtype) for mean in (means[:, None], 0.0))
+    weight = torch.randn(cols).to(dtype)
+    results = row_gradients(on_host, "layer_norm", grad, x, weight)
+    exact = exact_gradients("layer_norm", grad, x, weight)
+    for result, expected in zip(results, exact, strict=True):
+        assert_close(result, expected.to(dtype), slack=4.0)
+    for row in range(7):
+        alone = row_gradients(on_host, "layer_norm", grad[[row]], x[[row]], weight)
+        assert torch.equal(alone[0], results[0][[row]])
+        exact_row = exact[0][[row]].to(dtype)
+        assert_close(alone[0], exact_row, slack=4.0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cols", [7, 1023, 4096])
+@pytest.mark.parametrize(("scale", "grad_scale"), [(3e17, 1.0), (1e18, 1e22), (1.0, 1e37)])
+def test_gradients_of_rows_whose_sums_of_products_overflow(
+    on_host: Any, norm: str, cols: int, scale: float, grad_scale: float
+) -> None:
+    on_host.set_device(9)
+    x, grad = torch.randn(3, cols) * scale, torch.randn(3, cols) * grad_scale
+    x[0] /= scale
+    weight = torch.randn(cols)
+    result = row_gradients(on_host, norm, grad, x, weight)[0]
+    expected = exact_gradients(norm, grad, x, weight)[0]
+    for row in range(3):
+        found, exact = (t[[row]].double() / grad_scale * scale for t in (result, expected))
+        assert_close(found, exact.float(), slack=4.0)
+
+
+def test_one_gradient_that_is_nan_poisons_its_row_only(on_host: Any) -> None:
+    on_host.set_device(9)
+    x, grad = torch.randn(5, 24), torch.randn(5, 24)
+    x[1, 3], grad[3, 7] = float("nan"), float("inf")
+    weight = torch.randn(24)
+    result = row_gradients(on_host, "layer_norm", grad, x, weight)[0]
+    assert result[1].isnan().all()
+    assert not result[3].isfinite().any()
+    expected = row_gradients(on_host, "layer_norm", grad[::2], x[::2], weight)[0]
+    assert torch.equal(result[::2], expected)
+
+
+@pytest.mark.parametrize(
+    "wanted", [(True, False, False), (False, True, False), (True, False, True)]
+)
+@pytest.mark.parametrize("cols", [24, 1023])
+def test_only_gradients_that_are_asked_for_are_made(
+    on_host: Any, cols: int, wanted: tuple[bool, ...]
+) -> None:
+    on_host.set_device(9)
+    x, grad, weight = torch.randn(300, cols), torch.randn(300, cols), torch.randn(cols)
+    made = [torch.full(s, float("nan")) for s in ((300, cols), (cols,), (cols,))]
+    made = [t if w else None for t, w in zip(made, wanted, strict=True)]
+    on_host.layer_norm_backward(*made, grad, x, weight, EPS, False)
+    for result, expected in zip(made, exact_gradients("layer_norm", grad, x, weight), strict=True):
+        if result is not None:
+            assert_close(result, expected.float(), slack=4.0)
+
+
 @pytest.mark.parametrize("dtype", [BF16, FP16])
 @pytest.mark.parametrize("cols", [7, 1023, 17_001])
 @pytest.mark.parametrize("norm", NORMS)

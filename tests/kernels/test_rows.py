@@ -75,7 +75,7 @@ def test_partial_rows_are_as_many_as_the_device_holds_and_few_turns_pay_for(
             assert partials == resident
 
 
-@pytest.mark.parametrize(("program", "cases"), [("rows_on_host", 282), ("rmsnorm_on_host", 132)])
+@pytest.mark.parametrize(("program", "cases"), [("rows_on_host", 284), ("rmsnorm_on_host", 132)])
 def test_device_code_is_right_at_any_address(tmp_path: Path, program: str, cases: int) -> None:
     command = ["c++", "-std=c++20", "-O1", "-pthread"]
     for folder in ("tests/kernels/cuda_on_host", "kernels-community", "kernels-community/rmsnorm"):

@@ -118,12 +118,16 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, kForwardBlocks<kIs
 
     // Load, and add the residual.
     Vec128<T> held[kGroups];
-    primitives::load_slice<kIsAligned>(held, tensors.x + row * tensors.x_stride, tensors.cols,
-                                       place, has_row);
-    if (tensors.residual != nullptr) {
+    const T* x = tensors.x + row * tensors.x_stride;
+    primitives::begin_slice<kIsAligned>(held, x, tensors.cols, place, has_row);
+    if (tensors.residual == nullptr) {
+      primitives::complete_slice<kIsAligned>(held, x, tensors.cols, place, has_row);
+    } else {
       Vec128<T> residual[kGroups];
-      primitives::load_slice<kIsAligned>(residual, tensors.residual + row * tensors.residual_stride,
-                                         tensors.cols, place, has_row);
+      const T* other = tensors.residual + row * tensors.residual_stride;
+      primitives::begin_slice<kIsAligned>(residual, other, tensors.cols, place, has_row);
+      primitives::complete_slice<kIsAligned>(held, x, tensors.cols, place, has_row);
+      primitives::complete_slice<kIsAligned>(residual, other, tensors.cols, place, has_row);
 #pragma unroll
       for (int k = 0; k < kGroups; ++k) held[k] = added(held[k], residual[k]);
       primitives::store_slice<kIsAligned>(held, tensors.sum + row * tensors.sum_stride,

@@ -66,89 +66,84 @@ __global__ void __launch_bounds__(primitives::kMaxRowThreads, (kBackwardBlocks<T
   __shared__ RowSumsMemory<float, 1> memory;
   RowPlace place = RowPlace::here<kIsClustered>(threads_per_row);
   RowSums<float, 1, kIsClustered> sums(memory, place.threads_per_row, true);
-  const bool has_columns = tensors.partial != nullptr;
-  ColumnPartials<T, kGroups> columns(tensors.partial, place.cluster, tensors.cols);
-  for (; place.block_row < tensors.rows; place.next_row()) {
-    // Load.
-    const bool has_row = place.row < tensors.rows;
-    std::int64_t row_index = place.row;
-    // Row addresses are computed anew each turn: carried from turn to turn they would spill.
-    primitives::forget(row_index);
-    const unsigned units = has_row ? units_of<T>(tensors.cols) : 0;
-    Vec128<T> x[kGroups];
-    // Gradients wider than x are read again where they are needed: held, they would spill.
-    constexpr bool kHoldsGrad = sizeof(T) == sizeof(G);
-    Vec128<G> grad[kGroups][kParts<T, G>];
-    const G* grad_row = tensors.grad_out + row_index * tensors.grad_out_stride;
-    primitives::load_slice<kIsAligned>(x, tensors.x + row_index * tensors.x_stride, tensors.cols,
-                                       place, has_row);
-    const auto load_grad = [&](int k) {
-      const unsigned unit = place.unit + k * place.unit_step;
-#pragma unroll
-      for (auto& part : grad[k]) part = Vec128<G>{};
-      if (unit >= units) return;
-      if constexpr (kIsAligned) {
-        grad[k][0] = primitives::load_vec128(grad_row + std::int64_t{unit} * kLanes<G>);
-      } else {
-        load_parts<T>(grad_row, unit, tensors.cols, grad[k]);
+  ColumnPartials<T, kGroups> columns({tensors.partial}, place.cluster, tensors.cols);
+  while (place.block_row < tensors.rows) {
+#pragma unroll 1
+    for (int turn = 0; turn < primitives::kRowsPerFold && place.block_row < tensors.rows;
+         ++turn, place.next_row()) {
+      // Load.
+      const bool has_row = place.row < tensors.rows;
+      std::int64_t row_index = place.row;
+      // Row addresses are computed anew each turn: carried from turn to turn they would spill.
+      primitives::forget(row_index);
+      const unsigned units = has_row ? units_of<T>(tensors.cols) : 0;
+      Vec128<T> x[kGroups];
+      // Gradients wider than x are read again where they are needed: held, they would spill.
+      constexpr bool kHoldsGrad = sizeof(T) == sizeof(G);
+      Vec128<G> grad[kGroups][kParts<T, G>];
+      const T* x_row = tensors.x + row_index * tensors.x_stride;
+      const G* grad_row = tensors.grad_out + row_index * tensors.grad_out_stride;
+      primitives::begin_slice<kIsAligned>(x, x_row, tensors.cols, place, has_row);
+      if constexpr (kHoldsGrad) {
+        // Copied, 16-bit lanes would be taken apart by nvcc 13.0.
+        auto& held = reinterpret_cast<Vec128<G>(&)[kGroups]>(grad);
+        primitives::begin_slice<kIsAligned>(held, grad_row, tensors.cols, place, has_row);
+        primitives::complete_slice<kIsAligned>(held, grad_row, tensors.cols, place, has_row);
       }
-    };
-    if constexpr (kHoldsGrad) {
-#pragma unroll
-      for (int k = 0; k < kGroups; ++k) load_grad(k);
-    }
-    const float rstd = has_row ? tensors.rstd[place.row] : 0.0f;
+      primitives::complete_slice<kIsAligned>(x, x_row, tensors.cols, place, has_row);
+      const float rstd = has_row ? tensors.rstd[place.row] : 0.0f;
 
-    // Reduce, and add to the columns.
-    float products[1] = {};
-#pragma unroll
-    for (int k = 0; k < kGroups; ++k) {
-      const unsigned unit = place.unit + k * place.unit_step;
-      if (unit >= units) continue;
-      if constexpr (!kHoldsGrad) load_grad(k);
-      float weight[kLanes<T>];
-      load_weight<T, kIsAligned>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
-                                 tensors.offset, weight);
-      float product = 0.0f;
-#pragma unroll
-      for (int i = 0; i < kLanes<T>; ++i) {
-        const float n = widen(x[k].lane[i]) * rstd;
-        const float g = lane_of<T, G>(grad[k], i);
-        product = fmaf(g * weight[i], n, product);
-        columns.at(k, i) = fmaf(g, n, columns.at(k, i));
-      }
-      products[0] += product;
-    }
-    sums.add_up(products);
-
-    // Differentiate and store.
-    primitives::forget(place.unit);
-    primitives::forget(x);
-    if constexpr (kHoldsGrad) {
-#pragma unroll
-      for (auto& parts : grad) primitives::forget(parts);
-    }
-    const auto mean = static_cast<float>(static_cast<double>(products[0]) * tensors.share);
-    if (tensors.grad_x != nullptr) {
+      // Reduce, and add to the columns.
+      float products[1] = {};
 #pragma unroll
       for (int k = 0; k < kGroups; ++k) {
         const unsigned unit = place.unit + k * place.unit_step;
         if (unit >= units) continue;
-        if constexpr (!kHoldsGrad) load_grad(k);
+        if constexpr (!kHoldsGrad) load_parts<T>(grad_row, unit, tensors.cols, grad[k]);
         float weight[kLanes<T>];
         load_weight<T, kIsAligned>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
                                    tensors.offset, weight);
+        float product = 0.0f;
 #pragma unroll
         for (int i = 0; i < kLanes<T>; ++i) {
           const float n = widen(x[k].lane[i]) * rstd;
-          const float g = lane_of<T, G>(grad[k], i) * weight[i];
-          x[k].lane[i] = narrow<T>(rstd * fmaf(-n, mean, g));
+          const float g = lane_of<T, G>(grad[k], i);
+          product = fmaf(g * weight[i], n, product);
+          columns.at(k, i) = fmaf(g, n, columns.at(k, i));
         }
+        products[0] += product;
       }
-      primitives::store_slice<kIsAligned>(x, tensors.grad_x + row_index * tensors.grad_x_stride,
-                                          tensors.cols, place, has_row);
+      sums.add_up(products);
+
+      // Differentiate and store.
+      primitives::forget(place.unit);
+      primitives::forget(x);
+      if constexpr (kHoldsGrad) {
+#pragma unroll
+        for (auto& parts : grad) primitives::forget(parts);
+      }
+      const auto mean = static_cast<float>(static_cast<double>(products[0]) * tensors.share);
+      if (tensors.grad_x != nullptr) {
+#pragma unroll
+        for (int k = 0; k < kGroups; ++k) {
+          const unsigned unit = place.unit + k * place.unit_step;
+          if (unit >= units) continue;
+          if constexpr (!kHoldsGrad) load_parts<T>(grad_row, unit, tensors.cols, grad[k]);
+          float weight[kLanes<T>];
+          load_weight<T, kIsAligned>(tensors.weight, tensors.weight_dtype, unit, tensors.cols,
+                                     tensors.offset, weight);
+#pragma unroll
+          for (int i = 0; i < kLanes<T>; ++i) {
+            const float n = widen(x[k].lane[i]) * rstd;
+            const float g = lane_of<T, G>(grad[k], i) * weight[i];
+            x[k].lane[i] = narrow<T>(rstd * fmaf(-n, mean, g));
+          }
+        }
+        primitives::store_slice<kIsAligned>(x, tensors.grad_x + row_index * tensors.grad_x_stride,
+                                            tensors.cols, place, has_row);
+      }
     }
-    if (has_columns) columns.end_turn(place, place.block_row + place.row_step >= tensors.rows);
+    columns.fold(place);
   }
 }
 

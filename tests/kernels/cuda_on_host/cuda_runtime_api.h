@@ -297,6 +297,10 @@ T __shfl_down_sync(unsigned, T value, unsigned offset) {
   const unsigned lane = cuda_on_host::block->current->index % 32;
   return cuda_on_host::exchange(value, lane + offset < 32 ? lane + offset : lane);
 }
+template <class T>
+T __shfl_sync(unsigned, T value, unsigned from) {
+  return cuda_on_host::exchange(value, from);
+}
 inline bool __all_sync(unsigned mask, bool value) {
   unsigned all = value ? 1 : 0;
   for (unsigned offset = 16; offset > 0; offset /= 2) all &= __shfl_xor_sync(mask, all, offset);
