@@ -33,15 +33,15 @@ struct ExpParts {
 };
 
 /// e^r = 1 + negative * slope to 1.7e-9: an own minimax fit of degree 3, or, where r is larger, the
-/// Taylor polynomial of degree 4. `kBesideOne`: to 2.5e-8 and, for z up to 20, 5.5e-8, which a sum
-/// with 1 does not keep apart.
-template <bool kBesideOne>
+/// Taylor polynomial of degree 4. `kIsShort`: to 2.5e-8 and 2.8e-9 |z|, for results that meet other
+/// roundings.
+template <bool kIsShort>
 HWY_INLINE ExpParts exp_parts(V y, double unit) {
   const V rounder = constant(kRounder / (1 << kPowerDigits));
   const V shifted = hn::MulAdd(y, constant(-1.4426950408889634 * unit), rounder);
   const V n = hn::Sub(shifted, rounder);
   V s = y;
-  if constexpr (kBesideOne && HWY_TARGET != HWY_SCALAR) {
+  if constexpr (kIsShort && HWY_TARGET != HWY_SCALAR) {
     s = hn::MulAdd(n, constant(0.6931471805599453 / unit), s);
   } else {
     // ln(2) in two parts, the first short enough for an exact product.
@@ -53,7 +53,7 @@ HWY_INLINE ExpParts exp_parts(V y, double unit) {
   if constexpr (kPowerDigits == 4) {
     q = constant(-0.1666698 * unit2 * unit);
     q = hn::MulAdd(q, s, constant(0.50001619 * unit2));
-  } else if constexpr (kBesideOne) {
+  } else if constexpr (kIsShort) {
     q = constant(-0.16667917 * unit2 * unit);
     q = hn::MulAdd(q, s, constant(0.50006478 * unit2));
   } else {
@@ -74,47 +74,52 @@ alignas(64) constexpr std::int32_t kPowers[16] = {
 
 #if HWY_TARGET == HWY_AVX3
 
-/// e^-z for z = y * unit in [0, 130]; `unit` is a power of two. Within 1 ulp.
-template <bool kBesideOne = false>
+/// 2^kBias e^-z for z = y * unit in [-130, 130]; `unit` is a power of two. Within 1 ulp.
+template <bool kIsShort = false, int kBias = 0>
 HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
-  const ExpParts e = exp_parts<kBesideOne>(y, unit);
+  const ExpParts e = exp_parts<kIsShort>(y, unit);
   const __m512i digits = _mm512_castps_si512(e.shifted.raw);
-  const V power{_mm512_castsi512_ps(_mm512_permutexvar_epi32(digits, _mm512_load_si512(kPowers)))};
+  const __m512i powers =
+      _mm512_add_epi32(_mm512_load_si512(kPowers), _mm512_set1_epi32(kBias * (1 << 23)));
+  const V power{_mm512_castsi512_ps(_mm512_permutexvar_epi32(digits, powers))};
   const V mantissa = hn::MulAdd(hn::Mul(power, e.negative), e.slope, power);
   return V{_mm512_scalef_ps(mantissa.raw, e.n.raw)};  // goes by the floor of n
 }
 
-/// The same where z is at most 86.
-template <bool kBesideOne = false>
+/// The same where the result is a normal number.
+template <bool kIsShort = false, int kBias = 0>
 HWY_INLINE V exp_to_normal(V y, double unit) {
-  return exp_of_negative<kBesideOne>(y, unit);
+  return exp_of_negative<kIsShort, kBias>(y, unit);
 }
 
 #else
 
-/// e^-z for z = y * unit in [0, 86]; `unit` is a power of two. Within 1.4 ulp.
-template <bool kBesideOne = false>
+/// 2^kBias e^-z for z = y * unit where that is a normal number; `unit` is a power of two. Within
+/// 1.4 ulp.
+template <bool kIsShort = false, int kBias = 0>
 HWY_INLINE V exp_to_normal(V y, double unit) {
   const I32 di;
-  const ExpParts e = exp_parts<kBesideOne>(y, unit);
+  const ExpParts e = exp_parts<kIsShort>(y, unit);
   const auto digits = hn::BitCast(di, e.shifted);
+  const auto bias = hn::Set(di, kBias * (1 << 23));
   // The power of what is behind the point of n. What is before it is added to the exponent.
 #if HWY_TARGET == HWY_SCALAR
   const std::int32_t behind = hn::GetLane(digits) & 15;
   const auto root = hn::Set(di, kPowers[behind] - (behind << (23 - kPowerDigits)));
+  const auto scaled = hn::Add(root, bias);
 #else
   // 2^(k / 8) less what k would add.
   alignas(32) static constexpr std::int32_t kPowers[8] = {0x3f800000, 0x3f7b95c2, 0x3f7837f0,
                                                           0x3f75fed7, 0x3f7504f3, 0x3f75672a,
                                                           0x3f7744fd, 0x3f7ac0c7};
-  const auto* table = reinterpret_cast<const __m256i*>(kPowers);
-  const hn::Vec<I32> root{_mm256_permutevar8x32_epi32(_mm256_load_si256(table), digits.raw)};
+  const hn::Vec<I32> powers{_mm256_load_si256(reinterpret_cast<const __m256i*>(kPowers))};
+  const hn::Vec<I32> scaled{_mm256_permutevar8x32_epi32(hn::Add(powers, bias).raw, digits.raw)};
 #endif
-  const V power = hn::BitCast(F32(), hn::Add(root, hn::ShiftLeft<23 - kPowerDigits>(digits)));
+  const V power = hn::BitCast(F32(), hn::Add(scaled, hn::ShiftLeft<23 - kPowerDigits>(digits)));
   return hn::MulAdd(hn::Mul(power, e.negative), e.slope, power);
 }
 
-/// The same for z in [0, 130], within 2.7 ulp beyond 86, also where the result is subnormal.
+/// e^-z for z in [0, 130], within 2.7 ulp beyond 86, also where the result is subnormal.
 HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
   const V power = exp_to_normal(y, unit);
   const auto is_normal = hn::Le(y, constant(86.0 / unit));
@@ -125,69 +130,60 @@ HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
 
 #endif
 
-/// x / (1 + e^-y), the logistic gate of x, for y of the sign of x and |y| = size. Written over
-/// e^-|y|, so that it neither overflows nor cancels: within 3 ulp where |y| is below 1.
-/// NaN in x gives NaN, +inf gives +inf, -inf gives NaN (as -inf / inf does in the plain formula).
-HWY_INLINE V logistic_gate(V x, V size) {
-  const V power = exp_of_negative(hn::Min(size, constant(128.0)));
-  const auto is_negative = hn::Lt(x, hn::Zero(F32()));
-  const V numerator = hn::IfThenElse(is_negative, hn::Mul(x, power), x);
-  return hn::Div(numerator, hn::Add(constant(1.0), power));
+/// x / (1 + e^-y), the logistic gate of x, for y of the sign of x: within 3 ulp where |y| is below
+/// 1. The sum is inf from y = -88.72 down, as in the plain formula. NaN in x gives NaN, +inf gives
+/// +inf, -inf gives NaN.
+HWY_INLINE V logistic_gate(V x, V y) {
+  // Half of e^-y is finite still where the sum is not.
+  const V inside = hn::Max(hn::Min(y, constant(86.0)), constant(-88.9));
+  const V half = exp_to_normal<true, -1>(inside, 1.0);
+  return hn::Div(x, hn::MulAdd(half, constant(2.0), constant(1.0)));
 }
 
-/// Phi, the normal distribution, at -a for a = min(|x|, 16), as power * p / q with
-/// power = e^(-a^2 / 2): the scaled complementary error function as a rational minimax
-/// approximation of degree 4 over 5, relative error 4e-8 on [0, 14.6] with fp32 coefficients (the
-/// form of W. J. Cody, Math. Comp. 23 (1969), 631-637; own Remez fit in 40-digit arithmetic).
+/// Phi, the normal distribution, at -size as power * mills for size = |x| up to 14.75, where Phi
+/// times that is zero in fp32. The bias keeps `power` normal up to there.
+constexpr int kTailBias = 32;
+constexpr double kTailUnit = 1.0 / (std::int64_t{1} << kTailBias);
 struct NormalTail {
-  V power, p, q;
-
-  /// factor * Phi(-a). In this order products round least of those in which a huge factor meets
-  /// power, which is zero for it, before anything could overflow.
-  HWY_INLINE V times(V factor) const {
-#if HWY_TARGET == HWY_SCALAR
-    // Without fused multiply-adds p and q have lost more than elsewhere: what follows rounds once.
-    const double product = static_cast<double>(factor.raw) * power.raw * p.raw / q.raw;
-    return hn::Set(F32(), static_cast<float>(product));
-#else
-    return hn::Mul(factor, hn::Mul(power, hn::Div(p, q)));
-#endif
-  }
+  V size;
+  V power;  // e^(-size^2 / 2) / kTailUnit
+  V mills;  // Mills' ratio of the normal distribution times kTailUnit
 };
 
+/// `mills` by a value of Mills' ratio and a rational function of degree 3 over 4 (own minimax fit
+/// in fp32 coefficients, after the form of W. J. Cody, Math. Comp. 23 (1969), 631-637): what the
+/// function rounds counts least for sizes up to 1. Relative error 3.3e-8 (1 + size^2 / 2), less
+/// than what the rounded square makes of `power`.
 HWY_INLINE NormalTail normal_tail(V x) {
-  const V a = hn::Min(hn::Abs(x), constant(16.0));
-  const V power = exp_of_negative(hn::Mul(a, a), 0.5);
-  V p = constant(0.00412404293);
-  p = hn::MulAdd(p, a, constant(0.0406852321));
-  p = hn::MulAdd(p, a, constant(0.183389227));
-  p = hn::MulAdd(p, a, constant(0.438502633));
-  p = hn::MulAdd(p, a, constant(0.500000003));
-  V q = constant(0.0103373246);
-  q = hn::MulAdd(q, a, constant(0.10198913));
-  q = hn::MulAdd(q, a, constant(0.469877457));
-  q = hn::MulAdd(q, a, constant(1.20314268));
-  q = hn::MulAdd(q, a, constant(1.67489025));
-  q = hn::MulAdd(q, a, constant(1.0));
-  return {power, p, q};
+  const V size = hn::Min(hn::Abs(x), constant(14.75));
+  const V power = exp_to_normal<true, kTailBias>(hn::Mul(size, size), 0.5);
+  V p = hn::MulAdd(size, constant(0.389834911 * kTailUnit), constant(2.79779458 * kTailUnit));
+  p = hn::MulAdd(p, size, constant(8.30652809 * kTailUnit));
+  p = hn::MulAdd(p, size, constant(10.3432856 * kTailUnit));
+  V q = hn::Add(size, constant(7.86258602));
+  q = hn::MulAdd(q, size, constant(26.9685745));
+  q = hn::MulAdd(q, size, constant(45.6786575));
+  q = hn::MulAdd(q, size, constant(31.5445213));
+  const V place = hn::Sub(size, constant(0.3359375));
+  return {size, power, hn::NegMulAdd(hn::Div(p, q), place, constant(0.389847815 * kTailUnit))};
 }
 
-/// x * Phi(x) = 0.5 * x * (1 + erf(x / sqrt(2))) without the cancellation of 1 + erf. Special
-/// values as in logistic_gate.
+/// x * Phi(x) = 0.5 * x * (1 + erf(x / sqrt(2))) without the cancellation of 1 + erf: max(x, 0) -
+/// |x| Phi(-|x|). NaN gives NaN, +inf gives +inf, -inf gives -0.
 HWY_INLINE V normal_gate(V x, const NormalTail& normal) {
-  // For x >= 0: x - x * Phi(-x). Up to 16, which keeps +inf from meeting zero.
-  const V tail = normal.times(hn::Min(x, constant(16.0)));
-  return hn::IfThenElse(hn::Lt(x, hn::Zero(F32())), tail, hn::Sub(x, tail));
+  const V positive = hn::IfThenZeroElse(hn::Lt(x, hn::Zero(F32())), x);
+  return hn::NegMulAdd(hn::Mul(normal.size, normal.power), normal.mills, positive);
 }
 
 /// 1 + tanh(x), tanh rounded first and within an ulp of 1: what tanh has below 2^-24 the sum would
 /// lose. NaN gives a number, which the factor x of its callers turns into NaN.
-/// tanh(|x|) = 1 - 2 e^(-2|x|) / (1 + e^(-2|x|)).
+/// 1 + tanh(x) = 2 / (1 + e^(-2x)).
 HWY_INLINE V one_plus_tanh(V x) {
-  const V power = exp_to_normal<true>(hn::Min(hn::Abs(x), constant(10.0)), 2.0);
+  const V inside = hn::Max(hn::Min(x, constant(10.0)), constant(-10.0));
   const V half = constant(0.5);
-  const V magnitude = hn::Sub(constant(1.0), hn::Div(power, hn::MulAdd(power, half, half)));
-  return hn::Add(constant(1.0), hn::CopySign(magnitude, x));
+  const V power = exp_to_normal<true>(inside, 2.0);
+  const V sum = hn::Div(constant(1.0), hn::MulAdd(power, half, half));
+  return hn::Add(hn::Sub(sum, constant(1.0)), constant(1.0));
 }
 
 /// tanh(x) = -E / (2 + E) with E = e^(-2|x|) - 1, the scheme of fdlibm: relative error below 3 ulp,

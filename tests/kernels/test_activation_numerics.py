@@ -85,6 +85,16 @@ def test_fp32_is_within_upstream_bounds_everywhere(activation: ModuleType, op: s
     )
 
 
+@pytest.mark.parametrize("op", reference.SINGLE_ROUNDING)
+def test_fp32_keeps_the_tail_of_negative_values(activation: ModuleType, op: str) -> None:
+    """A relative error that grows with the exponent alone, as its rounding makes it."""
+    x = torch.linspace(-90.0, -1.0, 1_000_001)
+    expected = reference.exact(op, x)
+    shown = expected.abs() > 1e-30
+    errors = (run(activation, op, x).double() - expected).abs() / expected.abs()
+    assert errors[shown].max() <= 2e-5
+
+
 @DTYPES
 @pytest.mark.parametrize("op", reference.ALL)
 def test_relative_error_keeps_the_tolerance_table(

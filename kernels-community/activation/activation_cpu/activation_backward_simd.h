@@ -79,9 +79,9 @@ HWY_INLINE Activation gelu_tanh(V x) {
 HWY_INLINE Activation gelu(V x) {
   const simd::NormalTail normal = simd::normal_tail(x);
   const V one = constant(1.0);
-  const V tail = normal.times(one);
+  const V tail = hn::Mul(normal.power, normal.mills);
   const auto is_negative = hn::Lt(x, hn::Zero(F32()));
-  const V phi = hn::Mul(normal.power, constant(0.3989422804014327));
+  const V phi = hn::Mul(normal.power, constant(0.3989422804014327 * simd::kTailUnit));
   const V distribution = hn::IfThenElse(is_negative, tail, hn::Sub(one, tail));
   return {simd::normal_gate(x, normal),
           keep_nan(x, hn::MulAdd(clamped(x, 16.0), phi, distribution))};
