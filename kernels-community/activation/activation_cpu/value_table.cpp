@@ -110,7 +110,7 @@ struct Slopes : Derivatives {
 
 template <class Kind, class Format>
 struct Table {
-  typename Kind::Entry entries[kValues + 1] = {};  // a gather of the last value reads one more
+  typename Kind::Entry entries[kValues + 1] = {};  // a look-up of the last value may read one more
 
   explicit Table(Op op) {
     for (std::int64_t bits = 0; bits < kValues; ++bits) {
