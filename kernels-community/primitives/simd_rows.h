@@ -31,6 +31,33 @@ constexpr std::int64_t kAddsPerFold = 32;
 
 HWY_INLINE std::int64_t lane_count() { return static_cast<std::int64_t>(hn::Lanes(F32())); }
 
+/// No vector of factors: all of them are 1.
+struct Ones {
+  using Storage = std::uint16_t;
+};
+
+/// The order of a walk over X and Others: that of their batches where all are alike.
+template <class X, class... Others>
+using OrderOf =
+    std::conditional_t<((std::is_same_v<X, Others> || std::is_same_v<Others, Ones>)&&...), X,
+                       Float32>;
+
+/// What may hold a NaN whose last bits a bf16 has no room for.
+template <class Format>
+constexpr bool kHasWideNans = !std::is_same_v<Format, BFloat16> && !std::is_same_v<Format, Ones>;
+
+/// A result that follows from memory of the formats From, as RowWriter takes it: BFloat16 wants the
+/// default NaN.
+template <class Format, class... From>
+HWY_INLINE V storable(V value) {
+  if constexpr ((kHasWideNans<From> || ...) && std::is_same_v<Format, BFloat16>) {
+    // Highway's own NaN has all bits set.
+    const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
+    value = hn::IfThenElse(hn::IsNaN(value), nan, value);
+  }
+  return value;
+}
+
 /// As many columns as there are lanes: vector kVector of the Order's batch that starts at column
 /// `first`. Order is the format whose batches are walked over: other formats are loaded and stored
 /// beside it only where its batches are one vector, which holds columns in order.

@@ -17,6 +17,7 @@ NUMERIC = (
     "test_gradient_numerics.py",
     "test_layer_norm_gradient_numerics.py",
     "test_layer_norm_numerics.py",
+    "test_layer_norm_sum_numerics.py",
     "test_rmsnorm_numerics.py",
     "test_rotary_numerics.py",
 )

@@ -79,6 +79,15 @@ struct FusedBackwardParams : FusedShape {
   void *dgamma0, *dbeta0, *dgamma1, *dbeta1, *dcolscale;  // [cols] or null
 };
 
+/// Whether a call has neither dropout, scales, subsets nor a second norm, over some rows.
+inline bool is_plain(const FusedParams& params) {
+  const bool has_more = params.z1.data != nullptr || params.dmask0.data != nullptr ||
+                        params.dmask1.data != nullptr || params.rowscale != nullptr ||
+                        params.colscale != nullptr || params.x0_subset != nullptr ||
+                        params.z_subset != nullptr || params.rowscale_const != 1.0;
+  return !has_more && params.rows > 0;
+}
+
 /// Whether a call is that of a norm alone, in one dtype, over some rows.
 inline bool is_plain(const FusedBackwardParams& params) {
   const bool has_more = params.mu != nullptr || params.dz1.data != nullptr ||

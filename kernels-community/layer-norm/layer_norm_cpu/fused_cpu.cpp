@@ -145,6 +145,7 @@ void run(const FusedParams& params, const ParallelFor& parallel_for) {
     fill_with_nan(params.dtype, params.rsigma, params.rows);
     return;
   }
+  if (is_plain(params) && params.dtype != DType::kFloat64) return run_plain(params, parallel_for);
   constexpr const char* kOp = "dropout_add_norm";
   check_subset(kOp, "x0_subset", params.x0_subset, params.rows, params.x0_rows);
   check_subset(kOp, "z_subset", params.z_subset, params.rows, params.z_rows);

@@ -82,7 +82,7 @@ struct RowOf {
   HWY_INLINE RowGradient gradient(Norm norm, double eps) const {
     const bool is_centered = norm == Norm::kLayer;
     if (is_centered && cols < kGuessed) return careful_gradient(norm, eps);
-    const float center = is_centered ? guessed_center<Format>(x) : 0.0f;
+    const float center = is_centered ? guessed_center(Elements<Format>{x}) : 0.0f;
     const V m = hn::Set(F32(), center);
     const V all = share();
     const auto add = [&](auto part, V(&sums)[4]) {
@@ -106,7 +106,8 @@ struct RowOf {
   }
 
   HWY_INLINE RowGradient careful_gradient(Norm norm, double eps) const {
-    return with_means(normalizer_of<Format>(norm, eps, x, cols));
+    const Moments row = moments_of(norm, Elements<Format>{x}, cols);
+    return with_means(normalizer_of(row, reciprocal_deviation(row, eps)));
   }
 };
 

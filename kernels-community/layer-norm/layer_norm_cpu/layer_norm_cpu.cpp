@@ -31,13 +31,14 @@ std::int64_t rows_per_thread(std::int64_t cols) {
 }  // namespace
 
 void run(const Params& params, const primitives::ParallelFor& parallel_for) {
-  if (params.weight_dtype != params.dtype) return run(fused(params), parallel_for);
-  const auto normalize =
-      params.dtype == primitives::DType::kFloat64 ? normalize_fp64 : isa().normalize;
+  if (params.dtype != primitives::DType::kFloat64) return run_plain(fused(params), parallel_for);
   parallel_for(0, params.rows, rows_per_thread(params.cols),
-               [&params, normalize](std::int64_t begin, std::int64_t end) {
-                 normalize(params, begin, end);
-               });
+               [&](std::int64_t begin, std::int64_t end) { normalize_fp64(params, begin, end); });
+}
+
+void run_plain(const FusedParams& params, const primitives::ParallelFor& parallel_for) {
+  parallel_for(0, params.rows, rows_per_thread(params.cols),
+               [&](std::int64_t begin, std::int64_t end) { isa().normalize(params, begin, end); });
 }
 
 void run_plain(const FusedBackwardParams& params, const primitives::ParallelFor& parallel_for) {

@@ -8,25 +8,27 @@
 namespace kernelhub::layer_norm::cpu {
 
 /// Normalises every row on host memory with the best instruction set of this CPU, split by rows
-/// over `parallel_for`. Thread-safe; allocates nothing, but as the fused op where the weights have
-/// another dtype than the rows. Throws std::runtime_error only for a bad `KERNELHUB_CPU_ISA`.
+/// over `parallel_for`. Thread-safe; allocates nothing. Throws std::runtime_error only for a bad
+/// `KERNELHUB_CPU_ISA`.
 void run(const Params& params, const primitives::ParallelFor& parallel_for);
 
-/// The fused op and its gradient. As above, but a task works in scratch memory, at most 64 MiB and
-/// some rows in all, that is allocated here: std::bad_alloc. Subsets must hold distinct rows of x0
-/// and z, or 0: std::runtime_error before anything is written.
+/// The fused op and its gradient. As above, but a task of a call that is not `is_plain` works in
+/// scratch memory, at most 64 MiB and some rows in all, that is allocated here: std::bad_alloc.
+/// Subsets must hold distinct rows of x0 and z, or 0: std::runtime_error before anything is
+/// written.
 void run(const FusedParams& params, const primitives::ParallelFor& parallel_for);
 void run(const FusedBackwardParams& params, const primitives::ParallelFor& parallel_for);
 
-/// Gradients of a call that `is_plain`, not fp64, with some columns: as the general call, which
-/// takes them here. Scratch memory holds the sums over rows alone.
+/// Calls that are `is_plain`, not fp64, with some columns: as the general ones, which take them
+/// here. Without scratch memory but for sums over rows.
+void run_plain(const FusedParams& params, const primitives::ParallelFor& parallel_for);
 void run_plain(const FusedBackwardParams& params, const primitives::ParallelFor& parallel_for);
 
 /// One instruction set's code for plain norms of fp32 and 16-bit rows. A row's result depends on
 /// nothing but the row.
 struct Isa {
-  /// Rows [begin, end).
-  void (*normalize)(const Params& params, std::int64_t begin, std::int64_t end);
+  /// Rows [begin, end) of a call that `is_plain`.
+  void (*normalize)(const FusedParams& params, std::int64_t begin, std::int64_t end);
   /// dx0 of rows [begin, end) of a call that `is_plain` and asks for no sum over rows.
   void (*differentiate)(const FusedBackwardParams& params, std::int64_t begin, std::int64_t end);
   /// The rows of one chunk: dx0 where it is asked for, and into the workspace the chunk's shares of

@@ -48,7 +48,7 @@ inline void differentiate_only_row(const BackwardParams& params) {
     if (grad_x == nullptr) return;
     const V g = hn::Mul(go, factor_of<Weight>(part, weight, offset));
     const V value = hn::Mul(scale, hn::NegMulAdd(n, mean, g));
-    writer.put(part, storable<X, Weight, GradOut>(value));
+    writer.put(part, simd::storable<X, Weight, GradOut>(value));
   });
 }
 

@@ -25,15 +25,12 @@ using simd::BFloat16;
 using simd::F32;
 using simd::Float16;
 using simd::Float32;
+using simd::Ones;
+using simd::OrderOf;
 using simd::V;
 
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
 namespace {
-
-/// No weight.
-struct Ones {
-  using Storage = std::uint16_t;
-};
 
 /// The offset is -0.0 where there is none: the addition that changes no bit.
 HWY_INLINE V lanes_of_offset(double offset) {
@@ -47,28 +44,6 @@ HWY_INLINE V factor_of(const Part& part, const typename Weight::Storage* weight,
     return hn::Add(part.template load<Weight>(weight), offset);
   }
 }
-
-/// What may hold a NaN whose last bits a bf16 has no room for.
-template <class Format>
-constexpr bool kHasWideNans = !std::is_same_v<Format, BFloat16> && !std::is_same_v<Format, Ones>;
-
-/// A result that follows from memory of the formats From, as RowWriter takes it: BFloat16 wants the
-/// default NaN.
-template <class Format, class... From>
-HWY_INLINE V storable(V value) {
-  if constexpr ((kHasWideNans<From> || ...) && std::is_same_v<Format, BFloat16>) {
-    // Highway's own NaN has all bits set.
-    const V nan = hn::Set(F32(), std::numeric_limits<float>::quiet_NaN());
-    value = hn::IfThenElse(hn::IsNaN(value), nan, value);
-  }
-  return value;
-}
-
-/// The order of a walk over X and Others: that of their batches where all are alike.
-template <class X, class... Others>
-using OrderOf =
-    std::conditional_t<((std::is_same_v<X, Others> || std::is_same_v<Others, Ones>)&&...), X,
-                       Float32>;
 
 template <class X>
 HWY_INLINE double squares_of(const typename X::Storage* x, std::int64_t cols) {
@@ -143,7 +118,7 @@ inline void normalize_rows(const Params& params, const primitives::Streaming& st
       if constexpr (!std::is_same_v<Weight, Ones>) {
         value = hn::Mul(value, factor_of<Weight>(part, weight, offset));
       }
-      writer.put(part, storable<Out, Weight>(value));
+      writer.put(part, simd::storable<Out, Weight>(value));
     });
   }
 }
@@ -214,7 +189,7 @@ inline void differentiate_rows(const BackwardParams& params, std::int64_t begin,
       pending.add_product(part, go, n);
       const V g = hn::Mul(go, factor_of<Weight>(part, weight, offset));
       const V value = hn::Mul(scale, hn::NegMulAdd(n, mean, g));
-      writer.put(part, storable<X, Weight, GradOut>(value));
+      writer.put(part, simd::storable<X, Weight, GradOut>(value));
     });
     if (has_sums) sums.template end_row<Order>();
   }
