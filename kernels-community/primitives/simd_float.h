@@ -102,8 +102,13 @@ struct BFloat16
   static HWY_INLINE hn::Vec<U32> nearest_even(V value) {
     const U32 du;
     const auto bits = hn::BitCast(du, value);
+#if HWY_TARGET == HWY_AVX3
+    const auto is_odd = hn::TestBit(bits, hn::Set(du, 0x10000));
+    return hn::Add(bits, hn::IfThenElse(is_odd, hn::Set(du, 0x8000), hn::Set(du, 0x7fff)));
+#else
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
     return hn::Add(hn::Add(bits, hn::Set(du, 0x7fff)), odd);
+#endif
   }
   static HWY_INLINE V load(const std::uint16_t* HWY_RESTRICT from) {
     const auto bits = hn::PromoteTo(U32(), hn::LoadU(U16(), from));

@@ -129,6 +129,21 @@ def test_rms_norm_of_a_sum(
 
 
 @DTYPES
+def test_rms_norm_of_a_sum_in_rows_too_wide_to_be_kept(
+    rmsnorm: ModuleType, dtype: torch.dtype
+) -> None:
+    cols = 10000
+    x, residual = torch.randn(2, BYTES // (cols * dtype.itemsize), cols).to(dtype)
+    weight = torch.randn(cols).to(dtype)
+
+    def compute(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(rmsnorm.ops.fused_add_rms_norm_fwd(*inputs, weight, EPS, 0.0, "llama"))
+
+    check_results(compute, x, residual)
+    assert torch.equal(compute(x, residual)[1], x + residual)
+
+
+@DTYPES
 @WIDTHS
 @WEIGHTS
 def test_gradient_of_rms_norm(

@@ -9,8 +9,10 @@
 // Lanes are fp32, totals fp64. Reads each element twice, from L1 or L2 the second time.
 #pragma once
 
+#include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "primitives/simd_rows.h"
 #include "rmsnorm/params.h"
@@ -46,7 +48,7 @@ HWY_INLINE V factor_of(const Part& part, const typename Weight::Storage* weight,
 }
 
 template <class X>
-HWY_INLINE double squares_of(const typename X::Storage* x, std::int64_t cols) {
+inline double squares_of(const typename X::Storage* x, std::int64_t cols) {
   const auto add = [&](auto part, V(&sums)[1]) {
     const V value = part.template load<X>(x);
     sums[0] = hn::MulAdd(value, value, sums[0]);
@@ -54,88 +56,161 @@ HWY_INLINE double squares_of(const typename X::Storage* x, std::int64_t cols) {
   return simd::folded_sums<1, X>(cols, add).of[0];
 }
 
-/// x + residual, not rounded yet.
-template <class X, class Part>
-HWY_INLINE V sum_of(const Part& part, const typename X::Storage* x,
-                    const typename X::Storage* residual) {
-  return hn::Add(part.template load<X>(x), part.template load<X>(residual));
-}
+/// Sums that are written past the caches are kept in memory of this size until they are normalised.
+constexpr std::int64_t kKeptBytes = 16 * 1024;
 
-/// The sum of the squares of x + residual, rounded; the sum itself is stored where `sum` is given.
-template <class X, bool kIsStored>
-HWY_INLINE double squares_of_sum(const typename X::Storage* x, const typename X::Storage* residual,
-                                 typename X::Storage* sum, std::int64_t cols) {
-  simd::RowWriter<X, X> writer(sum, false);
+/// The sum of the squares of x + residual, rounded. The sum itself goes to `sum`; kIsKept: past the
+/// caches, and to `kept`, too.
+template <class X, bool kIsKept>
+inline double squares_of_sum(const typename X::Storage* x, const typename X::Storage* residual,
+                             typename X::Storage* sum, typename X::Storage* kept,
+                             std::int64_t cols) {
+  simd::RowWriter<X, X> writer(sum, kIsKept);
+  simd::RowWriter<X, X> keeper(kept, false);
   const auto add = [&](auto part, V(&sums)[1]) {
-    const V value = sum_of<X>(part, x, residual);
+    const V value = hn::Add(part.template load<X>(x), part.template load<X>(residual));
+    writer.put(part, value);
+    if constexpr (kIsKept) keeper.put(part, value);
     const V rounded = X::round(value);
-    if constexpr (kIsStored) writer.put(part, value);
     sums[0] = hn::MulAdd(rounded, rounded, sums[0]);
   };
   return simd::folded_sums<1, X>(cols, add).of[0];
 }
 
-/// `kIsSumStreamed`: x + residual is written past the caches together with the result, so it is
-/// made twice; otherwise it is written first and read again.
-template <class X, class Weight, class Out, bool kIsRoundedFirst, bool kIsSumStreamed>
-inline void normalize_rows(const Params& params, const primitives::Streaming& streaming,
-                           std::int64_t begin, std::int64_t end) {
-  using Order = OrderOf<X, Weight, Out>;
+/// A row whose squares are added up.
+template <class X, class Out, class Order>
+struct ScaledRow {
   using Storage = typename X::Storage;
-  const auto* weight = static_cast<const typename Weight::Storage*>(params.weight);
-  const V offset = lanes_of_offset(params.offset);
-  const std::int64_t cols = params.cols;
-  for (std::int64_t row = begin; row < end; ++row) {
-    const auto* x = static_cast<const Storage*>(params.x) + row * params.x_stride;
-    auto* out = static_cast<typename Out::Storage*>(params.out) + row * params.out_stride;
-    const Storage* residual = nullptr;
-    Storage* sum = nullptr;
+  const Storage* x;  // or x + residual
+  V scale;
+  simd::RowWriter<Out, Order> writer;
+  const Storage* next_x;  // of a row to come; the row's own where there is none
+  const Storage* next_residual = nullptr;
+
+  /// `next`: how far it is to the row to come. `kept`: room for x + residual, or null.
+  HWY_INLINE ScaledRow(const Params& params, const primitives::Streaming& streaming,
+                       std::int64_t row, std::int64_t next, Storage* kept)
+      : x(static_cast<const Storage*>(params.x) + row * params.x_stride),
+        writer(out_of(params, row), streaming.is_on(out_of(params, row))),
+        next_x(x + next * params.x_stride) {
     double squares;
-    if (kIsSumStreamed || params.residual != nullptr) {
-      residual = static_cast<const Storage*>(params.residual) + row * params.residual_stride;
-      sum = static_cast<Storage*>(params.sum) + row * params.sum_stride;
-      squares = squares_of_sum<X, !kIsSumStreamed>(x, residual, sum, cols);
-      if (!kIsSumStreamed) x = sum;
+    if (params.residual != nullptr) {
+      const auto* residual =
+          static_cast<const Storage*>(params.residual) + row * params.residual_stride;
+      next_residual = residual + next * params.residual_stride;
+      auto* sum = static_cast<Storage*>(params.sum) + row * params.sum_stride;
+      const bool is_kept = kept != nullptr && streaming.is_on(sum);
+      squares = is_kept ? squares_of_sum<X, true>(x, residual, sum, kept, params.cols)
+                        : squares_of_sum<X, false>(x, residual, sum, kept, params.cols);
+      x = is_kept ? kept : sum;
     } else {
-      squares = squares_of<X>(x, cols);
+      squares = squares_of<X>(x, params.cols);
     }
-    const float rstd = reciprocal_rms_fp32(squares, cols, params.eps);
+    const float rstd = reciprocal_rms_fp32(squares, params.cols, params.eps);
     if (params.rstd != nullptr) params.rstd[row] = rstd;
-    const V scale = hn::Set(F32(), rstd);
-    simd::RowWriter<X, Order> sum_writer(sum, streaming.is_on(sum));
-    simd::RowWriter<Out, Order> writer(out, streaming.is_on(out));
-    simd::for_each_part<Out, Order>(cols, [&](auto part) {
-      V value;
-      if constexpr (kIsSumStreamed) {
-        value = sum_of<X>(part, x, residual);
-        sum_writer.put(part, value);
-        value = X::round(value);
-      } else {
-        value = part.template load<X>(x);
-      }
-      value = hn::Mul(value, scale);
-      if constexpr (kIsRoundedFirst) value = X::round(value);
-      if constexpr (!std::is_same_v<Weight, Ones>) {
-        value = hn::Mul(value, factor_of<Weight>(part, weight, offset));
-      }
-      writer.put(part, simd::storable<Out, Weight>(value));
-    });
+    scale = hn::Set(F32(), rstd);
   }
+
+  /// Fetches a part's columns of the row to come.
+  template <class Part>
+  HWY_INLINE void fetch(const Part& part) const {
+    simd::fetch_columns(part, next_x);
+    if (next_residual != nullptr) simd::fetch_columns(part, next_residual);
+  }
+
+ private:
+  static HWY_INLINE auto* out_of(const Params& params, std::int64_t row) {
+    return static_cast<typename Out::Storage*>(params.out) + row * params.out_stride;
+  }
+};
+
+/// factor_of for a pass without spare instructions.
+template <class Weight>
+class Factors {
+ public:
+  HWY_INLINE explicit Factors(const Params& params)
+      : weight_(static_cast<const typename Weight::Storage*>(params.weight)),
+        offset_(lanes_of_offset(params.offset)) {
+    std::memcpy(&offset_bits_, &params.offset, sizeof offset_bits_);
+  }
+
+  template <class Part>
+  HWY_INLINE V load(const Part& part) const {
+    if constexpr (std::is_same_v<Weight, Ones>) return hn::Set(F32(), 1.0f);
+    if constexpr (!std::is_same_v<Weight, Ones>) {
+      const V factor = part.template load<Weight>(weight_);
+      const bool is_sum = std::is_same_v<Weight, Float32> || offset_bits_ != 0;
+      return is_sum ? hn::Add(factor, offset_) : factor;
+    }
+  }
+
+ private:
+  const typename Weight::Storage* weight_;
+  V offset_;
+  std::uint64_t offset_bits_;  // a comparison of fp64 would be made again for every part
+};
+
+/// Writes rows together: the weight is widened once for all of them.
+template <class X, class Weight, class Out, bool kIsRoundedFirst, class... Row>
+HWY_INLINE void write_rows(const Params& params, bool fetches, Row... rows) {
+  const Factors<Weight> factors(params);
+  simd::for_each_part<Out, OrderOf<X, Weight, Out>>(params.cols, [&](auto part) {
+    if (fetches) (rows.fetch(part), ...);
+    const V factor = factors.load(part);
+    const auto value_of = [&](const auto& row) {
+      V value = hn::Mul(part.template load<X>(row.x), row.scale);
+      if constexpr (kIsRoundedFirst) value = X::round(value);
+      if constexpr (!std::is_same_v<Weight, Ones>) value = hn::Mul(value, factor);
+      return simd::storable<Out, Weight>(value);
+    };
+    // Steps of several rows depend on each other only behind the first store.
+    const V values[] = {value_of(rows)...};
+    int k = 0;
+    (rows.writer.put(part, values[k++]), ...);
+  });
+}
+
+/// Rows `row` + k for every k.
+template <class X, class Weight, class Out, bool kIsRoundedFirst, int... k>
+HWY_INLINE void normalize_together(const Params& params, const primitives::Streaming& streaming,
+                                   std::int64_t row, std::int64_t end,
+                                   std::integer_sequence<int, k...>) {
+  using Storage = typename X::Storage;
+  constexpr std::int64_t kRows = sizeof...(k);
+  constexpr auto kKept = kKeptBytes / static_cast<std::int64_t>(sizeof(Storage));
+  // While results are computed and written past the caches, memory would idle, and the first pass
+  // over the next rows wait.
+  const auto bytes = params.cols * static_cast<std::int64_t>(sizeof(Storage));
+  const bool fetches =
+      streaming.is_on() && row + 2 * kRows <= end && bytes <= simd::kMostFetchedBytes;
+  const std::int64_t next = fetches ? kRows : 0;
+  alignas(primitives::kLineBytes) Storage kept[kRows][kKept];
+  const bool keeps = bytes <= kKeptBytes && params.sum != params.residual;
+  write_rows<X, Weight, Out, kIsRoundedFirst>(
+      params, fetches,
+      ScaledRow<X, Out, OrderOf<X, Weight, Out>>(params, streaming, row + k, next,
+                                                 keeps ? kept[k] : nullptr)...);
 }
 
 template <class X, class Weight, class Out, bool kIsRoundedFirst>
-inline void normalize_formats(const Params& params, std::int64_t begin, std::int64_t end) {
-  // In 16 bits arithmetic is the limit. Making the sum twice costs more than it saves, as do, of
-  // fp16 with its slow conversions, stores past the caches.
-  const bool is_streamed = params.out != params.x && !std::is_same_v<Out, Float16>;
-  const auto streaming =
-      primitives::Streaming::of<typename Out::Storage>(is_streamed ? params.rows : 0, params.cols);
-  if constexpr (std::is_same_v<X, Float32>) {
-    if (params.residual != nullptr && params.sum != params.residual && streaming.is_on()) {
-      return normalize_rows<X, Weight, Out, kIsRoundedFirst, true>(params, streaming, begin, end);
+inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_t end) {
+  const auto streaming = primitives::Streaming::of<typename Out::Storage>(
+      params.out != params.x ? params.rows : 0, params.cols);
+  const auto normalize = [&](auto rows) {
+    constexpr auto kRows = static_cast<std::int64_t>(rows.size());
+    for (; begin + kRows <= end; begin += kRows) {
+      normalize_together<X, Weight, Out, kIsRoundedFirst>(params, streaming, begin, end, rows);
     }
+  };
+  // In 16 bits arithmetic is the limit; in fp32, and of large sums, memory, which follows fewer
+  // rows better. A row's bits do not depend on its company.
+  constexpr bool kWidensWeight =
+      HWY_TARGET != HWY_SCALAR && !std::is_same_v<Weight, Ones> && !std::is_same_v<Weight, Float32>;
+  if constexpr (kWidensWeight) {
+    const bool is_large_sum = params.residual != nullptr && streaming.is_on();
+    if (!is_large_sum) normalize(std::make_integer_sequence<int, 2>());
   }
-  normalize_rows<X, Weight, Out, kIsRoundedFirst, false>(params, streaming, begin, end);
+  normalize(std::make_integer_sequence<int, 1>());
 }
 
 /// `sums`: of grad_weight over these rows, empty where nobody asks for them.
@@ -230,8 +305,8 @@ inline void normalize(const Params& params, std::int64_t begin, std::int64_t end
         using Weight = decltype(weight);
         using Out = decltype(out);
         if (params.is_rounded_first)
-          return normalize_formats<X, Weight, Out, true>(params, begin, end);
-        normalize_formats<X, Weight, Out, false>(params, begin, end);
+          return normalize_rows<X, Weight, Out, true>(params, begin, end);
+        normalize_rows<X, Weight, Out, false>(params, begin, end);
       });
     });
   });
