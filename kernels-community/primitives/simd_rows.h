@@ -109,12 +109,16 @@ struct Rest {
 /// Rows longer than this do not stay in L2 beside others until their turn comes.
 constexpr std::int64_t kMostFetchedBytes = 64 * 1024;
 
-/// Fetches the columns of a part in another row, to be read. Not one column at a time: that would
-/// keep the compiler from its own vectors.
-template <class Order, int kVector, class T>
+/// Fetches the columns of a part in another row, to be read: of `kStreams` rows at a time. Several
+/// fetched straight into the first level take up the few misses that it can wait for. Not one
+/// column at a time: that would keep the compiler from its own vectors.
+template <int kStreams, class Order, int kVector, class T>
 HWY_INLINE void fetch_columns(const Whole<Order, kVector>& part, const T* row) {
-  if constexpr (kVector == 0 && HWY_TARGET != HWY_SCALAR) fetch(row + part.first);
+  if constexpr (kVector == 0 && HWY_TARGET != HWY_SCALAR) {
+    kStreams == 1 ? fetch(row + part.first) : fetch_to_second_level(row + part.first);
+  }
 }
+template <int kStreams>
 inline void fetch_columns(const Rest&, const void*) {}
 
 /// A row that is written part by part.
@@ -263,10 +267,17 @@ struct ColumnSums {
 struct PendingSums {
   float* sums;
 
+  /// The products of several rows, one after the other.
+  template <class Part, int kRows>
+  HWY_INLINE void add_products(const Part& part, const V (&a)[kRows], const V (&b)[kRows]) const {
+    if (sums == nullptr) return;
+    V sum = part.load_sums(sums);
+    for (int k = 0; k < kRows; ++k) sum = hn::MulAdd(a[k], b[k], sum);
+    part.store_sums(sum, sums);
+  }
   template <class Part>
   HWY_INLINE void add_product(const Part& part, V a, V b) const {
-    if (sums == nullptr) return;
-    part.store_sums(hn::MulAdd(a, b, part.load_sums(sums)), sums);
+    add_products(part, {a}, {b});
   }
   template <class Part>
   HWY_INLINE void add(const Part& part, V value) const {

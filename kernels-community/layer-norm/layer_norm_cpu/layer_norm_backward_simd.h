@@ -149,8 +149,8 @@ inline void differentiate_rows(const FusedBackwardParams& params, std::int64_t b
     const T* next_x = has_next ? x + params.x.stride : x;
     const T* next_grad = has_next ? grad + params.dz0.stride : grad;
     simd::for_each_part<Format, Format>(cols, [&](auto part) {
-      simd::fetch_columns(part, next_x);
-      simd::fetch_columns(part, next_grad);
+      simd::fetch_columns<2>(part, next_x);
+      simd::fetch_columns<2>(part, next_grad);
       const V n = normalized(part.template load<Format>(x));
       V g = part.template load<Format>(grad);
       weight_sums.add_product(part, g, n);

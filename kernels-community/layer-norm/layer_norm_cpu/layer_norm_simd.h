@@ -174,12 +174,14 @@ struct Addends {
             residual == nullptr ? residual : residual + params.residual.stride};
   }
 
-  /// Fetches a part's columns, to be read.
+  /// Fetches a part's columns, to be read: in 16 bits, where arithmetic is the limit, as if each
+  /// tensor were the only one.
   template <class Part>
   HWY_INLINE void fetch(const Part& part) const {
-    simd::fetch_columns(part, x0);
-    if (x1 != nullptr) simd::fetch_columns(part, x1);
-    if (residual != nullptr) simd::fetch_columns(part, residual);
+    constexpr int kStreams = std::is_same_v<X, simd::Float32> ? 2 : 1;
+    simd::fetch_columns<kStreams>(part, x0);
+    if (x1 != nullptr) simd::fetch_columns<kStreams>(part, x1);
+    if (residual != nullptr) simd::fetch_columns<kStreams>(part, residual);
   }
 };
 

@@ -114,8 +114,9 @@ struct ScaledRow {
   /// Fetches a part's columns of the row to come.
   template <class Part>
   HWY_INLINE void fetch(const Part& part) const {
-    simd::fetch_columns(part, next_x);
-    if (next_residual != nullptr) simd::fetch_columns(part, next_residual);
+    if (next_residual == nullptr) return simd::fetch_columns<1>(part, next_x);
+    simd::fetch_columns<2>(part, next_x);
+    simd::fetch_columns<2>(part, next_residual);
   }
 
  private:
@@ -213,61 +214,119 @@ inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_
   normalize(std::make_integer_sequence<int, 1>());
 }
 
+/// A row of a call of the backward.
+template <class X, class GradOut, class Order>
+struct GradientRow {
+  using Storage = typename X::Storage;
+  using GradStorage = typename GradOut::Storage;
+  const Storage* x;
+  const GradStorage* grad;
+  V scale;
+  simd::RowWriter<X, Order> writer;
+  const Storage* next_x;  // of a row to come; the row's own where there is none
+  const GradStorage* next_grad;
+
+  /// `next`: how far it is to the row to come.
+  HWY_INLINE GradientRow(const BackwardParams& params, const primitives::Streaming& streaming,
+                         std::int64_t row, std::int64_t next)
+      : x(static_cast<const Storage*>(params.x) + row * params.x_stride),
+        grad(static_cast<const GradStorage*>(params.grad_out) + row * params.grad_out_stride),
+        scale(hn::Set(F32(), params.rstd[row])),
+        writer(grad_x_of(params, row), streaming.is_on(grad_x_of(params, row))),
+        next_x(x + next * params.x_stride),
+        next_grad(grad + next * params.grad_out_stride) {}
+
+  template <class Part>
+  HWY_INLINE V load_grad(const Part& part) const {
+    return part.template load<GradOut>(grad);
+  }
+  template <class Part>
+  HWY_INLINE V normalized(const Part& part) const {
+    return hn::Mul(part.template load<X>(x), scale);
+  }
+
+ private:
+  static HWY_INLINE Storage* grad_x_of(const BackwardParams& params, std::int64_t row) {
+    auto* grad_x = static_cast<Storage*>(params.grad_x);
+    return grad_x == nullptr ? grad_x : grad_x + row * params.grad_x_stride;
+  }
+};
+
+/// Rows together: weight and sums over rows are read once for all of them. grad_x where it is asked
+/// for, and into `pending` what the rows add to grad_weight, one after the other.
+template <class X, class Weight, class GradOut, class... Row>
+HWY_INLINE void differentiate_together(const BackwardParams& params,
+                                       const simd::PendingSums& pending, Row... rows) {
+  using Order = OrderOf<X, Weight, GradOut>;
+  constexpr int kRows = sizeof...(rows);
+  const auto* weight = static_cast<const typename Weight::Storage*>(params.weight);
+  const V offset = lanes_of_offset(params.offset);
+  const std::int64_t cols = params.cols;
+  if (params.grad_x == nullptr) {
+    simd::for_each_part<X, Order>(cols, [&](auto part) {
+      const V grads[] = {rows.load_grad(part)...};
+      const V normalized[] = {rows.normalized(part)...};
+      pending.add_products(part, grads, normalized);
+    });
+    return;
+  }
+  const auto add = [&](auto part, V(&products)[kRows]) {
+    const V factor = factor_of<Weight>(part, weight, offset);
+    const V grads[] = {hn::Mul(rows.load_grad(part), factor)...};
+    const V normalized[] = {rows.normalized(part)...};
+    for (int k = 0; k < kRows; ++k) {
+      products[k] = hn::MulAdd(grads[k], normalized[k], products[k]);
+    }
+  };
+  const auto totals = simd::folded_sums<kRows, Order>(cols, add);
+  V means[kRows];
+  for (int k = 0; k < kRows; ++k) {
+    means[k] = hn::Set(F32(), static_cast<float>(totals.of[k] / static_cast<double>(cols)));
+  }
+  simd::for_each_part<X, Order>(cols, [&](auto part) {
+    // While results are computed and written, memory would idle, and the next rows' first pass
+    // wait.
+    (simd::fetch_columns<2>(part, rows.next_x), ...);
+    (simd::fetch_columns<2>(part, rows.next_grad), ...);
+    const V factor = factor_of<Weight>(part, weight, offset);
+    const V grads[] = {rows.load_grad(part)...};
+    const V normalized[] = {rows.normalized(part)...};
+    pending.add_products(part, grads, normalized);
+    int k = 0;
+    const auto write = [&](auto& row) {
+      const V centered = hn::NegMulAdd(normalized[k], means[k], hn::Mul(grads[k], factor));
+      row.writer.put(part, simd::storable<X, Weight, GradOut>(hn::Mul(row.scale, centered)));
+      ++k;
+    };
+    (write(rows), ...);
+  });
+}
+
 /// `sums`: of grad_weight over these rows, empty where nobody asks for them.
 template <class X, class Weight, class GradOut>
 inline void differentiate_rows(const BackwardParams& params, std::int64_t begin, std::int64_t end,
                                simd::ChunkSums sums) {
   using Order = OrderOf<X, Weight, GradOut>;
-  using Storage = typename X::Storage;
-  using GradStorage = typename GradOut::Storage;
-  const auto* weight = static_cast<const typename Weight::Storage*>(params.weight);
-  const V offset = lanes_of_offset(params.offset);
-  const std::int64_t cols = params.cols;
-  const auto bytes = cols * static_cast<std::int64_t>(sizeof(GradStorage));  // of the wider one
+  const auto bytes =  // of the wider one
+      params.cols * static_cast<std::int64_t>(sizeof(typename GradOut::Storage));
+  const auto streaming = primitives::Streaming::of<typename X::Storage>(
+      params.grad_x != nullptr ? params.rows : 0, params.cols);
   const bool has_sums = sums.totals != nullptr;
   const simd::PendingSums pending = sums.row();
-  const bool has_grad_x = params.grad_x != nullptr;
-  const auto streaming = primitives::Streaming::of<Storage>(has_grad_x ? params.rows : 0, cols);
-  for (std::int64_t row = begin; row < end; ++row) {
-    const auto* x = static_cast<const Storage*>(params.x) + row * params.x_stride;
-    const auto* grad =
-        static_cast<const GradStorage*>(params.grad_out) + row * params.grad_out_stride;
-    const V scale = hn::Set(F32(), params.rstd[row]);
-    if (!has_grad_x) {
-      simd::for_each_part<X, Order>(cols, [&](auto part) {
-        pending.add_product(part, part.template load<GradOut>(grad),
-                            hn::Mul(part.template load<X>(x), scale));
-      });
-      sums.template end_row<Order>();
-      continue;
+  const auto differentiate = [&](auto... k) {
+    constexpr std::int64_t kRows = sizeof...(k);
+    for (; begin + kRows <= end; begin += kRows) {
+      const bool has_next = begin + 2 * kRows <= end && bytes <= simd::kMostFetchedBytes;
+      const std::int64_t next = has_next ? kRows : 0;
+      differentiate_together<X, Weight, GradOut>(
+          params, pending, GradientRow<X, GradOut, Order>(params, streaming, begin + k, next)...);
+      for (std::int64_t row = 0; has_sums && row < kRows; ++row) sums.template end_row<Order>();
     }
-    const auto add = [&](auto part, V(&products)[1]) {
-      const V g =
-          hn::Mul(part.template load<GradOut>(grad), factor_of<Weight>(part, weight, offset));
-      const V n = hn::Mul(part.template load<X>(x), scale);
-      products[0] = hn::MulAdd(g, n, products[0]);
-    };
-    const double total = simd::folded_sums<1, Order>(cols, add).of[0];
-    const V mean = hn::Set(F32(), static_cast<float>(total / static_cast<double>(cols)));
-    auto* grad_x = static_cast<Storage*>(params.grad_x) + row * params.grad_x_stride;
-    simd::RowWriter<X, Order> writer(grad_x, streaming.is_on(grad_x));
-    // While results are computed and written, memory would idle, and the next row's first pass
-    // wait.
-    const bool has_next = row + 1 < end && bytes <= simd::kMostFetchedBytes;
-    const Storage* next_x = has_next ? x + params.x_stride : x;
-    const GradStorage* next_grad = has_next ? grad + params.grad_out_stride : grad;
-    simd::for_each_part<X, Order>(cols, [&](auto part) {
-      simd::fetch_columns(part, next_x);
-      simd::fetch_columns(part, next_grad);
-      const V go = part.template load<GradOut>(grad);
-      const V n = hn::Mul(part.template load<X>(x), scale);
-      pending.add_product(part, go, n);
-      const V g = hn::Mul(go, factor_of<Weight>(part, weight, offset));
-      const V value = hn::Mul(scale, hn::NegMulAdd(n, mean, g));
-      writer.put(part, simd::storable<X, Weight, GradOut>(value));
-    });
-    if (has_sums) sums.template end_row<Order>();
-  }
+  };
+  // kRowsPerFold is even: no pair of rows lies across two folds.
+  static_assert(primitives::kRowsPerFold % 2 == 0);
+  if constexpr (HWY_TARGET != HWY_SCALAR) differentiate(0, 1);
+  differentiate(0);
   if (has_sums) sums.template fold<Order>();
 }
 
