@@ -169,9 +169,10 @@ HWY_INLINE NormalTail normal_tail(V x) {
 }
 
 /// x * Phi(x) = 0.5 * x * (1 + erf(x / sqrt(2))) without the cancellation of 1 + erf: max(x, 0) -
-/// |x| Phi(-|x|). NaN gives NaN, +inf gives +inf, -inf gives -0.
+/// |x| Phi(-|x|). NaN gives NaN, +inf gives +inf, -inf gives NaN, as -inf * 0 does.
 HWY_INLINE V normal_gate(V x, const NormalTail& normal) {
-  const V positive = hn::IfThenZeroElse(hn::Lt(x, hn::Zero(F32())), x);
+  const V half = constant(0.5);
+  const V positive = hn::MulAdd(hn::Abs(x), half, hn::Mul(x, half));
   return hn::NegMulAdd(hn::Mul(normal.size, normal.power), normal.mills, positive);
 }
 
