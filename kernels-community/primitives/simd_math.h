@@ -169,10 +169,9 @@ HWY_INLINE NormalTail normal_tail(V x) {
 }
 
 /// x * Phi(x) = 0.5 * x * (1 + erf(x / sqrt(2))) without the cancellation of 1 + erf: max(x, 0) -
-/// |x| Phi(-|x|). NaN gives NaN, +inf gives +inf, -inf gives NaN, as -inf * 0 does.
+/// |x| Phi(-|x|). NaN gives NaN, +inf gives +inf, -inf gives NaN, as -inf + inf does.
 HWY_INLINE V normal_gate(V x, const NormalTail& normal) {
-  const V half = constant(0.5);
-  const V positive = hn::MulAdd(hn::Abs(x), half, hn::Mul(x, half));
+  const V positive = hn::Sub(x, hn::Min(x, hn::Zero(F32())));
   return hn::NegMulAdd(hn::Mul(normal.size, normal.power), normal.mills, positive);
 }
 
