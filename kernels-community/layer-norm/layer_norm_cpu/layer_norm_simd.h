@@ -149,7 +149,8 @@ HWY_INLINE auto row_of(const Matrix<Pointer>& matrix, std::int64_t row) {
   return data == nullptr ? data : data + row * matrix.stride;
 }
 
-/// x0 + x1 + residual in one row, not rounded yet; not kIsSum: x0. x1 and residual may be null.
+/// x0 + x1 + residual in one row, not rounded yet; not kIsSum: x0, which nobody asks to be written.
+/// x1 and residual may be null.
 template <class X, class Residual, class Order_, bool kIsSum>
 struct Addends {
   using Order = Order_;
@@ -167,9 +168,8 @@ struct Addends {
     return x;
   }
 
-  /// The row below; this one if there is none.
-  HWY_INLINE Addends after(const FusedParams& params, bool has_next) const {
-    if (!has_next) return *this;
+  /// The row below.
+  HWY_INLINE Addends after(const FusedParams& params) const {
     return {x0 + params.x0.stride, x1 == nullptr ? x1 : x1 + params.x1.stride,
             residual == nullptr ? residual : residual + params.residual.stride};
   }
@@ -178,10 +178,12 @@ struct Addends {
   /// tensor were the only one.
   template <class Part>
   HWY_INLINE void fetch(const Part& part) const {
-    constexpr int kStreams = std::is_same_v<X, simd::Float32> ? 2 : 1;
+    constexpr int kStreams = kIsSum && std::is_same_v<X, simd::Float32> ? 2 : 1;
     simd::fetch_columns<kStreams>(part, x0);
-    if (x1 != nullptr) simd::fetch_columns<kStreams>(part, x1);
-    if (residual != nullptr) simd::fetch_columns<kStreams>(part, residual);
+    if constexpr (kIsSum) {
+      if (x1 != nullptr) simd::fetch_columns<kStreams>(part, x1);
+      if (residual != nullptr) simd::fetch_columns<kStreams>(part, residual);
+    }
   }
 };
 
@@ -199,6 +201,11 @@ inline void normalize_rows(const FusedParams& params, std::int64_t begin, std::i
   constexpr bool kIsMemoryBound = kIsSum || !std::is_same_v<X, simd::Float16>;
   const bool is_streamed = kIsMemoryBound && params.z0.data != params.x0.data;
   const auto streaming = primitives::Streaming::of<T>(is_streamed ? params.rows : 0, cols);
+  // While results are computed and written, memory would idle, and the next row's first pass wait.
+  // A CPU itself follows a single tensor within a page.
+  constexpr std::int64_t kPageBytes = 4096;
+  const bool may_fetch =
+      (kIsSum || (streaming.is_on() && bytes >= kPageBytes)) && bytes <= simd::kMostFetchedBytes;
   for (std::int64_t row = begin; row < end; ++row) {
     const Addends<X, Residual, Order, kIsSum> x{row_of<X>(params.x0, row),
                                                 row_of<X>(params.x1, row),
@@ -217,13 +224,14 @@ inline void normalize_rows(const FusedParams& params, std::int64_t begin, std::i
     const Normalizer normalized = normalizer_of(moments, rstd);
     simd::RowWriter<Residual, Order> sum_writer(sum, streaming.is_on(sum));
     simd::RowWriter<X, Order> writer(out, streaming.is_on(out));
-    const auto next = x.after(params, row + 1 < end && bytes <= simd::kMostFetchedBytes);
+    const bool fetches = may_fetch && row + 1 < end;
+    const auto next = fetches ? x.after(params) : x;
     simd::for_each_part<X, Order>(cols, [&](auto part) {
-      // While results are computed and written, memory would idle, and the next row's first pass
-      // wait. A single stream of rows is followed well enough without.
-      if constexpr (kIsSum) next.fetch(part);
+      if (fetches) next.fetch(part);
       const V element = x.load(part);
-      if (sum != nullptr) sum_writer.put(part, element);
+      if constexpr (kIsSum) {
+        if (sum != nullptr) sum_writer.put(part, element);
+      }
       V n = normalized(element);
       if (weight != nullptr) {
         const V factor = part.template load<Weight>(weight);
@@ -259,15 +267,15 @@ HWY_INLINE void with_format_beside(primitives::DType x, primitives::DType dtype,
 }
 
 inline void normalize(const FusedParams& params, std::int64_t begin, std::int64_t end) {
-  const bool is_sum = params.x1.data != nullptr || params.residual.data != nullptr;
+  const bool is_sum =
+      params.x1.data != nullptr || params.residual.data != nullptr || params.x.data != nullptr;
   with_format(params.dtype, [&](auto x) {
     using X = decltype(x);
-    with_format_beside<X>(params.dtype, params.residual_dtype, [&](auto residual) {
-      with_format_beside<X>(params.dtype, params.weight_dtype, [&](auto weight) {
-        using Residual = decltype(residual);
-        using Weight = decltype(weight);
-        if (is_sum) return normalize_rows<X, Residual, Weight, true>(params, begin, end);
-        normalize_rows<X, Residual, Weight, false>(params, begin, end);
+    with_format_beside<X>(params.dtype, params.weight_dtype, [&](auto weight) {
+      using Weight = decltype(weight);
+      if (!is_sum) return normalize_rows<X, X, Weight, false>(params, begin, end);
+      with_format_beside<X>(params.dtype, params.residual_dtype, [&](auto residual) {
+        normalize_rows<X, decltype(residual), Weight, true>(params, begin, end);
       });
     });
   });
