@@ -72,7 +72,9 @@ class Kernel:
         """Instructions of one turn of the loop that holds the last 128-bit loads, at least, if it
         makes `stores` 128-bit stores and waits at `barriers` barriers of the block.
         """
-        last = max(i for i, one in enumerate(self.code) if one.opcode.startswith("LDG.E.128"))
+        # Functions that are not inlined stand behind the kernel's last exit.
+        end = max(i for i, one in enumerate(self.code) if one.opcode.startswith("EXIT"))
+        last = max(i for i in range(end) if self.code[i].opcode.startswith("LDG.E.128"))
         return self._shortest(
             last, (stores, barriers), lambda at, left: left == (0, 0) and at == last
         )

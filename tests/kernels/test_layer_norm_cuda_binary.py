@@ -13,6 +13,7 @@ ROW_KERNELS = (
     "normalize_held_rows",
     "differentiate_held_rows",
     "fused_rows",
+    "fused_aligned_rows",
     "fused_backward_rows",
 )
 # Aligned rows of the forward, by the units of 16 bytes that a thread holds.
@@ -26,6 +27,10 @@ SM_120_BUDGET = FORWARD_BUDGET | {(2, 4): 29, (4, 4): 38}
 # included. Some 46 issue slots are what an H200 has while memory moves x, dz and dx of 16 bits.
 BACKWARD = re.compile(r"23differentiate_held_rowsI(.*?)Li(\d)ELb([01])ELb1EE")
 BACKWARD_BUDGET = {"bfloat16": 33, "half": 29, "float": 30}
+# The fused op's aligned rows, with residual, x and parameters of fp32 beside 16-bit rows: twelve
+# bytes an element, some 90 issue slots.
+FUSED = re.compile(r"18fused_aligned_rowsI(.*?)Li(\d)EE")
+FUSED_BUDGET = {2: 36, 4: 42}
 # Two blocks of 512 threads share the 65,536 registers of a multiprocessor; of 8 units one does.
 FORWARD_REGISTERS = {1: 40, 4: 64, 8: 128}
 
@@ -110,6 +115,26 @@ def test_rows_of_the_gradient_are_on_their_way_before_threads_wait_for_a_sum(
         is_ahead = dtype != "float" or units == 1
         # x and dz, of the next row as well where it is loaded ahead, and the weight once.
         assert loads == (5 if is_ahead else 3) * units, kernel.name
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_aligned_rows_of_the_fused_op_are_on_their_way_together(library: Path, arch: str) -> None:
+    seen = []
+    for kernel in sass.kernels(library, arch):
+        found = FUSED.search(kernel.name)
+        if found is None:
+            continue
+        size, units = 4 if found[1] == "f" else 2, int(found[2])
+        seen.append((size, units))
+        opcodes = [one.opcode for one in kernel.code]
+        first_sum = next(i for i, opcode in enumerate(opcodes) if opcode.startswith("SHFL"))
+        loads = sum(opcode.startswith("LDG.E.128") for opcode in opcodes[:first_sum])
+        # x0, and the residual of the rows' dtype or of fp32.
+        assert loads == units * (4 if size == 2 else 2), kernel.name
+        if units > 1:
+            per_element = kernel.longest_path() / (units * 16 / size)
+            assert per_element <= FUSED_BUDGET[size], f"{kernel.name}: {per_element}"
+    assert sorted(seen) == [(2, 1), (2, 1), (2, 4), (2, 4), (4, 1), (4, 4)]
 
 
 @pytest.mark.parametrize("arch", ARCHS)

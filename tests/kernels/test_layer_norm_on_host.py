@@ -251,6 +251,26 @@ def test_parameters_of_fp32_beside_16_bit_rows(
     assert torch.equal(x, out), "in place"
 
 
+@pytest.mark.parametrize("dtype", [BF16, FP16])
+@pytest.mark.parametrize("cols", [64, 1024, 4096])
+@pytest.mark.parametrize("norm", NORMS)
+def test_rows_beside_parameters_of_fp32_have_the_same_bits_at_any_address(
+    package: ModuleType, on_host: Any, norm: str, cols: int, dtype: torch.dtype
+) -> None:
+    on_host.set_device(9)
+    x, weight, bias = torch.randn(5, cols).to(dtype), torch.randn(cols), torch.randn(cols)
+    bias = None if norm == "rms_norm" else bias
+    parameters = (weight,) if bias is None else (weight, bias)
+    aligned = torch.full((5, cols), float("nan"), dtype=dtype)
+    on_host.layer_norm(aligned, x, weight, bias, EPS, norm == "rms_norm")
+    assert_close(aligned, getattr(package.layers, norm)(x, *parameters, EPS))
+    misaligned, buffer = grid.placed(5, cols, "offset_by_one", dtype)
+    on_host.layer_norm(misaligned, x, weight, bias, EPS, norm == "rms_norm")
+    assert torch.equal(misaligned, aligned)
+    misaligned.fill_(grid.CANARY)
+    assert (buffer == grid.CANARY).all(), "memory outside the output was written"
+
+
 @pytest.mark.parametrize("is_rms", [False, True])
 def test_statistics_of_rows_without_columns_are_nan(on_host: Any, is_rms: bool) -> None:
     mu, rsigma = torch.zeros(2, 3)
@@ -276,6 +296,19 @@ CASES = grid.pairwise(
     (False, True),
 )
 
+
+# Rows of aligned units without what only one kernel knows, in blocks of several rows and of one.
+CASES += [
+    (cols, dtype, residual, weights, is_rms, False, scales, 0.0, False)
+    for cols in (64, 1024)
+    for dtype, residual, weights, is_rms, scales in (
+        (FP32, "same", "same", False, False),
+        (FP32, "none", "same", True, "rows"),
+        (BF16, "same", "fp32", True, False),
+        (BF16, "fp32", "fp32", False, "rows"),
+        (FP16, "none", "fp32", False, False),
+    )
+]
 
 # Rows too wide for the registers: composed again in every pass.
 CASES += [(17_001, BF16, "fp32", "same", True, True, True, 0.3, False)]
@@ -306,7 +339,9 @@ def test_the_fused_op_and_its_gradients(
     residual = make(has_residual, rows, cols, dtype=residual_dtype)
     gamma0, beta0 = (make(True, cols, dtype=weight_dtype) for _ in range(2))
     gamma1, beta1 = (make(is_parallel, cols, dtype=weight_dtype) for _ in range(2))
-    rowscale, colscale = make(has_scales, rows), make(has_scales, cols, dtype=weight_dtype)
+    has_colscale = has_scales is True  # or "rows": of rows only
+    rowscale = make(bool(has_scales), rows)
+    colscale = make(has_colscale, cols, dtype=weight_dtype)
     seed = torch.tensor([-5]) if dropout_p else None
     scalars = (dropout_p, EPS, 1.25, is_rms)
     inputs = (x0, x1, residual, gamma0, beta0, gamma1, beta1, rowscale, colscale, x0_subset)
@@ -334,7 +369,7 @@ def test_the_fused_op_and_its_gradients(
 
     dz0 = make(True, z_rows, cols)
     dz1, dx = make(is_parallel, z_rows, cols), make(has_residual, rows, cols, dtype=residual_dtype)
-    wanted = (True, True, is_parallel, is_parallel, has_scales)
+    wanted = (True, True, is_parallel, is_parallel, has_colscale)
     given = (dz0, dz1, dx, x, x0, dmask0, dmask1, mu, rsigma, gamma0, gamma1, rowscale, colscale)
     given += (x0_subset, z_subset)
     outputs = []

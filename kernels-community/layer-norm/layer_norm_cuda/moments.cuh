@@ -59,15 +59,23 @@ __device__ __forceinline__ int columns_of_unit(unsigned unit, std::int64_t cols)
   return rest >= kLanes ? kLanes : rest > 0 ? static_cast<int>(rest) : 0;
 }
 
-/// The columns of one unit one by one. Not inlined: its code is long, and a kernel has many places
-/// where a row may start inside a 16-byte word.
+/// One unit of a row that starts inside a 16-byte word, or ends inside one. Not inlined: its code
+/// is long, and a kernel has many places where that may be so.
 template <class T>
-__device__ __noinline__ uint4 load_column_bits(const T* row, std::int64_t col, std::int64_t cols) {
-  return primitives::bits_of(primitives::load_columns(row, col, cols));
+__device__ __noinline__ uint4 load_unit_bits(const T* row, unsigned unit, std::int64_t cols) {
+  const std::int64_t col = std::int64_t{unit} * primitives::Vec128<T>::kLanes;
+  if (!primitives::is_split(row, unit, cols)) {
+    return primitives::bits_of(primitives::load_columns(row, col, cols));
+  }
+  const unsigned off = primitives::bytes_off(row);
+  const T* word = row + col - off / sizeof(T);
+  const auto first = primitives::load_vec128(word);
+  const auto second = primitives::load_vec128(word + primitives::Vec128<T>::kLanes);
+  return primitives::bytes_from(primitives::bits_of(first), primitives::bits_of(second), off);
 }
 
-/// One unit of a row. As load_unit, but of a row that starts inside a 16-byte word column by
-/// column: less code and fewer registers for what is rarely so, as a parameter [cols].
+/// As load_unit, with less code and fewer registers for units that rarely are not aligned, as those
+/// of a parameter [cols].
 template <class T>
 __device__ __forceinline__ primitives::Vec128<T> load_parameter(const T* parameter, unsigned unit,
                                                                 std::int64_t cols) {
@@ -76,7 +84,7 @@ __device__ __forceinline__ primitives::Vec128<T> load_parameter(const T* paramet
   if (primitives::bytes_off(parameter) == 0 && col + kLanes <= cols) {
     return primitives::load_vec128(parameter + col);
   }
-  const uint4 bits = load_column_bits(parameter, col, cols);
+  const uint4 bits = load_unit_bits(parameter, unit, cols);
   primitives::Vec128<T> vec;
   memcpy(&vec, &bits, sizeof(vec));
   return vec;

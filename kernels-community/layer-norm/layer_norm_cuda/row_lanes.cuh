@@ -53,7 +53,7 @@ __device__ __forceinline__ void load_lanes(DType dtype, const void* row, unsigne
   }
 }
 
-/// The columns of one unit one by one; not inlined, as load_column_bits.
+/// The columns of one unit one by one; not inlined, as load_unit_bits.
 template <class T>
 __device__ __noinline__ void store_column_bits(uint4 bits, T* row, std::int64_t col,
                                                std::int64_t cols) {
@@ -92,6 +92,91 @@ __device__ __forceinline__ void store_lanes(DType dtype, const float (&from)[kLa
     store_words<T>(from, static_cast<float*>(row), unit, cols);
   } else if constexpr (sizeof(T) == 2) {
     store_words<T>(from, static_cast<T*>(row), unit, cols);
+  }
+}
+
+/// kGroups units of an aligned row, of T or fp32, loaded in a batch: all are on their way together.
+template <class T, int kGroups>
+class HeldUnits {
+ public:
+  using Lanes = float[kGroups][kLanesOf<T>];
+
+  /// Units `first + k * step`; the last of the row's `units` in place of those behind it.
+  __device__ __forceinline__ void load(DType dtype, const void* row, unsigned first, unsigned step,
+                                       unsigned units) {
+    if (dtype == DType::kFloat32) {
+      load_as(static_cast<const float*>(row), first, step, units);
+    } else if constexpr (sizeof(T) == 2) {
+      load_as(static_cast<const T*>(row), first, step, units);
+    }
+  }
+
+  /// Calls `f(lane, value)` for every lane of `lanes` and what was loaded for it.
+  template <class F>
+  __device__ __forceinline__ void combine(DType dtype, Lanes& lanes, const F& f) const {
+    if (dtype == DType::kFloat32) {
+      combine_as<float>(lanes, f);
+    } else if constexpr (sizeof(T) == 2) {
+      combine_as<T>(lanes, f);
+    }
+  }
+
+  template <class Stored>
+  __device__ __forceinline__ void load_as(const Stored* row, unsigned first, unsigned step,
+                                          unsigned units) {
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      unsigned unit = first + k * step;
+      unit = unit < units ? unit : units - 1;
+      const Stored* from = row + std::int64_t{unit} * kLanesOf<T>;
+#pragma unroll
+      for (int word = 0; word < kWords<Stored>; ++word) {
+        words_[k][word] =
+            primitives::bits_of(primitives::load_vec128(from + word * kLanesOf<Stored>));
+      }
+    }
+  }
+
+  template <class Stored, class F>
+  __device__ __forceinline__ void combine_as(Lanes& lanes, const F& f) const {
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+#pragma unroll
+      for (int word = 0; word < kWords<Stored>; ++word) {
+        float values[kLanesOf<Stored>];
+        primitives::widen_lanes<Stored>(words_[k][word], values);
+#pragma unroll
+        for (int i = 0; i < kLanesOf<Stored>; ++i) {
+          f(lanes[k][word * kLanesOf<Stored> + i], values[i]);
+        }
+      }
+    }
+  }
+
+ private:
+  template <class Stored>
+  static constexpr int kWords = kLanesOf<T> / kLanesOf<Stored>;
+
+  uint4 words_[kGroups][kWords<float>];
+};
+
+/// Stores units `first + k * step` of an aligned row of Stored that has `units`.
+template <class T, class Stored, int kGroups>
+__device__ __forceinline__ void store_units_as(const float (&lanes)[kGroups][kLanesOf<T>],
+                                               Stored* row, unsigned first, unsigned step,
+                                               unsigned units) {
+  constexpr int kLanes = kLanesOf<Stored>;
+#pragma unroll
+  for (int k = 0; k < kGroups; ++k) {
+    const unsigned unit = first + k * step;
+#pragma unroll
+    for (int word = 0; word < kLanesOf<T> / kLanes; ++word) {
+      float part[kLanes];
+#pragma unroll
+      for (int i = 0; i < kLanes; ++i) part[i] = lanes[k][word * kLanes + i];
+      Stored* to = row + std::int64_t{unit} * kLanesOf<T> + word * kLanes;
+      if (unit < units) primitives::store_vec128(primitives::narrow_lanes<Stored>(part), to);
+    }
   }
 }
 
