@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import activation_reference as reference
@@ -26,6 +27,8 @@ WIDTHS = (1, 2, 7, 8, 63, 64, 512, 1023, 4096, 13824, 65537)
 HEIGHTS = (0, 1, 7, 83, 2048)
 QUICK_WIDTHS, QUICK_HEIGHTS = (1, 7, 64, 1023), (0, 1, 83)
 LARGEST_CASE = 1 << 24
+# Bit patterns from one float32 that is tried to the next: four million of them are.
+SWEEP_STEP = 1009
 # Relative error of a gradient in the 2-norm against fp64, for N(0, 1) inputs.
 BACKWARD = {FP32: 1e-5, BF16: 6e-3, FP16: 8e-4}
 
@@ -305,14 +308,40 @@ def backward(context: Context) -> None:
             assert error <= BACKWARD[dtype], f"{op} {dtype}: {error:.2e} > {BACKWARD[dtype]:.2e}"
 
 
+def gelu_gradient(context: Context) -> None:
+    """gelu's gradient in float32 over the whole range, and densely where it is neither 0 nor 1:
+    the normal distribution and its density are as near to fp64 as their argument allows.
+    """
+    if "gelu" not in context.ops:
+        return
+    step = SWEEP_STEP * (16 if context.is_quick else 1)
+    bits = torch.arange(-(2**31), 2**31, step, device=context.device).to(torch.int32)
+    middle = torch.linspace(-15.0, 15.0, 1 << 18, device=context.device)
+    x = torch.cat([bits.view(FP32), middle])
+    x = x[x.isfinite()].view(1, -1)
+    result = torch.full_like(x, float("nan"))
+    context.package("activation").ops.gelu_backward(result, torch.ones_like(x), x)
+    wide = x.double()
+    density = torch.exp(-0.5 * wide * wide) / math.sqrt(2.0 * math.pi)
+    tail = 0.5 * torch.erfc(wide.abs() / math.sqrt(2.0))
+    exact = torch.where(wide > 0, 1.0 - tail, tail) + wide * density
+    # Rounded, x * x moves the density by its own size; smaller than normal, it is flushed.
+    near = (16.0 + 2.0 * wide * wide).clamp(max=512.0) * (tail + wide.abs() * density)
+    bound = 2.0**-24 * (near + 2.0 * (wide > 0)) + 2.0**-120
+    wrong = x[~((result.double() - exact).abs() <= bound)]
+    assert wrong.numel() == 0, f"{wrong.numel()} of {x.numel()} inputs, first {wrong[:4].tolist()}"
+
+
 FAMILY = Family(
     packages=("activation",),
     ops=reference.ALL,
     checks=(
         *(numerics, exhaustive, gated_equality, layouts, determinism, in_place, huge, streams),
-        *(graphs, threads, second_device, bad_arguments, backward),
+        *(graphs, threads, second_device, bad_arguments, backward, gelu_gradient),
     ),
-    on_any_device=(numerics, layouts, determinism, in_place, bad_arguments, backward),
+    on_any_device=(
+        *(numerics, layouts, determinism, in_place, bad_arguments, backward, gelu_gradient),
+    ),
     sanitized=(numerics, layouts, backward),
     sanitizer_tools=WITHOUT_SHARED_MEMORY,
 )

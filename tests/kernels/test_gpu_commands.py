@@ -112,7 +112,8 @@ def test_a_built_variant_is_stale_after_a_change_of_sources_alone(
 def on_cpu(family: checks.Family, load_package: Callable[[str], ModuleType]) -> checks.Context:
     """What the checks of a family work with, for the CPU builds, which have the same ops."""
     packages = {name: load_package(name) for name in family.packages}
-    ops = ("gelu_fast", "silu_and_mul") if family is activation_checks.FAMILY else family.ops
+    is_activation = family is activation_checks.FAMILY
+    ops = ("gelu", "gelu_fast", "silu_and_mul") if is_activation else family.ops
     return checks.Context(packages, ops, is_quick=True, device="cpu")
 
 
@@ -138,7 +139,10 @@ def test_what_one_package_repeats_needs_no_other(load_package: Callable[[str], M
 
 @pytest.mark.parametrize(
     "check",
-    [activation_checks.numerics, activation_checks.layouts, activation_checks.backward],
+    [
+        *(activation_checks.numerics, activation_checks.layouts, activation_checks.backward),
+        activation_checks.gelu_gradient,
+    ],
 )
 def test_checks_notice_a_wrong_kernel(
     check: checks.Check,
