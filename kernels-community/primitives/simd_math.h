@@ -175,17 +175,6 @@ HWY_INLINE V normal_gate(V x, const NormalTail& normal) {
   return hn::NegMulAdd(hn::Mul(normal.size, normal.power), normal.mills, positive);
 }
 
-/// 1 + tanh(x), tanh rounded first and within an ulp of 1: what tanh has below 2^-24 the sum would
-/// lose. NaN gives a number, which the factor x of its callers turns into NaN.
-/// 1 + tanh(x) = 2 / (1 + e^(-2x)).
-HWY_INLINE V one_plus_tanh(V x) {
-  const V inside = hn::Max(hn::Min(x, constant(10.0)), constant(-10.0));
-  const V half = constant(0.5);
-  const V power = exp_to_normal<true>(inside, 2.0);
-  const V sum = hn::Div(constant(1.0), hn::MulAdd(power, half, half));
-  return hn::Add(hn::Sub(sum, constant(1.0)), constant(1.0));
-}
-
 /// tanh(x) = -E / (2 + E) with E = e^(-2|x|) - 1, the scheme of fdlibm: relative error below 3 ulp,
 /// odd, NaN kept.
 HWY_INLINE V tanh(V x) {

@@ -37,6 +37,13 @@ def stepwise(op: str, x: torch.Tensor, t: Callable[[torch.Tensor], torch.Tensor]
     return t(t(0.5 * x) * t(1 + tanh)).to(dtype)
 
 
+def without_rounding(op: str, x: torch.Tensor) -> torch.Tensor:
+    """Any op of one tensor in fp64, gelu_fast and gelu_new without their steps."""
+    if op in STEPWISE:
+        return stepwise(op, x.double(), lambda value: value)
+    return exact(op, x)
+
+
 def rounding_to(dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
     """T(.): to storage precision and back to fp32."""
     return lambda value: value.to(dtype).float()

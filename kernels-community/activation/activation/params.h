@@ -29,7 +29,7 @@ constexpr bool is_gated(Op op) { return op >= Op::kSiluAndMul; }
 /// Every step of the formula rounds to the storage dtype.
 constexpr bool is_stepwise(Op op) { return op == Op::kGeluFast || op == Op::kGeluNew; }
 
-/// The op whose derivative is taken.
+/// The op without steps: its derivative is taken, and in fp32 on the CPU its value.
 constexpr Op smooth(Op op) { return is_stepwise(op) ? Op::kGeluTanh : op; }
 
 /// The unary op inside a gated one, a unary op itself. fatrelu is no op of its own: it stands for

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ops of the package on Highway lanes; the includer's flags choose the instruction set.
 // All arithmetic is fp32. 16-bit activations are looked up (value_table.h); what is computed here
-// in 16 bits is a product with them. Build with -ffp-contract=off: in fp32 every step of gelu_fast
-// and gelu_new is a rounding point (T(.) in CARD.md), and a fused multiply-add would skip one.
+// in 16 bits is a product with them. The steps of gelu_fast and gelu_new (T(.) in CARD.md) matter
+// there: in fp32, where one rounds no more than the arithmetic around it, both are gelu_tanh.
 #pragma once
 
 #include "activation/params.h"
@@ -37,23 +37,6 @@ HWY_INLINE V gelu_tanh(V x) {
 
 /// x / (1 + e^(-1.702 x)).
 HWY_INLINE V gelu_quick(V x) { return simd::logistic_gate(x, hn::Mul(x, constant(1.702))); }
-
-/// The last step of gelu_fast and gelu_new.
-HWY_INLINE V half_gate(V x, V inner) {
-  return hn::Mul(hn::Mul(constant(0.5), x), simd::one_plus_tanh(inner));
-}
-
-HWY_INLINE V gelu_fast(V x) {
-  const V cubic = hn::Mul(hn::Mul(constant(0.044715), x), x);
-  const V slope = hn::Add(constant(1.0), cubic);
-  return half_gate(x, hn::Mul(hn::Mul(x, constant(0.79788456)), slope));
-}
-
-HWY_INLINE V gelu_new(V x) {
-  const V cube = hn::Mul(hn::Mul(x, x), x);
-  const V sum = hn::Add(x, hn::Mul(constant(0.044715), cube));
-  return half_gate(x, hn::Mul(constant(0.79788456), sum));
-}
 
 /// Rows of the output that were not read shortly before.
 inline std::int64_t rows_apart(const Params& params) {
@@ -105,8 +88,6 @@ HWY_INLINE V activate(V x, V threshold) {
   if constexpr (op == Op::kGelu) return gelu(x);
   if constexpr (op == Op::kGeluTanh) return gelu_tanh(x);
   if constexpr (op == Op::kGeluQuick) return gelu_quick(x);
-  if constexpr (op == Op::kGeluFast) return gelu_fast(x);
-  if constexpr (op == Op::kGeluNew) return gelu_new(x);
   if constexpr (op == Op::kFatreluAndMul) return fatrelu(x, threshold);
 }
 
@@ -114,7 +95,7 @@ inline void apply_fp32(const Params& params, std::int64_t begin, std::int64_t en
   const V threshold = constant(params.threshold);
   with_op(params.op, [&](auto constant) {
     constexpr Op op = decltype(constant)::value;
-    const auto act = [threshold](V x) { return activate<activation_of(op)>(x, threshold); };
+    const auto act = [threshold](V x) { return activate<smooth(activation_of(op))>(x, threshold); };
     if constexpr (is_gated(op)) {
       gated_range<simd::Float32>(params, begin, end, act);
     } else {

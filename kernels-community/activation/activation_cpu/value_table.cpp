@@ -4,7 +4,8 @@
 // vector code. So they may be computed at leisure: in fp64, rounded to fp32 and then to the dtype
 // as an exact fp32 formula would be (gated ops are compared with such ones), or by the stepwise
 // definition with an exact tanh; results do not depend on the instruction set, and the exhaustive
-// test sees all that can ever come out.
+// test sees all that can ever come out. Build with -ffp-contract=off: every step of gelu_fast and
+// gelu_new is a rounding point (T(.) in CARD.md), and a fused multiply-add would skip one.
 #define HWY_COMPILE_ONLY_STATIC
 #include "activation_cpu/value_table.h"
 
