@@ -187,8 +187,14 @@ def test_gradient_of_layer_norm(
 
 
 @DTYPES
+@pytest.mark.parametrize("sum_dtype", [None, FP32], ids=["same", "fp32"])
 @pytest.mark.parametrize("place", PLACES, ids=str)
-def test_norm_of_a_sum(layer_norm: ModuleType, place: tuple[int, int], dtype: torch.dtype) -> None:
+def test_norm_of_a_sum(
+    layer_norm: ModuleType,
+    place: tuple[int, int],
+    sum_dtype: torch.dtype | None,
+    dtype: torch.dtype,
+) -> None:
     weight, bias = torch.randn(2, COLS).to(dtype)
     neither_dropout_nor_more = (*(None,) * 7, 0.0, EPS, 1.0, False)
 
@@ -200,10 +206,13 @@ def test_norm_of_a_sum(layer_norm: ModuleType, place: tuple[int, int], dtype: to
             *neither_dropout_nor_more,
         )
 
-    x, residual = normal(dtype), normal(dtype)
-    other = new_rows(len(x), PITCH, 0, dtype)[:, :COLS]
-    check(lambda out, *rows: write((out, other[: len(out)].clone()), *rows), place, x, residual)
-    check(lambda out, *rows: write((other[: len(out)].clone(), out), *rows), place, x, residual)
+    def like(rows: torch.Tensor) -> torch.Tensor:
+        return new_rows(len(rows), PITCH, 0, rows.dtype)[:, :COLS]
+
+    x = normal(dtype)
+    residual = torch.randn(x.shape).to(sum_dtype or dtype)
+    check(lambda out, x, residual: write((out, like(residual)), x, residual), place, x, residual)
+    check(lambda out, residual, x: write((like(x), out), x, residual), place, residual, x)
 
 
 @DTYPES
