@@ -2,9 +2,9 @@
 """benchmarks/cpu as far as it goes without measuring."""
 
 import importlib.util
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -108,12 +108,14 @@ def test_a_turn_on_one_thread_leaves_the_number_of_threads_as_it_was() -> None:
         torch.set_num_threads(threads)
 
 
-def test_a_c_call_is_timed_on_the_tensors_that_it_takes() -> None:
+def test_a_c_call_is_timed_on_the_tensors_that_it_takes(
+    load_package: Callable[[str], ModuleType],
+) -> None:
     family = families.of("rms_norm_bwd")
     problem = next(iter(family.cpu_problems("rms_norm_bwd", Scope(quick=True, best=True))))
     buffers = family.buffers(problem, "cpu")
-    packages = Path(os.environ["KERNELHUB_PACKAGES_DIR"])
-    (library,) = packages.glob("rmsnorm/build/tvm-ffi*-cpu-*/*.so")
+    variant = Path(str(load_package(family.package).__file__)).parent
+    (library,) = variant.parent.glob("tvm-ffi*-cpu-*/*.so")
     call = worker.c_call(family, problem, tvm_ffi.load_module(str(library)), buffers)
     assert not any(isinstance(one, torch.Tensor) for one in call.args)
     call()
