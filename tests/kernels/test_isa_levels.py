@@ -42,11 +42,12 @@ def test_each_isa_keeps_the_tolerances(level: str) -> None:
     assert child.returncode == 0, child.stdout[-4000:]
 
 
+# Of enough elements for several threads, which an error must not meet before it is told.
 CALLS = {
-    "activation": "kernel.gelu(torch.empty(4), torch.ones(4))",
-    "layer-norm": "kernel.layer_norm(torch.empty(4), torch.ones(4))",
-    "rmsnorm": "kernel.rms_norm(torch.empty(4), torch.ones(4), torch.ones(4))",
-    "rotary": "kernel.rotary_embedding(*torch.zeros(4, 1, 1, 2))",
+    "activation": "kernel.gelu(*torch.ones(2, 4096, 64))",
+    "layer-norm": "kernel.layer_norm(*torch.ones(2, 4096, 64))",
+    "rmsnorm": "kernel.rms_norm(*torch.ones(2, 4096, 64), torch.ones(64))",
+    "rotary": "kernel.rotary_embedding(*torch.zeros(4, 1, 4096, 64))",
 }
 
 

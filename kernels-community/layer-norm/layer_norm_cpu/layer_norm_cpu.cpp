@@ -37,30 +37,32 @@ void run(const Params& params, const primitives::ParallelFor& parallel_for) {
 }
 
 void run_plain(const FusedParams& params, const primitives::ParallelFor& parallel_for) {
+  const Isa& best = isa();  // may throw, which the bodies below must not
   parallel_for(0, params.rows, rows_per_thread(params.cols),
-               [&](std::int64_t begin, std::int64_t end) { isa().normalize(params, begin, end); });
+               [&](std::int64_t begin, std::int64_t end) { best.normalize(params, begin, end); });
 }
 
 void run_plain(const FusedBackwardParams& params, const primitives::ParallelFor& parallel_for) {
+  const Isa& best = isa();
   const std::int64_t sums =
       (params.dgamma0 != nullptr ? 1 : 0) + (params.dbeta0 != nullptr ? 1 : 0);
   if (sums == 0) {
     parallel_for(
         0, params.rows, rows_per_thread(params.cols),
-        [&](std::int64_t begin, std::int64_t end) { isa().differentiate(params, begin, end); });
+        [&](std::int64_t begin, std::int64_t end) { best.differentiate(params, begin, end); });
     return;
   }
-  if (params.rows == 1) return isa().differentiate_one(params);
+  if (params.rows == 1) return best.differentiate_one(params);
   const auto chunks = primitives::column_chunks(params.rows, params.cols, sums);
   primitives::ColumnWorkspace workspace(primitives::column_workspace_bytes(chunks, sums));
   parallel_for(0, chunks.count, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t chunk = begin; chunk < end; ++chunk) {
-      isa().differentiate_chunk(params, workspace.data(), chunks, chunk);
+      best.differentiate_chunk(params, workspace.data(), chunks, chunk);
     }
   });
   parallel_for(0, params.cols, 1 + primitives::kElementsPerThread / chunks.count,
                [&](std::int64_t begin, std::int64_t end) {
-                 isa().add_up(params, workspace.data(), chunks, begin, end);
+                 best.add_up(params, workspace.data(), chunks, begin, end);
                });
 }
 
