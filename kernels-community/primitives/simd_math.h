@@ -33,15 +33,15 @@ struct ExpParts {
 };
 
 /// e^r = 1 + negative * slope to 1.7e-9: an own minimax fit of degree 3, or, where r is larger, the
-/// Taylor polynomial of degree 4. `kIsShort`: to 2.5e-8 and 2.8e-9 |z|, for results that meet other
-/// roundings.
-template <bool kIsShort>
+/// Taylor polynomial of degree 4. `kIsShort`: to 2.5e-8, for results that meet other roundings;
+/// `kIsNear`: and to 2.8e-9 |z|.
+template <bool kIsShort, bool kIsNear>
 HWY_INLINE ExpParts exp_parts(V y, double unit) {
   const V rounder = constant(kRounder / (1 << kPowerDigits));
   const V shifted = hn::MulAdd(y, constant(-1.4426950408889634 * unit), rounder);
   const V n = hn::Sub(shifted, rounder);
   V s = y;
-  if constexpr (kIsShort && HWY_TARGET != HWY_SCALAR) {
+  if constexpr (kIsNear && HWY_TARGET != HWY_SCALAR) {
     s = hn::MulAdd(n, constant(0.6931471805599453 / unit), s);
   } else {
     // ln(2) in two parts, the first short enough for an exact product.
@@ -75,9 +75,9 @@ alignas(64) constexpr std::int32_t kPowers[16] = {
 #if HWY_TARGET == HWY_AVX3
 
 /// 2^kBias e^-z for z = y * unit in [-130, 130]; `unit` is a power of two. Within 1 ulp.
-template <bool kIsShort = false, int kBias = 0>
+template <bool kIsShort = false, bool kIsNear = false, int kBias = 0>
 HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
-  const ExpParts e = exp_parts<kIsShort>(y, unit);
+  const ExpParts e = exp_parts<kIsShort, kIsNear>(y, unit);
   const __m512i digits = _mm512_castps_si512(e.shifted.raw);
   const __m512i powers =
       _mm512_add_epi32(_mm512_load_si512(kPowers), _mm512_set1_epi32(kBias * (1 << 23)));
@@ -87,19 +87,19 @@ HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
 }
 
 /// The same where the result is a normal number.
-template <bool kIsShort = false, int kBias = 0>
+template <bool kIsShort = false, bool kIsNear = false, int kBias = 0>
 HWY_INLINE V exp_to_normal(V y, double unit) {
-  return exp_of_negative<kIsShort, kBias>(y, unit);
+  return exp_of_negative<kIsShort, kIsNear, kBias>(y, unit);
 }
 
 #else
 
 /// 2^kBias e^-z for z = y * unit where that is a normal number; `unit` is a power of two. Within
 /// 1.4 ulp.
-template <bool kIsShort = false, int kBias = 0>
+template <bool kIsShort = false, bool kIsNear = false, int kBias = 0>
 HWY_INLINE V exp_to_normal(V y, double unit) {
   const I32 di;
-  const ExpParts e = exp_parts<kIsShort>(y, unit);
+  const ExpParts e = exp_parts<kIsShort, kIsNear>(y, unit);
   const auto digits = hn::BitCast(di, e.shifted);
   const auto bias = hn::Set(di, kBias * (1 << 23));
   // The power of what is behind the point of n. What is before it is added to the exponent.
@@ -131,12 +131,14 @@ HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
 #endif
 
 /// x / (1 + e^-y), the logistic gate of x, for y of the sign of x: within 3 ulp where |y| is below
-/// 1. The sum is inf from y = -88.72 down, as in the plain formula. NaN in x gives NaN, +inf gives
-/// +inf, -inf gives NaN.
+/// 1, and everywhere where y is exact; `kIsRounded` tells that it is not, which far from zero
+/// counts more than a shorter exponential. The sum is inf from y = -88.72 down, as in the plain
+/// formula. NaN in x gives NaN, +inf gives +inf, -inf gives NaN.
+template <bool kIsRounded>
 HWY_INLINE V logistic_gate(V x, V y) {
   // Half of e^-y is finite still where the sum is not.
   const V inside = hn::Max(hn::Min(y, constant(86.0)), constant(-88.9));
-  const V half = exp_to_normal<true, -1>(inside, 1.0);
+  const V half = exp_to_normal<true, kIsRounded, -1>(inside, 1.0);
   return hn::Div(x, hn::MulAdd(half, constant(2.0), constant(1.0)));
 }
 
@@ -156,7 +158,7 @@ struct NormalTail {
 /// than what the rounded square makes of `power`.
 HWY_INLINE NormalTail normal_tail(V x) {
   const V size = hn::Min(hn::Abs(x), constant(14.75));
-  const V power = exp_to_normal<true, kTailBias>(hn::Mul(size, size), 0.5);
+  const V power = exp_to_normal<true, true, kTailBias>(hn::Mul(size, size), 0.5);
   V p = hn::MulAdd(size, constant(0.389834911 * kTailUnit), constant(2.79779458 * kTailUnit));
   p = hn::MulAdd(p, size, constant(8.30652809 * kTailUnit));
   p = hn::MulAdd(p, size, constant(10.3432856 * kTailUnit));

@@ -71,6 +71,15 @@ def test_fp32_is_within_four_ulp_away_from_cancellation(activation: ModuleType, 
     assert errors.max() <= 4.0
 
 
+def test_fp32_silu_is_within_four_ulp_everywhere(activation: ModuleType) -> None:
+    """It has no cancellation. What underflows with the sum, below -88.7, is zero."""
+    x = torch.linspace(-88.7, -1.0, 1_000_001)
+    exact = reference.exact("silu", x)
+    is_normal = exact.abs() >= torch.finfo(FP32).tiny
+    errors = precision.ulp_errors(run(activation, "silu", x), exact)
+    assert errors[is_normal].max() <= 4.0
+
+
 @pytest.mark.parametrize("op", reference.UNARY)
 def test_fp32_is_within_upstream_bounds_everywhere(activation: ModuleType, op: str) -> None:
     x = torch.cat([torch.linspace(-200.0, 200.0, 400_001), torch.randn(100_000)])

@@ -24,7 +24,7 @@ using simd::V;
 // No symbol of this file may reach the linker: it would be one that only a wide CPU can run.
 namespace {
 
-HWY_INLINE V silu(V x) { return simd::logistic_gate(x, x); }
+HWY_INLINE V silu(V x) { return simd::logistic_gate<false>(x, x); }
 
 HWY_INLINE V gelu(V x) { return simd::normal_gate(x, simd::normal_tail(x)); }
 
@@ -32,11 +32,11 @@ HWY_INLINE V gelu(V x) { return simd::normal_gate(x, simd::normal_tail(x)); }
 HWY_INLINE V gelu_tanh(V x) {
   const V slope =
       hn::MulAdd(hn::Mul(x, x), constant(0.07135481627159746), constant(1.5957691216057308));
-  return simd::logistic_gate(x, hn::Mul(x, slope));
+  return simd::logistic_gate<true>(x, hn::Mul(x, slope));
 }
 
 /// x / (1 + e^(-1.702 x)).
-HWY_INLINE V gelu_quick(V x) { return simd::logistic_gate(x, hn::Mul(x, constant(1.702))); }
+HWY_INLINE V gelu_quick(V x) { return simd::logistic_gate<true>(x, hn::Mul(x, constant(1.702))); }
 
 /// Rows of the output that were not read shortly before.
 inline std::int64_t rows_apart(const Params& params) {

@@ -203,8 +203,8 @@ inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_
       normalize_together<X, Weight, Out, kIsRoundedFirst>(params, streaming, begin, end, rows);
     }
   };
-  // In 16 bits arithmetic is the limit; in fp32, and of large sums, memory, which follows fewer
-  // rows better. A row's bits do not depend on its company.
+  // Where a weight is widened, arithmetic is the limit; elsewhere, and of large sums, memory, which
+  // follows fewer rows better. A row's bits do not depend on its company.
   constexpr bool kWidensWeight =
       HWY_TARGET != HWY_SCALAR && !std::is_same_v<Weight, Ones> && !std::is_same_v<Weight, Float32>;
   if constexpr (kWidensWeight) {
