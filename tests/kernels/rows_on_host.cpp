@@ -216,8 +216,8 @@ int main() {
       }
     }
   }
-  // More turns than a thread adds up before it folds.
-  tally.add(is_right<__nv_bfloat16, 4>(400, 1025, 0, 0, 0), 400, 1025, 0, 0, 0);
+  // As many turns as a thread adds up before it folds, one more, and many more.
+  tally.add(is_right<__nv_bfloat16, 4>(386, 1025, 0, 0, 0), 386, 1025, 0, 0, 0);
   tally.add(is_right<float, 8>(50'000, 7, 0, 0, 0), 50'000, 7, 0, 0, 0);
   std::printf("cases %d wrong %d\n", tally.cases, tally.wrong);
 }

@@ -135,6 +135,22 @@ def test_statistics_are_exact_where_the_mean_dwarfs_the_spread(
     assert (out.double() - exact).norm() <= 2e-7 * exact.norm()
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("cols", [44, 1000])
+def test_means_of_the_fused_op_are_rounded_once_where_they_dwarf_the_spread(
+    on_host: Any, cols: int, first: int
+) -> None:
+    """Of rows of aligned units and of others."""
+    on_host.set_device(9)
+    x0 = torch.empty(16, cols + 4)[:, first : first + cols].copy_(torch.randn(16, cols) + 3e5)
+    z, mu = torch.empty(16, cols), torch.full((16,), float("nan"))
+    on_host.dropout_add_norm(
+        z, *(None,) * 4, mu, None, x0, *(None,) * 11, 0.0, EPS, 1.0, False
+    )  # fmt: skip
+    exact = x0.double().mean(dim=1)
+    assert ((mu.double() - exact).abs() <= 1.02 * 2.0**-24 * exact).all()
+
+
 def exact_gradients(
     norm: str, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
