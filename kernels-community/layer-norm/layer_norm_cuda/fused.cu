@@ -227,7 +227,7 @@ __device__ __forceinline__ void store_aligned_z(const FusedParams& p, std::int64
 }
 
 /// Rows held in registers whose tensors all consist of aligned units, of a call that has neither
-/// dropout nor subsets, nor a second input or output.
+/// dropout nor subsets, nor a scale of columns, nor a second input or output.
 template <class T, int kGroups>
 __global__ void __launch_bounds__(kThreads<kGroups>, (kAlignedBlocks<T, kGroups>))
     fused_aligned_rows(FusedParams p, RowShape shape, int threads_per_row) {
