@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+# What the packages' build.toml name; PTX for later ones is that of the last.
+ARCHS = ("sm_80", "sm_90", "sm_100", "sm_120")
 LINE = re.compile(r"/\*(?P<at>[0-9a-f]{4,})\*/\s+(?P<code>[^;]*);")
 
 
@@ -24,7 +26,7 @@ class Instruction:
     text: str
     target: int | None
 
-    @property
+    @functools.cached_property
     def opcode(self) -> str:
         """The name with its suffixes, without the predicate: LDG.E.128."""
         return re.sub(r"^@!?U?P\w+\s+", "", self.text).split()[0]
@@ -42,6 +44,11 @@ class Kernel:
     name: str
     arch: str
     code: tuple[Instruction, ...]
+
+    @property
+    def touches_local_memory(self) -> bool:
+        """Whether registers spill, or arrays have no place in them."""
+        return any(one.opcode.startswith(("LDL", "STL")) for one in self.code)
 
     def hot_path(self) -> int:
         """Instructions of one turn over full chunks: from the block with the most 128-bit loads to
@@ -82,6 +89,11 @@ class Kernel:
     def loads_in_flight(self) -> int:
         """128-bit loads of that turn."""
         return len(self._most("LDG.E.128"))
+
+    def loads_before_a_sum(self) -> int:
+        """128-bit loads in front of the first exchange between a warp's threads."""
+        ahead = itertools.takewhile(lambda one: not one.opcode.startswith("SHFL"), self.code)
+        return sum(one.opcode.startswith("LDG.E.128") for one in ahead)
 
     def longest_path(self) -> int:
         """Instructions of one pass from the entry to an exit on the longest path, at most: loops

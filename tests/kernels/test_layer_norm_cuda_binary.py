@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import sass
+from sass import ARCHS
 
-ARCHS = ("sm_80", "sm_90", "sm_100", "sm_120")
 ROW_KERNELS = (
     "normalize_held_rows",
     "differentiate_held_rows",
@@ -39,24 +39,6 @@ FORWARD_REGISTERS = {1: 40, 4: 64, 8: 128}
 @pytest.fixture(scope="module")
 def library(cuda_library: Callable[[str], Path]) -> Path:
     return cuda_library("layer-norm")
-
-
-def test_machine_code_for_every_architecture_and_ptx_for_later_ones(library: Path) -> None:
-    machine_code, ptx = sass.architectures(library)
-    assert machine_code == set(ARCHS)
-    assert ptx == {"sm_120"}
-
-
-@pytest.mark.parametrize("arch", ARCHS)
-def test_no_kernel_touches_local_memory(library: Path, arch: str) -> None:
-    kernels = sass.kernels(library, arch)
-    assert kernels
-    spills = {
-        kernel.name
-        for kernel in kernels
-        if any(one.opcode.startswith(("LDL", "STL")) for one in kernel.code)
-    }
-    assert not spills
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -110,9 +92,7 @@ def test_rows_of_the_gradient_are_on_their_way_before_threads_wait_for_a_sum(
     library: Path, arch: str
 ) -> None:
     for dtype, units, _, kernel in backward_kernels(library, arch):
-        opcodes = [one.opcode for one in kernel.code]
-        first_sum = next(i for i, opcode in enumerate(opcodes) if opcode.startswith("SHFL"))
-        loads = sum(opcode.startswith("LDG.E.128") for opcode in opcodes[:first_sum])
+        loads = kernel.loads_before_a_sum()
         is_ahead = dtype != "float" or units == 1
         # x and dz, of the next row as well where it is loaded ahead, and the weight once.
         assert loads == (5 if is_ahead else 3) * units, kernel.name
@@ -127,9 +107,7 @@ def test_aligned_rows_of_the_fused_op_are_on_their_way_together(library: Path, a
             continue
         size, units = 4 if found[1] == "f" else 2, int(found[2])
         seen.append((size, units))
-        opcodes = [one.opcode for one in kernel.code]
-        first_sum = next(i for i, opcode in enumerate(opcodes) if opcode.startswith("SHFL"))
-        loads = sum(opcode.startswith("LDG.E.128") for opcode in opcodes[:first_sum])
+        loads = kernel.loads_before_a_sum()
         # x0, and the residual of the rows' dtype or of fp32.
         assert loads == units * (4 if size == 2 else 2), kernel.name
         if units > 1:
