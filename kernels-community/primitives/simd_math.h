@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // fp32 exponentials, logistic gates, the normal distribution and tanh on Highway lanes. Highway
-// 1.0.3 has no erf, and its exp stops short of the subnormal results that a bf16 tail needs.
+// 1.0.3 has no erf, and its exp takes more steps than results that are rounded again need.
 // Every function gives the same lane result in whichever lane it runs.
 #pragma once
 
@@ -76,7 +76,7 @@ alignas(64) constexpr std::int32_t kPowers[16] = {
 
 /// 2^kBias e^-z for z = y * unit in [-130, 130]; `unit` is a power of two. Within 1 ulp.
 template <bool kIsShort = false, bool kIsNear = false, int kBias = 0>
-HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
+HWY_INLINE V exp_to_normal(V y, double unit) {
   const ExpParts e = exp_parts<kIsShort, kIsNear>(y, unit);
   const __m512i digits = _mm512_castps_si512(e.shifted.raw);
   const __m512i powers =
@@ -84,12 +84,6 @@ HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
   const V power{_mm512_castsi512_ps(_mm512_permutexvar_epi32(digits, powers))};
   const V mantissa = hn::MulAdd(hn::Mul(power, e.negative), e.slope, power);
   return V{_mm512_scalef_ps(mantissa.raw, e.n.raw)};  // goes by the floor of n
-}
-
-/// The same where the result is a normal number.
-template <bool kIsShort = false, bool kIsNear = false, int kBias = 0>
-HWY_INLINE V exp_to_normal(V y, double unit) {
-  return exp_of_negative<kIsShort, kIsNear, kBias>(y, unit);
 }
 
 #else
@@ -119,27 +113,49 @@ HWY_INLINE V exp_to_normal(V y, double unit) {
   return hn::MulAdd(hn::Mul(power, e.negative), e.slope, power);
 }
 
-/// e^-z for z in [0, 130], within 2.7 ulp beyond 86, also where the result is subnormal.
-HWY_INLINE V exp_of_negative(V y, double unit = 1.0) {
-  const V power = exp_to_normal(y, unit);
-  const auto is_normal = hn::Le(y, constant(86.0 / unit));
-  if (HWY_LIKELY(hn::AllTrue(F32(), is_normal))) return power;
-  const V root = exp_to_normal(y, unit / 2);
-  return hn::IfThenElse(is_normal, power, hn::Mul(root, root));
-}
-
 #endif
 
-/// x / (1 + e^-y), the logistic gate of x, for y of the sign of x: within 3 ulp where |y| is below
-/// 1, and everywhere where y is exact; `kIsRounded` tells that it is not, which far from zero
-/// counts more than a shorter exponential. The sum is inf from y = -88.72 down, as in the plain
-/// formula. NaN in x gives NaN, +inf gives +inf, -inf gives NaN.
+/// The lesser of `x` and `most`, the greater of `x` and `least`. NaN in `x` stays: of an x86
+/// minimum or maximum with NaN it is the second operand that comes out.
+HWY_INLINE V at_most(V x, double most) {
+#if HWY_TARGET == HWY_SCALAR
+  const auto bound = static_cast<float>(most);
+  return V(x.raw > bound ? bound : x.raw);
+#else
+  return hn::Min(constant(most), x);
+#endif
+}
+HWY_INLINE V at_least(V x, double least) {
+#if HWY_TARGET == HWY_SCALAR
+  const auto bound = static_cast<float>(least);
+  return V(x.raw < bound ? bound : x.raw);
+#else
+  return hn::Max(constant(least), x);
+#endif
+}
+
+// Where s(y) = 1 / (1 + e^-y), the logistic function, has other values than 0 and 1 in fp32: below,
+// the sum is inf, as it is in the plain formula from -88.72 down.
+constexpr double kLogisticLeast = -88.9;
+constexpr double kLogisticMost = 86.0;
+
+/// e^-y / 2, finite where the sum is not, for y from kLogisticLeast to kLogisticMost. `kIsRounded`
+/// tells that y is not exact, which far from zero counts more than a shorter exponential.
+template <bool kIsRounded>
+HWY_INLINE V logistic_half(V y) {
+  return exp_to_normal<true, kIsRounded, -1>(y, 1.0);
+}
+
+/// 1 + e^-y of logistic_half.
+HWY_INLINE V logistic_sum(V half) { return hn::MulAdd(half, constant(2.0), constant(1.0)); }
+
+/// x s(y), the logistic gate of x, for y of the sign of x: within 3 ulp where |y| is below 1, and
+/// everywhere where y is exact. NaN in x gives NaN, +inf gives +inf, -inf gives NaN.
 template <bool kIsRounded>
 HWY_INLINE V logistic_gate(V x, V y) {
-  // Half of e^-y is finite still where the sum is not.
-  const V inside = hn::Max(hn::Min(y, constant(86.0)), constant(-88.9));
-  const V half = exp_to_normal<true, kIsRounded, -1>(inside, 1.0);
-  return hn::Div(x, hn::MulAdd(half, constant(2.0), constant(1.0)));
+  // NaN is kept by x: constants may be operands in memory here.
+  const V inside = hn::Max(hn::Min(y, constant(kLogisticMost)), constant(kLogisticLeast));
+  return hn::Div(x, logistic_sum(logistic_half<kIsRounded>(inside)));
 }
 
 /// Phi, the normal distribution, at -size as power * mills for size = |x| up to 14.75, where Phi
@@ -157,7 +173,7 @@ struct NormalTail {
 /// function rounds counts least for sizes up to 1. Relative error 3.3e-8 (1 + size^2 / 2), less
 /// than what the rounded square makes of `power`.
 HWY_INLINE NormalTail normal_tail(V x) {
-  const V size = hn::Min(hn::Abs(x), constant(14.75));
+  const V size = at_most(hn::Abs(x), 14.75);
   const V power = exp_to_normal<true, true, kTailBias>(hn::Mul(size, size), 0.5);
   V p = hn::MulAdd(size, constant(0.389834911 * kTailUnit), constant(2.79779458 * kTailUnit));
   p = hn::MulAdd(p, size, constant(8.30652809 * kTailUnit));

@@ -5,7 +5,6 @@
 #define HWY_COMPILE_ONLY_STATIC
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -33,23 +32,19 @@ int report(const char* name, int wrong) {
   return wrong;
 }
 
-/// Lines of 16-bit values, in place, apart and past the caches, and batches of them.
+/// Lines of 16-bit values, in place, apart and past the caches.
 template <class LookUp>
 int wrong_values(const char* name, const std::vector<std::uint16_t>& table) {
   const std::vector<std::uint16_t> from = shuffled_values();
   std::vector<std::uint16_t> apart(kValues), in_place = from;
-  alignas(64) std::uint16_t line[cpu::kLine], batches[cpu::kLine];
+  alignas(64) std::uint16_t line[cpu::kLine];
   int wrong = 0;
   for (std::int64_t i = 0; i < kValues; i += cpu::kLine) {
     LookUp::line(&from[i], &apart[i], table.data(), false);
     LookUp::line(&in_place[i], &in_place[i], table.data(), false);
     LookUp::line(&from[i], line, table.data(), true);
-    for (std::int64_t k = 0; k < cpu::kLine; k += primitives::kBatch<primitives::BFloat16>) {
-      const auto batch = LookUp::batch(&from[i + k], table.data());
-      std::memcpy(&batches[k], &batch, sizeof batch);
-    }
     for (std::int64_t k = 0; k < cpu::kLine; ++k) {
-      wrong += line[k] != table[from[i + k]] || batches[k] != table[from[i + k]];
+      wrong += line[k] != table[from[i + k]];
     }
   }
   for (std::int64_t i = 0; i < kValues; ++i) {
@@ -73,42 +68,51 @@ std::vector<std::uint16_t> in_batch_order(const std::vector<float>& lanes) {
   return stored;
 }
 
-/// Batches of numbers and of derivatives: their lanes, stored as the format does, are those of a
-/// table of exactly representable numbers.
+template <class Format>
+std::uint16_t bits_of(float number) {
+  std::uint16_t bits[hn::MaxLanes(hn::ScalableTag<float>())];
+  Format::store(hn::Set(hn::ScalableTag<float>(), number), bits);
+  return bits[0];
+}
+
+/// Batches of 16-bit values, of numbers and of derivatives: their lanes, stored as the format does,
+/// are those of a table of exactly representable numbers.
 template <class LookUp, class Format>
 int wrong_numbers(const char* name) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<std::int64_t>(hn::MaxLanes(d));
   const std::vector<std::uint16_t> from = shuffled_values();
+  std::vector<std::uint16_t> halves(kValues + 1);
   std::vector<float> numbers(kValues);
   std::vector<cpu::Derivative> derivatives(kValues);
   for (std::int64_t i = 0; i < kValues; ++i) {
+    halves[i] = bits_of<Format>(static_cast<float>(i % 233));
     numbers[i] = static_cast<float>(i % 251);
     derivatives[i] = {static_cast<float>(i % 241), static_cast<float>(i % 239)};
   }
-  std::vector<float> found(kValues), slopes(kValues), values(kValues);
+  std::vector<float> widened(kValues), found(kValues), slopes(kValues), values(kValues);
   for (std::int64_t i = 0; i < kValues; i += primitives::kBatch<Format>) {
+    const auto half = LookUp::template batch<Format>(&from[i], halves.data());
     const auto batch = LookUp::template batch<Format>(&from[i], numbers.data());
     const auto both = LookUp::template batch<Format>(&from[i], derivatives.data());
     for (int v = 0; v < Format::kVectors; ++v) {
+      hn::StoreU(half.of[v], d, &widened[i + v * lanes]);
       hn::StoreU(batch.of[v], d, &found[i + v * lanes]);
       hn::StoreU(both.slopes.of[v], d, &slopes[i + v * lanes]);
       hn::StoreU(both.values.of[v], d, &values[i + v * lanes]);
     }
   }
-  const auto differs = [](std::uint16_t stored, float number) {
-    std::uint16_t bits[hn::MaxLanes(hn::ScalableTag<float>())];
-    Format::store(hn::Set(hn::ScalableTag<float>(), number), bits);
-    return stored != bits[0];
-  };
+  const auto stored_halves = in_batch_order<Format>(widened);
   const auto stored = in_batch_order<Format>(found);
   const auto stored_slopes = in_batch_order<Format>(slopes);
   const auto stored_values = in_batch_order<Format>(values);
   int wrong = 0;
   for (std::int64_t i = 0; i < kValues; ++i) {
-    wrong += differs(stored[i], numbers[from[i]]) ||
-             differs(stored_slopes[i], derivatives[from[i]].slope) ||
-             differs(stored_values[i], derivatives[from[i]].value);
+    const cpu::Derivative derivative = derivatives[from[i]];
+    wrong += stored_halves[i] != halves[from[i]] ||
+             stored[i] != bits_of<Format>(numbers[from[i]]) ||
+             stored_slopes[i] != bits_of<Format>(derivative.slope) ||
+             stored_values[i] != bits_of<Format>(derivative.value);
   }
   return report(name, wrong);
 }

@@ -66,6 +66,27 @@ def test_every_16_bit_value_has_the_slope_of_fp64(
     assert ((result.double() - expected).abs() <= bound).all()
 
 
+@pytest.mark.parametrize("op", reference.UNARY)
+def test_fp32_has_the_slope_of_fp64(activation: ModuleType, op: str) -> None:
+    """To fp32 noise where its terms cancel, to four ulp where they do not."""
+    x = torch.cat([torch.linspace(-100.0, 100.0, 500_001), 3 * torch.randn(500_000)])
+    result = gradient(activation, op, torch.ones_like(x), x)
+    expected = exact_gradient(op, torch.ones_like(x), x)
+    assert (result.double() - expected).abs().max() <= 3e-7
+    is_sum = x >= 0
+    assert precision.ulp_errors(result[is_sum], expected[is_sum]).max() <= 4.0
+
+
+def test_fp32_silu_keeps_the_tail_of_its_slope(activation: ModuleType) -> None:
+    """What underflows with the sum, below -88.7, is zero."""
+    x = torch.linspace(-88.7, -2.0, 1_000_001)
+    result = gradient(activation, "silu", torch.ones_like(x), x)
+    errors = precision.ulp_errors(result, exact_gradient("silu", torch.ones_like(x), x))
+    assert errors.max() <= 8.0
+    beyond = torch.linspace(-1e4, -89.0, 1001)
+    assert (gradient(activation, "silu", torch.ones_like(beyond), beyond) == 0.0).all()
+
+
 @DTYPES
 @pytest.mark.parametrize("op", reference.ALL)
 def test_special_values(activation: ModuleType, op: str, dtype: torch.dtype) -> None:

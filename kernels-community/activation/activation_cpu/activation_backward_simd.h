@@ -33,58 +33,50 @@ struct Activation {
   V slope;
 };
 
-/// `x` inside [-bound, bound]: beyond it the part of a slope that grows with x is below the
-/// smallest fp32, and inf * 0 must not turn it into NaN.
-HWY_INLINE V clamped(V x, double bound) {
-  return hn::Max(hn::Min(x, constant(bound)), constant(-bound));
+/// `x` not beyond values where y, below, is where the logistic function s(y) is neither 0 nor 1:
+/// the part of a slope that grows with x has vanished there, and inf * 0 must not turn it into NaN.
+HWY_INLINE V bounded(V x, double least, double most) {
+  return simd::at_least(simd::at_most(x, most), least);
 }
 
-/// The min and max of `clamped` lose NaN.
-HWY_INLINE V keep_nan(V x, V slope) { return hn::IfThenElse(hn::IsNaN(x), x, slope); }
-
-/// Of x * s(y), s the logistic function: s + x y' s (1 - s). `x` clamped where y is in [-128, 128],
-/// `rate` = y' there.
-HWY_INLINE Activation logistic(V x, V clamped_x, V y, V rate) {
-  const V size = hn::Min(hn::Abs(y), constant(128.0));
-  const V power = simd::exp_of_negative(size);
-  const V above = hn::Div(constant(1.0), hn::Add(constant(1.0), power));  // s(|y|)
-  const V below = hn::Mul(power, above);                                  // s(-|y|)
-  const V s = hn::IfThenElse(hn::Lt(y, hn::Zero(F32())), below, above);
-  const V slope = hn::MulAdd(hn::Mul(clamped_x, rate), hn::Mul(above, below), s);
-  return {hn::Mul(x, s), keep_nan(x, slope)};
+/// Of x s(y): s + x y' s (1 - s) = s (1 + x y' e^-y s). `double_growth` is 2 x y', x bounded there.
+template <bool kIsRounded>
+HWY_INLINE Activation logistic(V x, V double_growth, V y) {
+  const V half = simd::logistic_half<kIsRounded>(y);
+  const V s = hn::Div(constant(1.0), simd::logistic_sum(half));
+  const V factor = hn::MulAdd(double_growth, hn::Mul(half, s), constant(1.0));
+  return {hn::Mul(x, s), hn::Mul(s, factor)};
 }
 
 HWY_INLINE Activation silu(V x) {
-  const V bounded = clamped(x, 128.0);
-  return logistic(x, bounded, bounded, constant(1.0));
+  const V near = bounded(x, simd::kLogisticLeast, simd::kLogisticMost);
+  return logistic<false>(x, hn::Add(near, near), near);
 }
 
 HWY_INLINE Activation gelu_quick(V x) {
-  const V bounded = clamped(x, 75.0);
-  return logistic(x, bounded, hn::Mul(bounded, constant(1.702)), constant(1.702));
+  const V near = bounded(x, simd::kLogisticLeast / 1.702, simd::kLogisticMost / 1.702);
+  const V y = hn::Mul(near, constant(1.702));
+  return logistic<true>(x, hn::Add(y, y), y);
 }
 
 /// y = 2 sqrt(2/pi) (x + 0.044715 x^3); gelu_fast and gelu_new are this function too.
 HWY_INLINE Activation gelu_tanh(V x) {
-  const V bounded = clamped(x, 16.0);
-  const V square = hn::Mul(bounded, bounded);
-  const V y = hn::Mul(
-      bounded, hn::MulAdd(square, constant(0.07135481627159746), constant(1.5957691216057308)));
-  const V rate =
-      hn::MulAdd(square, constant(3 * 0.07135481627159746), constant(1.5957691216057308));
-  return logistic(x, bounded, y, rate);
+  constexpr double kLinear = 1.5957691216057308, kCubic = 0.07135481627159746;
+  const V near = bounded(x, -10.067, 9.94);  // y is -88.87 and 85.94 there
+  const V square = hn::Mul(near, near);
+  const V y = hn::Mul(near, hn::MulAdd(square, constant(kCubic), constant(kLinear)));
+  const V double_rate = hn::MulAdd(square, constant(6 * kCubic), constant(2 * kLinear));
+  return logistic<true>(x, hn::Mul(near, double_rate), y);
 }
 
-/// Phi(x) + x phi(x), Phi the normal distribution and phi its density.
+/// Phi(x) + x phi(x), Phi the normal distribution and phi its density: for a negative x that is
+/// power (mills - |x| / sqrt(2 pi)), and 1 less that of -x for a positive one.
 HWY_INLINE Activation gelu(V x) {
   const simd::NormalTail normal = simd::normal_tail(x);
-  const V one = constant(1.0);
-  const V tail = hn::Mul(normal.power, normal.mills);
-  const auto is_negative = hn::Lt(x, hn::Zero(F32()));
-  const V phi = hn::Mul(normal.power, constant(0.3989422804014327 * simd::kTailUnit));
-  const V distribution = hn::IfThenElse(is_negative, tail, hn::Sub(one, tail));
-  return {simd::normal_gate(x, normal),
-          keep_nan(x, hn::MulAdd(clamped(x, 16.0), phi, distribution))};
+  const V density = constant(0.3989422804014327 * simd::kTailUnit);
+  const V below = hn::Mul(normal.power, hn::NegMulAdd(normal.size, density, normal.mills));
+  const V above = hn::Sub(constant(1.0), below);
+  return {simd::normal_gate(x, normal), hn::IfNegativeThenElse(x, below, above)};
 }
 
 /// x <= threshold is false for NaN, whose gradient stays.

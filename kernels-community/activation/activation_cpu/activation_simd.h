@@ -147,7 +147,7 @@ inline void gated_table_range(const Params& params, const std::uint16_t* table, 
                               std::int64_t end) {
   using T = std::uint16_t;
   const auto compute = [table](const auto& from, std::int64_t i) {
-    const auto gates = Format::unpacked(LookUp::batch(from[0] + i, table));
+    const auto gates = LookUp::template batch<Format>(from[0] + i, table);
     std::array<simd::Batch<Format>, 1> products{Format::load_batch(from[1] + i)};
     for (int v = 0; v < Format::kVectors; ++v) {
       products[0].of[v] = hn::Mul(gates.of[v], products[0].of[v]);

@@ -39,8 +39,10 @@ HWY_INLINE DerivativeLanes look_up_first(const std::uint16_t* from, std::size_t,
 
 /// A batch is one element here.
 struct Loads {
-  static HWY_INLINE std::uint16_t batch(const std::uint16_t* from, const std::uint16_t* table) {
-    return table[*from];
+  template <class Format>
+  static HWY_INLINE simd::Batch<Format> batch(const std::uint16_t* from,
+                                              const std::uint16_t* table) {
+    return {{Format::load(table + *from)}};
   }
   template <class Format>
   static HWY_INLINE simd::Batch<Format> batch(const std::uint16_t* from, const float* table) {
@@ -106,18 +108,15 @@ HWY_INLINE DerivativeLanes look_up_first(const std::uint16_t* from, std::size_t 
 
 /// table[from[i]] for the elements of a batch, one load after the other.
 struct Loads {
-  static HWY_INLINE hn::Vec<simd::Packed16> batch(const std::uint16_t* from,
-                                                  const std::uint16_t* table) {
-    const auto sixteen = [&](std::int64_t i) {
-      return _mm256_set_m128i(cpu::look_up_eight(from + i + 8, table),
-                              cpu::look_up_eight(from + i, table));
-    };
-#if HWY_TARGET == HWY_AVX3
-    const __m512i lower = _mm512_castsi256_si512(sixteen(0));
-    return hn::Vec<simd::Packed16>{_mm512_inserti64x4(lower, sixteen(16), 1)};
-#else
-    return hn::Vec<simd::Packed16>{sixteen(0)};
-#endif
+  template <class Format>
+  static HWY_INLINE simd::Batch<Format> batch(const std::uint16_t* from,
+                                              const std::uint16_t* table) {
+    const auto lower = half(from, table), upper = half(from + hn::MaxLanes(F32()), table);
+    if constexpr (std::is_same_v<Format, simd::Float16>) {
+      return {{Format::widen(lower), Format::widen(upper)}};
+    } else {
+      return Format::unpacked(hn::Combine(simd::Packed16(), upper, lower));
+    }
   }
   template <class Format>
   static HWY_INLINE simd::Batch<Format> batch(const std::uint16_t* from, const float* table) {
@@ -151,6 +150,16 @@ struct Loads {
   }
 
  private:
+  /// As many values as there are fp32 lanes.
+  static HWY_INLINE hn::Vec<simd::U16> half(const std::uint16_t* from, const std::uint16_t* table) {
+    const __m128i eight = cpu::look_up_eight(from, table);
+#if HWY_TARGET == HWY_AVX3
+    return hn::Vec<simd::U16>{_mm256_set_m128i(cpu::look_up_eight(from + 8, table), eight)};
+#else
+    return hn::Vec<simd::U16>{eight};
+#endif
+  }
+
   /// The lanes of a vector are elements so far apart: those of bf16 are all even or all odd ones.
   template <class Format>
   static constexpr int step = std::is_same_v<Format, simd::BFloat16> ? 2 : 1;
@@ -164,18 +173,10 @@ struct Loads {
 
 /// The same with gathers of 32 bits; of a 16-bit value's, the upper half belongs to the next one.
 struct Gathers {
-  static HWY_INLINE hn::Vec<simd::Packed16> batch(const std::uint16_t* from,
-                                                  const std::uint16_t* table) {
-    const simd::Packed16 d;
-    const simd::I32 offsets;
-    const auto* base = reinterpret_cast<const std::int32_t*>(table);
-    const auto index = hn::BitCast(simd::U32(), hn::LoadU(d, from));
-    // In bytes, of the even and of the odd elements.
-    const auto even = hn::ShiftRight<15>(hn::ShiftLeft<16>(index));
-    const auto odd = hn::And(hn::ShiftRight<15>(index), hn::Set(simd::U32(), 0x1fffe));
-    const auto low = hn::GatherOffset(offsets, base, hn::BitCast(offsets, even));
-    const auto high = hn::GatherOffset(offsets, base, hn::BitCast(offsets, odd));
-    return hn::OddEven(hn::BitCast(d, hn::ShiftLeft<16>(high)), hn::BitCast(d, low));
+  template <class Format>
+  static HWY_INLINE simd::Batch<Format> batch(const std::uint16_t* from,
+                                              const std::uint16_t* table) {
+    return Format::unpacked(packed(from, table));
   }
   template <class Format>
   static HWY_INLINE simd::Batch<Format> batch(const std::uint16_t* from, const float* table) {
@@ -200,13 +201,28 @@ struct Gathers {
                               const std::uint16_t* table, bool streams) {
     constexpr auto kStep = static_cast<std::int64_t>(hn::MaxLanes(simd::Packed16()));
     for (std::int64_t i = 0; i < cpu::kLine; i += kStep) {
-      const auto values = batch(from + i, table);
+      const auto values = packed(from + i, table);
       streams ? hn::Stream(values, simd::Packed16(), to + i)
               : hn::StoreU(values, simd::Packed16(), to + i);
     }
   }
 
  private:
+  /// A vector of memory.
+  static HWY_INLINE hn::Vec<simd::Packed16> packed(const std::uint16_t* from,
+                                                   const std::uint16_t* table) {
+    const simd::Packed16 d;
+    const simd::I32 offsets;
+    const auto* base = reinterpret_cast<const std::int32_t*>(table);
+    const auto index = hn::BitCast(simd::U32(), hn::LoadU(d, from));
+    // In bytes, of the even and of the odd elements.
+    const auto even = hn::ShiftRight<15>(hn::ShiftLeft<16>(index));
+    const auto odd = hn::And(hn::ShiftRight<15>(index), hn::Set(simd::U32(), 0x1fffe));
+    const auto low = hn::GatherOffset(offsets, base, hn::BitCast(offsets, even));
+    const auto high = hn::GatherOffset(offsets, base, hn::BitCast(offsets, odd));
+    return hn::OddEven(hn::BitCast(d, hn::ShiftLeft<16>(high)), hn::BitCast(d, low));
+  }
+
   /// The indices for vector `v` of a batch.
   template <class Format>
   static HWY_INLINE hn::Vec<simd::I32> numbers(const std::uint16_t* from, int v) {

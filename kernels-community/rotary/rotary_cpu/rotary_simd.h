@@ -121,17 +121,6 @@ class Line {
   hn::Vec<Memory> batches_[kBatches];
 };
 
-/// Two stores of fp16 cost less than one of both vectors joined.
-template <class Format>
-HWY_INLINE void store_batch(const Batch<Format>& batch, typename Format::Storage* to) {
-  if constexpr (std::is_same_v<Format, simd::Float16>) {
-    Format::store(batch.of[0], to);
-    Format::store(batch.of[1], to + hn::MaxLanes(F32()));
-  } else {
-    Format::store_batch(batch, to);
-  }
-}
-
 template <class Format>
 struct Halves {
   Batch<Format> first, second;
@@ -178,8 +167,8 @@ HWY_INLINE void rotate_halves(const RowOf<Format, Table> row, const Streaming& s
   }
   for (; i + kBatch<Format> <= half; i += kBatch<Format>) {
     const auto out = rotated_halves<Format, Table>(row, i, flip);
-    store_batch<Format>(out.first, row.out1 + i);
-    store_batch<Format>(out.second, row.out2 + i);
+    Format::store_batch(out.first, row.out1 + i);
+    Format::store_batch(out.second, row.out2 + i);
   }
   for (; i < half; i += kLanes) {
     const std::int64_t rest = half - i;
@@ -288,7 +277,7 @@ HWY_INLINE void rotate_interleaved(const RowOf<Format, Table> row, const Streami
   for (; i + kLanes <= half; i += kLanes) {
     rotated_pairs<Format, Table>(row, i, flip, batches);
     for (std::size_t b = 0; b < kBatches; ++b) {
-      store_batch<Format>(batches[b],
+      Format::store_batch(batches[b],
                           row.out1 + 2 * i + static_cast<std::int64_t>(b) * kBatch<Format>);
     }
   }
