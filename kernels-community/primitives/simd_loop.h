@@ -34,16 +34,17 @@ constexpr std::size_t kBatchesAtOnce =
 template <class Format, std::size_t kIn, std::size_t kOut, class Compute, class Few>
 inline void map_batches(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
                         const std::array<Rows<typename Format::Storage>, kOut>& outputs,
-                        const Streaming& streaming, std::int64_t cols, std::int64_t begin,
-                        std::int64_t end, const Compute& compute, const Few& few) {
+                        const Streaming& streaming, const Range& range, const Compute& compute,
+                        const Few& few) {
   constexpr std::size_t kBatches = kBatchesAtOnce<Format>;
   constexpr auto place = [](std::size_t b) {
     return static_cast<std::int64_t>(b) * kBatch<Format>;
   };
   const auto whole = [&](const auto& from, const auto& to, std::int64_t i,
-                         [[maybe_unused]] bool streams) {
+                         [[maybe_unused]] auto streams) __attribute__((always_inline)) {
 #if HWY_TARGET == HWY_SCALAR
-  // Plain enough for the compiler's own vectors. It cannot see that tensors are equal or disjoint.
+    // Plain enough for the compiler's own vectors. It cannot see that tensors are equal or
+    // disjoint.
 #pragma GCC ivdep
     for (std::size_t b = 0; b < kBatches; ++b) {
       const auto results = compute(from, i + place(b));
@@ -55,8 +56,11 @@ inline void map_batches(const std::array<Rows<const typename Format::Storage>, k
     for (std::size_t k = 0; k < kOut; ++k) {
       for (std::size_t b = 0; b < kBatches; ++b) {
         auto* out = to[k] + i + place(b);
-        streams ? Format::stream_batch(results[b][k], out)
-                : Format::store_batch(results[b][k], out);
+        if constexpr (streams) {
+          Format::stream_batch(results[b][k], out);
+        } else {
+          Format::store_batch(results[b][k], out);
+        }
       }
     }
 #endif
@@ -71,7 +75,7 @@ inline void map_batches(const std::array<Rows<const typename Format::Storage>, k
   };
   const Streaming off = Streaming::off();
   for_each_batch<typename Format::Storage, place(kBatches)>(
-      inputs, outputs, HWY_TARGET == HWY_SCALAR ? off : streaming, cols, begin, end, whole, rest);
+      inputs, outputs, HWY_TARGET == HWY_SCALAR ? off : streaming, range, whole, rest);
 }
 
 template <std::size_t count>
@@ -83,9 +87,9 @@ using Vectors = std::array<V, count>;
 template <class Format, std::size_t kIn, std::size_t kOut, class Function>
 inline void map_rows(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
                      const std::array<Rows<typename Format::Storage>, kOut>& outputs,
-                     const Streaming& streaming, std::int64_t cols, std::int64_t begin,
-                     std::int64_t end, const Function& function) {
-  const auto compute = [&function](const auto& from, std::int64_t i) {
+                     const Streaming& streaming, const Range& range, const Function& function) {
+  const auto compute = [&function](const auto& from, std::int64_t i)
+      __attribute__((always_inline)) {
     std::array<Batch<Format>, kIn> in;
     std::array<Batch<Format>, kOut> out;
     for (std::size_t k = 0; k < kIn; ++k) in[k] = Format::load_batch(from[k] + i);
@@ -106,7 +110,7 @@ inline void map_rows(const std::array<Rows<const typename Format::Storage>, kIn>
     function(arguments, results);
     for (std::size_t k = 0; k < kOut; ++k) store_first<Format>(results[k], to[k] + i, count);
   };
-  map_batches<Format>(inputs, outputs, streaming, cols, begin, end, compute, few);
+  map_batches<Format>(inputs, outputs, streaming, range, compute, few);
 }
 
 }  // namespace

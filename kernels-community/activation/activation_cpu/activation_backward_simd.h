@@ -129,8 +129,9 @@ template <class Function>
 inline void unary_range(const BackwardParams& params, std::int64_t begin, std::int64_t end,
                         const Function& function) {
   simd::map_rows<simd::Float32>(unary_inputs<float>(params), unary_outs<float>(params),
-                                Streaming::of<float>(rows_apart(params), params.cols), params.cols,
-                                begin, end, [&](const simd::Vectors<2>& in, simd::Vectors<1>& out) {
+                                Streaming::of<float>(rows_apart(params), params.cols),
+                                {params.rows, params.cols, begin, end},
+                                [&](const simd::Vectors<2>& in, simd::Vectors<1>& out) {
                                   out[0] = hn::Mul(in[0], function(in[1]).slope);
                                 });
 }
@@ -146,8 +147,9 @@ inline void gated_range(const BackwardParams& params, std::int64_t begin, std::i
                         const Function& function) {
   using T = typename Format::Storage;
   simd::map_rows<Format>(gated_inputs<T>(params), gated_outs<T>(params),
-                         Streaming::of<T>(rows_apart(params), 2 * params.cols), params.cols, begin,
-                         end, [&](const simd::Vectors<3>& in, simd::Vectors<2>& out) {
+                         Streaming::of<T>(rows_apart(params), 2 * params.cols),
+                         {params.rows, params.cols, begin, end},
+                         [&](const simd::Vectors<3>& in, simd::Vectors<2>& out) {
                            gated_gradients(in[0], function(in[1]), in[2], &out[0], &out[1]);
                          });
 }
@@ -157,7 +159,7 @@ template <class Format, class LookUp>
 inline void unary_table_range(const BackwardParams& params, const float* slopes, std::int64_t begin,
                               std::int64_t end) {
   using T = std::uint16_t;
-  const auto compute = [slopes](const auto& from, std::int64_t i) {
+  const auto compute = [slopes](const auto& from, std::int64_t i) __attribute__((always_inline)) {
     const auto found = LookUp::template batch<Format>(from[1] + i, slopes);
     std::array<simd::Batch<Format>, 1> grads{Format::load_batch(from[0] + i)};
     for (int v = 0; v < Format::kVectors; ++v) {
@@ -171,8 +173,8 @@ inline void unary_table_range(const BackwardParams& params, const float* slopes,
     simd::store_first<Format>(hn::Mul(grad, found), to[0] + i, count);
   };
   simd::map_batches<Format>(unary_inputs<T>(params), unary_outs<T>(params),
-                            Streaming::of<T>(rows_apart(params), params.cols), params.cols, begin,
-                            end, compute, few);
+                            Streaming::of<T>(rows_apart(params), params.cols),
+                            {params.rows, params.cols, begin, end}, compute, few);
 }
 
 /// The same for both halves of a gated op.
@@ -180,7 +182,8 @@ template <class Format, class LookUp>
 inline void gated_table_range(const BackwardParams& params, const cpu::Derivative* derivatives,
                               std::int64_t begin, std::int64_t end) {
   using T = std::uint16_t;
-  const auto compute = [derivatives](const auto& from, std::int64_t i) {
+  const auto compute = [derivatives](const auto& from, std::int64_t i)
+      __attribute__((always_inline)) {
     const auto found = LookUp::template batch<Format>(from[1] + i, derivatives);
     const auto grads = Format::load_batch(from[0] + i);
     const auto factors = Format::load_batch(from[2] + i);
@@ -201,8 +204,8 @@ inline void gated_table_range(const BackwardParams& params, const cpu::Derivativ
     simd::store_first<Format>(factor, to[1] + i, count);
   };
   simd::map_batches<Format>(gated_inputs<T>(params), gated_outs<T>(params),
-                            Streaming::of<T>(rows_apart(params), 2 * params.cols), params.cols,
-                            begin, end, compute, few);
+                            Streaming::of<T>(rows_apart(params), 2 * params.cols),
+                            {params.rows, params.cols, begin, end}, compute, few);
 }
 
 /// Of ops of one tensor; dtype is fp16 or bf16, as below.

@@ -64,7 +64,7 @@ inline void unary_range(const Params& params, std::int64_t begin, std::int64_t e
       {{static_cast<const float*>(params.input), params.input_stride}}};
   simd::map_rows<simd::Float32>(
       input, out_of<float>(params), Streaming::of<float>(rows_apart(params), params.cols),
-      params.cols, begin, end,
+      {params.rows, params.cols, begin, end},
       [&](const simd::Vectors<1>& in, simd::Vectors<1>& out) { out[0] = function(in[0]); });
 }
 
@@ -73,7 +73,8 @@ inline void gated_range(const Params& params, std::int64_t begin, std::int64_t e
                         const Function& function) {
   using T = typename Format::Storage;
   simd::map_rows<Format>(halves_of<T>(params), out_of<T>(params),
-                         Streaming::of<T>(params.rows, params.cols), params.cols, begin, end,
+                         Streaming::of<T>(params.rows, params.cols),
+                         {params.rows, params.cols, begin, end},
                          [&](const simd::Vectors<2>& in, simd::Vectors<1>& out) {
                            out[0] = hn::Mul(function(in[0]), in[1]);
                          });
@@ -130,7 +131,7 @@ inline void apply_table(const Params& params, const std::uint16_t* table, std::i
   using T = std::uint16_t;
   const std::array<Rows<const T>, 1> input{
       {{static_cast<const T*>(params.input), params.input_stride}}};
-  const auto whole = [table](const auto& from, const auto& to, std::int64_t i, bool streams) {
+  const auto whole = [table](const auto& from, const auto& to, std::int64_t i, auto streams) {
     LookUp::line(from[0] + i, to[0] + i, table, streams);
   };
   const auto rest = [table](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
@@ -138,7 +139,7 @@ inline void apply_table(const Params& params, const std::uint16_t* table, std::i
   };
   primitives::for_each_batch<T, cpu::kLine>(input, out_of<T>(params),
                                             Streaming::of<T>(rows_apart(params), params.cols),
-                                            params.cols, begin, end, whole, rest);
+                                            {params.rows, params.cols, begin, end}, whole, rest);
 }
 
 /// T(table[gate] * factor) for fp16 or bf16: a gated op whose activation was tabulated.
@@ -146,7 +147,7 @@ template <class Format, class LookUp>
 inline void gated_table_range(const Params& params, const std::uint16_t* table, std::int64_t begin,
                               std::int64_t end) {
   using T = std::uint16_t;
-  const auto compute = [table](const auto& from, std::int64_t i) {
+  const auto compute = [table](const auto& from, std::int64_t i) __attribute__((always_inline)) {
     const auto gates = LookUp::template batch<Format>(from[0] + i, table);
     std::array<simd::Batch<Format>, 1> products{Format::load_batch(from[1] + i)};
     for (int v = 0; v < Format::kVectors; ++v) {
@@ -162,8 +163,8 @@ inline void gated_table_range(const Params& params, const std::uint16_t* table, 
     simd::store_first<Format>(hn::Mul(gate, factor), to[0] + i, count);
   };
   simd::map_batches<Format>(halves_of<T>(params), out_of<T>(params),
-                            Streaming::of<T>(params.rows, params.cols), params.cols, begin, end,
-                            compute, few);
+                            Streaming::of<T>(params.rows, params.cols),
+                            {params.rows, params.cols, begin, end}, compute, few);
 }
 
 template <class LookUp>

@@ -44,7 +44,7 @@ void select_range(const Params& params, std::int64_t begin, std::int64_t end) {
       {{static_cast<const T*>(params.input), params.input_stride},
        {static_cast<const T*>(params.value), params.value_stride}}};
   const std::array<Rows<T>, 1> outs{{{static_cast<T*>(params.out), params.out_stride}}};
-  const auto whole = [](const auto& from, const auto& to, std::int64_t i, bool streams) {
+  const auto whole = [](const auto& from, const auto& to, std::int64_t i, auto streams) {
     V input, value;
     std::memcpy(&input, from[0] + i, sizeof input);
     std::memcpy(&value, from[1] + i, sizeof value);
@@ -61,8 +61,8 @@ void select_range(const Params& params, std::int64_t begin, std::int64_t end) {
   constexpr auto kElements = static_cast<std::int64_t>(sizeof(V) / sizeof(T));
   const bool is_apart = params.out != params.input && params.out != params.value;
   primitives::for_each_batch<T, kElements>(
-      inputs, outs, Streaming::of<T>(is_apart ? params.rows : 0, params.cols), params.cols, begin,
-      end, whole, rest);
+      inputs, outs, Streaming::of<T>(is_apart ? params.rows : 0, params.cols),
+      {params.rows, params.cols, begin, end}, whole, rest);
 }
 
 using Select = void (*)(const Params&, std::int64_t, std::int64_t);

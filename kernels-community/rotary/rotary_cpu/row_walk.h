@@ -46,7 +46,8 @@ struct Row {
 /// Tables are read again for every head and once from memory: these lines no prefetcher sees
 /// coming.
 template <class T, class S>
-inline void fetch_tables(const Params& params, Row<T, S> row, const Part& part) {
+[[gnu::always_inline]] inline void fetch_tables(const Params& params, Row<T, S> row,
+                                                const Part& part) {
   constexpr std::int64_t kLine = primitives::kLineBytes / static_cast<std::int64_t>(sizeof(S));
   row.gather(params, part);
   for (std::int64_t i = 0; i < params.half; i += kLine) {
