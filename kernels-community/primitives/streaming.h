@@ -10,13 +10,14 @@
 namespace kernelhub::primitives {
 namespace {  // internal to each translation unit: they are compiled with different flags
 
-/// Whether both places are the same in their pages. Lines of two tensors that are written past the
-/// caches by turns must not be: on Zen 3 halves of rows whose length is a multiple of 4 KiB took
-/// twice as long as through the caches.
+constexpr std::int64_t kPageBytes = 4096;
+
+/// Whether both are the same place of their pages. Lines of two places that are written past the
+/// caches by turns must not be: on Zen 3 gradients in halves of rows took twice as long as through
+/// the caches.
 inline bool is_same_in_page(const void* a, const void* b) {
-  constexpr std::uintptr_t kPageBytes = 4096;
-  const auto distance = reinterpret_cast<std::uintptr_t>(a) - reinterpret_cast<std::uintptr_t>(b);
-  return distance % kPageBytes == 0;
+  const auto apart = reinterpret_cast<std::uintptr_t>(a) - reinterpret_cast<std::uintptr_t>(b);
+  return apart % kPageBytes == 0;
 }
 
 /// Whether results are written past the caches. Caches would not hold on to results of this size,
@@ -38,6 +39,10 @@ class Streaming {
   Streaming& operator=(const Streaming&) = delete;
 
   bool is_on() const { return is_on_; }
+  /// Whether rows that lie so far apart may be written by turns.
+  bool suits_turns(std::int64_t bytes_apart) const {
+    return !is_on_ || bytes_apart % kPageBytes != 0;
+  }
   /// For whole lines from `to` on.
   bool is_on(const void* to) const {
     return is_on_ && reinterpret_cast<std::uintptr_t>(to) % kLineBytes == 0;

@@ -271,11 +271,11 @@ def test_gradient_of_an_activation(
 
 @DTYPES
 @pytest.mark.parametrize("op", ["silu_and_mul_backward", "fatrelu_and_mul_backward"])
-@pytest.mark.parametrize("cols", [1024, 1027, 1032])
+@pytest.mark.parametrize("cols", [1024, 1027, 1032, 1040])
 def test_gradient_of_a_gated_activation(
     activation: ModuleType, cols: int, op: str, dtype: torch.dtype
 ) -> None:
-    """The second half starts at a line, or does not."""
+    """The second half starts at a line, in float32 of 1024 columns at that of another page."""
     rows = BYTES // (2 * cols * dtype.itemsize)
     grad, x = torch.randn(rows, cols).to(dtype), torch.randn(rows, 2 * cols).to(dtype)
     out = torch.full_like(x, torch.nan)

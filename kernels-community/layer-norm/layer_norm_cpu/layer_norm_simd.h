@@ -203,9 +203,8 @@ inline void normalize_rows(const FusedParams& params, std::int64_t begin, std::i
   const auto streaming = primitives::Streaming::of<T>(is_streamed ? params.rows : 0, cols);
   // While results are computed and written, memory would idle, and the next row's first pass wait.
   // A CPU itself follows a single tensor within a page.
-  constexpr std::int64_t kPageBytes = 4096;
-  const bool may_fetch =
-      (kIsSum || (streaming.is_on() && bytes >= kPageBytes)) && bytes <= simd::kMostFetchedBytes;
+  const bool may_fetch = (kIsSum || (streaming.is_on() && bytes >= primitives::kPageBytes)) &&
+                         bytes <= simd::kMostFetchedBytes;
   for (std::int64_t row = begin; row < end; ++row) {
     const Addends<X, Residual, Order, kIsSum> x{row_of<X>(params.x0, row),
                                                 row_of<X>(params.x1, row),
@@ -222,7 +221,9 @@ inline void normalize_rows(const FusedParams& params, std::int64_t begin, std::i
       static_cast<float*>(params.rsigma)[row] = static_cast<float>(rstd);
     }
     const Normalizer normalized = normalizer_of(moments, rstd);
-    simd::RowWriter<Residual, Order> sum_writer(sum, streaming.is_on(sum));
+    // Both are written by turns.
+    const bool is_sum_apart = !primitives::is_same_in_page(sum, out);
+    simd::RowWriter<Residual, Order> sum_writer(sum, is_sum_apart && streaming.is_on(sum));
     simd::RowWriter<X, Order> writer(out, streaming.is_on(out));
     const bool fetches = may_fetch && row + 1 < end;
     const auto next = fetches ? x.after(params) : x;

@@ -209,7 +209,9 @@ inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_
       HWY_TARGET != HWY_SCALAR && !std::is_same_v<Weight, Ones> && !std::is_same_v<Weight, Float32>;
   if constexpr (kWidensWeight) {
     const bool is_large_sum = params.residual != nullptr && streaming.is_on();
-    if (!is_large_sum) normalize(std::make_integer_sequence<int, 2>());
+    constexpr auto kSize = static_cast<std::int64_t>(sizeof(typename Out::Storage));
+    const bool suits_turns = streaming.suits_turns(params.out_stride * kSize);
+    if (!is_large_sum && suits_turns) normalize(std::make_integer_sequence<int, 2>());
   }
   normalize(std::make_integer_sequence<int, 1>());
 }
@@ -325,7 +327,10 @@ inline void differentiate_rows(const BackwardParams& params, std::int64_t begin,
   };
   // kRowsPerFold is even: no pair of rows lies across two folds.
   static_assert(primitives::kRowsPerFold % 2 == 0);
-  if constexpr (HWY_TARGET != HWY_SCALAR) differentiate(0, 1);
+  if constexpr (HWY_TARGET != HWY_SCALAR) {
+    constexpr auto kSize = static_cast<std::int64_t>(sizeof(typename X::Storage));
+    if (streaming.suits_turns(params.grad_x_stride * kSize)) differentiate(0, 1);
+  }
   differentiate(0);
   if (has_sums) sums.template fold<Order>();
 }
