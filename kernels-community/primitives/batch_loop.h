@@ -12,8 +12,9 @@
 namespace kernelhub::primitives {
 namespace {  // internal to each translation unit: they are compiled with different flags
 
-/// Calls over tensors of fewer bytes together fetch nothing: what was used lately is near still,
-/// the CPU's own prefetcher is quick enough there, and a fetch takes the place of a load.
+/// Calls whose inputs and outputs, counted one by one, have fewer bytes fetch nothing: what was
+/// used lately is near still, the CPU's own prefetcher is quick enough there, and a fetch takes the
+/// place of a load.
 constexpr std::int64_t kLeastFetchedBytes = std::int64_t{2} << 20;
 
 /// Walks over the elements of `range` in equal or disjoint tensors of T.

@@ -32,10 +32,9 @@ struct ExpParts {
   V slope;     // (e^r - 1) / negative, a polynomial
 };
 
-/// e^r = 1 + negative * slope to 1.7e-9: an own minimax fit of degree 3, or, where r is larger, the
-/// Taylor polynomial of degree 4. `kIsShort`: to 2.5e-8, for results that meet other roundings;
-/// `kIsNear`: and to 2.8e-9 |z|.
-template <bool kIsShort, bool kIsNear>
+/// e^r = 1 + negative * slope, an own minimax fit of degree 3 for results that meet other
+/// roundings: to 1.7e-9, or, where r is larger, to 2.5e-8; `kIsNear`: and to 2.8e-9 |z|.
+template <bool kIsNear>
 HWY_INLINE ExpParts exp_parts(V y, double unit) {
   const V rounder = constant(kRounder / (1 << kPowerDigits));
   const V shifted = hn::MulAdd(y, constant(-1.4426950408889634 * unit), rounder);
@@ -53,13 +52,9 @@ HWY_INLINE ExpParts exp_parts(V y, double unit) {
   if constexpr (kPowerDigits == 4) {
     q = constant(-0.1666698 * unit2 * unit);
     q = hn::MulAdd(q, s, constant(0.50001619 * unit2));
-  } else if constexpr (kIsShort) {
+  } else {
     q = constant(-0.16667917 * unit2 * unit);
     q = hn::MulAdd(q, s, constant(0.50006478 * unit2));
-  } else {
-    q = constant(0.0416666667 * unit2 * unit2);
-    q = hn::MulAdd(q, s, constant(-0.1666666667 * unit2 * unit));
-    q = hn::MulAdd(q, s, constant(0.5 * unit2));
   }
   q = hn::MulAdd(q, s, constant(-unit));
   return {shifted, n, s, q};
@@ -74,10 +69,10 @@ alignas(64) constexpr std::int32_t kPowers[16] = {
 
 #if HWY_TARGET == HWY_AVX3
 
-/// 2^kBias e^-z for z = y * unit in [-130, 130]; `unit` is a power of two. Within 1 ulp.
-template <bool kIsShort = false, bool kIsNear = false, int kBias = 0>
+/// 2^kBias e^-z for z = y * unit in [-130, 130]; `unit` is a power of two.
+template <bool kIsNear, int kBias>
 HWY_INLINE V exp_to_normal(V y, double unit) {
-  const ExpParts e = exp_parts<kIsShort, kIsNear>(y, unit);
+  const ExpParts e = exp_parts<kIsNear>(y, unit);
   const __m512i digits = _mm512_castps_si512(e.shifted.raw);
   const __m512i powers =
       _mm512_add_epi32(_mm512_load_si512(kPowers), _mm512_set1_epi32(kBias * (1 << 23)));
@@ -88,12 +83,11 @@ HWY_INLINE V exp_to_normal(V y, double unit) {
 
 #else
 
-/// 2^kBias e^-z for z = y * unit where that is a normal number; `unit` is a power of two. Within
-/// 1.4 ulp.
-template <bool kIsShort = false, bool kIsNear = false, int kBias = 0>
+/// 2^kBias e^-z for z = y * unit where that is a normal number; `unit` is a power of two.
+template <bool kIsNear, int kBias>
 HWY_INLINE V exp_to_normal(V y, double unit) {
   const I32 di;
-  const ExpParts e = exp_parts<kIsShort, kIsNear>(y, unit);
+  const ExpParts e = exp_parts<kIsNear>(y, unit);
   const auto digits = hn::BitCast(di, e.shifted);
   const auto bias = hn::Set(di, kBias * (1 << 23));
   // The power of what is behind the point of n. What is before it is added to the exponent.
@@ -134,8 +128,8 @@ HWY_INLINE V at_least(V x, double least) {
 #endif
 }
 
-// Where s(y) = 1 / (1 + e^-y), the logistic function, has other values than 0 and 1 in fp32: below,
-// the sum is inf, as it is in the plain formula from -88.72 down.
+// Beyond these s(y) = 1 / (1 + e^-y), the logistic function, is 0 or 1 in fp32: the sum is inf from
+// -88.72 down, as in the plain formula.
 constexpr double kLogisticLeast = -88.9;
 constexpr double kLogisticMost = 86.0;
 
@@ -143,7 +137,7 @@ constexpr double kLogisticMost = 86.0;
 /// tells that y is not exact, which far from zero counts more than a shorter exponential.
 template <bool kIsRounded>
 HWY_INLINE V logistic_half(V y) {
-  return exp_to_normal<true, kIsRounded, -1>(y, 1.0);
+  return exp_to_normal<kIsRounded, -1>(y, 1.0);
 }
 
 /// 1 + e^-y of logistic_half.
@@ -154,8 +148,8 @@ HWY_INLINE V logistic_sum(V half) { return hn::MulAdd(half, constant(2.0), const
 template <bool kIsRounded>
 HWY_INLINE V logistic_gate(V x, V y) {
   // NaN is kept by x: constants may be operands in memory here.
-  const V inside = hn::Max(hn::Min(y, constant(kLogisticMost)), constant(kLogisticLeast));
-  return hn::Div(x, logistic_sum(logistic_half<kIsRounded>(inside)));
+  const V near = hn::Max(hn::Min(y, constant(kLogisticMost)), constant(kLogisticLeast));
+  return hn::Div(x, logistic_sum(logistic_half<kIsRounded>(near)));
 }
 
 /// Phi, the normal distribution, at -size as power * mills for size = |x| up to 14.75, where Phi
@@ -174,7 +168,7 @@ struct NormalTail {
 /// than what the rounded square makes of `power`.
 HWY_INLINE NormalTail normal_tail(V x) {
   const V size = at_most(hn::Abs(x), 14.75);
-  const V power = exp_to_normal<true, true, kTailBias>(hn::Mul(size, size), 0.5);
+  const V power = exp_to_normal<true, kTailBias>(hn::Mul(size, size), 0.5);
   V p = hn::MulAdd(size, constant(0.389834911 * kTailUnit), constant(2.79779458 * kTailUnit));
   p = hn::MulAdd(p, size, constant(8.30652809 * kTailUnit));
   p = hn::MulAdd(p, size, constant(10.3432856 * kTailUnit));

@@ -127,6 +127,9 @@ class RowWriter {
   using Storage = typename Format::Storage;
 
  public:
+  /// Whether any line can be written past the caches.
+  static constexpr bool kStreams = std::is_same_v<Format, Order> || std::is_same_v<Format, Float32>;
+
   /// `streams`: whole lines past the caches.
   HWY_INLINE RowWriter(Storage* row, bool streams) : row_(row), streams_(streams) {}
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CPU code of packages that read more than caches hold fetches ahead: a compiler may drop that
-without a word, and no result shows it."""
+without a word, and no result shows it. All fetches of a package have been lost that way."""
 
 import os
 import shutil

@@ -78,7 +78,7 @@ def test_fp32_has_the_slope_of_fp64(activation: ModuleType, op: str) -> None:
 
 
 def test_fp32_silu_keeps_the_tail_of_its_slope(activation: ModuleType) -> None:
-    """What underflows with the sum, below -88.7, is zero."""
+    """Below -88.7, where the sum overflows, it is zero."""
     x = torch.linspace(-88.7, -2.0, 1_000_001)
     result = gradient(activation, "silu", torch.ones_like(x), x)
     errors = precision.ulp_errors(result, exact_gradient("silu", torch.ones_like(x), x))
@@ -102,6 +102,10 @@ def test_special_values(activation: ModuleType, op: str, dtype: torch.dtype) -> 
     is_nan = row.isnan()
     assert result[is_nan].isnan().any(dim=1).all()
     assert not result[~is_nan].isnan().any()
+    if op in reference.UNARY:
+        ends = torch.tensor([torch.inf, -torch.inf] * 20, dtype=dtype)[:, None]
+        slopes = gradient(activation, op, torch.ones_like(ends), ends)
+        assert torch.equal(slopes, (ends > 0).to(dtype))
     grad = torch.ones(len(row), 1, dtype=dtype)
     grad[3] = nan
     assert gradient(activation, op, grad, torch.ones_like(x))[3].isnan().all()

@@ -100,8 +100,8 @@ def check_results(compute: Callable[..., tuple[torch.Tensor, ...]], *inputs: tor
 
 
 # Results that an op allocates are contiguous. Rows of whole lines; of lines and a half in 16 bits;
-# of no whole vectors.
-WIDTHS = pytest.mark.parametrize("cols", [PITCH, 1040, COLS])
+# of no whole vectors; of whole pages.
+WIDTHS = pytest.mark.parametrize("cols", [PITCH, 1040, COLS, 2048])
 # What is stored past the caches depends on whether both dtypes are the same.
 WEIGHTS = pytest.mark.parametrize("weight_dtype", [None, FP32], ids=["same", "fp32"])
 
@@ -212,6 +212,22 @@ def test_norm_of_a_sum(
     x = normal(dtype)
     residual = torch.randn(x.shape).to(sum_dtype or dtype)
     check(lambda out, x, residual: write((out, like(residual)), x, residual), place, x, residual)
+    # Both results at the same place of their pages, and not.
+    for shift in (0, 64):
+        size = x.numel() * x.itemsize
+        room = torch.empty(
+            size + residual.numel() * residual.itemsize + 3 * 4096, dtype=torch.uint8
+        )
+        first = -room.data_ptr() % 64
+        second = first + size + -size % 4096 + shift
+        out = room[first : first + size].view(dtype).view(x.shape)
+        total = room[second : second + residual.numel() * residual.itemsize].view(residual.dtype)
+        write((out, total.view(x.shape)), x, residual)
+        few = slice(0, SMALL)
+        small = like(x[few]), like(residual[few])
+        write(small, x[few], residual[few])
+        assert torch.equal(small[0], out[few])
+        assert torch.equal(small[1], total.view(x.shape)[few])
     check(lambda out, residual, x: write((like(x), out), x, residual), place, residual, x)
 
 
@@ -275,7 +291,7 @@ def test_gradient_of_an_activation(
 def test_gradient_of_a_gated_activation(
     activation: ModuleType, cols: int, op: str, dtype: torch.dtype
 ) -> None:
-    """The second half starts at a line, in float32 of 1024 columns at that of another page."""
+    """The second half starts at a line, or inside one; in float32 of 1024 columns a page on."""
     rows = BYTES // (2 * cols * dtype.itemsize)
     grad, x = torch.randn(rows, cols).to(dtype), torch.randn(rows, 2 * cols).to(dtype)
     out = torch.full_like(x, torch.nan)

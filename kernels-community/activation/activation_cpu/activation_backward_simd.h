@@ -33,8 +33,8 @@ struct Activation {
   V slope;
 };
 
-/// `x` not beyond values where y, below, is where the logistic function s(y) is neither 0 nor 1:
-/// the part of a slope that grows with x has vanished there, and inf * 0 must not turn it into NaN.
+/// `x` not beyond bounds outside of which the logistic function s(y), below, is 0 or 1: the part of
+/// a slope that grows with x has vanished there, and inf * 0 must not turn it into NaN.
 HWY_INLINE V bounded(V x, double least, double most) {
   return simd::at_least(simd::at_most(x, most), least);
 }

@@ -210,7 +210,8 @@ inline void normalize_rows(const Params& params, std::int64_t begin, std::int64_
   if constexpr (kWidensWeight) {
     const bool is_large_sum = params.residual != nullptr && streaming.is_on();
     constexpr auto kSize = static_cast<std::int64_t>(sizeof(typename Out::Storage));
-    const bool suits_turns = streaming.suits_turns(params.out_stride * kSize);
+    const bool suits_turns = !simd::RowWriter<Out, OrderOf<X, Weight, Out>>::kStreams ||
+                             streaming.suits_turns(params.out_stride * kSize);
     if (!is_large_sum && suits_turns) normalize(std::make_integer_sequence<int, 2>());
   }
   normalize(std::make_integer_sequence<int, 1>());
@@ -329,7 +330,9 @@ inline void differentiate_rows(const BackwardParams& params, std::int64_t begin,
   static_assert(primitives::kRowsPerFold % 2 == 0);
   if constexpr (HWY_TARGET != HWY_SCALAR) {
     constexpr auto kSize = static_cast<std::int64_t>(sizeof(typename X::Storage));
-    if (streaming.suits_turns(params.grad_x_stride * kSize)) differentiate(0, 1);
+    const bool suits_turns =
+        !simd::RowWriter<X, Order>::kStreams || streaming.suits_turns(params.grad_x_stride * kSize);
+    if (suits_turns) differentiate(0, 1);
   }
   differentiate(0);
   if (has_sums) sums.template fold<Order>();

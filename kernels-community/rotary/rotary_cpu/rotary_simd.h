@@ -150,7 +150,8 @@ HWY_INLINE void rotate_halves(const RowOf<Format, Table> row, const Streaming& s
   constexpr std::int64_t kLine = kBatches * kBatch<Format>;
   constexpr auto kLanes = static_cast<std::int64_t>(hn::MaxLanes(F32()));
   std::int64_t i = 0;
-  if (streaming.is_on(row.out1) && streaming.is_on(row.out2)) {
+  if (streaming.is_on(row.out1) && streaming.is_on(row.out2) &&
+      !primitives::is_same_in_page(row.out1, row.out2)) {
     for (; i + kLine <= half; i += kLine) {
       primitives::fetch(row.x1 + row.ahead1 + i);
       primitives::fetch(row.x2 + row.ahead2 + i);
