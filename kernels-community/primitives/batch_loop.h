@@ -18,13 +18,18 @@ namespace {  // internal to each translation unit: they are compiled with differ
 constexpr std::int64_t kLeastFetchedBytes = std::int64_t{2} << 20;
 
 /// Walks over the elements of `range` in equal or disjoint tensors of T.
-/// Calls `whole(from, to, i, streams)` for `batch` elements from the i-th one behind the pointers
-/// `from` and `to`; they may be written past the caches where `streams`, a std::bool_constant, is
-/// true. Calls `rest(from, to, i, count)` for fewer elements than a batch.
-template <class T, std::int64_t batch, std::size_t kIn, std::size_t kOut, class Whole, class Rest>
-inline void for_each_batch(const std::array<Rows<const T>, kIn>& inputs,
-                           const std::array<Rows<T>, kOut>& outputs, const Streaming& streaming,
-                           const Range& range, const Whole& whole, const Rest& rest) {
+/// Calls `whole(from, to, i, streams, lines)` for as many lines of memory from the i-th elements on
+/// behind the pointers `from` and `to`: `lines`, a std::integral_constant, is `together` while that
+/// many are left, then 1. They may be written past the caches where `streams`, a
+/// std::bool_constant, is true. Calls `rest(from, to, i, count)` for fewer elements than a line.
+/// Always inline, as what calls it: else the compiler loads again for every line what `whole` has
+/// captured, since the line before might have been written over it.
+template <class T, std::int64_t together, std::size_t kIn, std::size_t kOut, class Whole,
+          class Rest>
+[[gnu::always_inline]] inline void for_each_batch(const std::array<Rows<const T>, kIn>& inputs,
+                                                  const std::array<Rows<T>, kOut>& outputs,
+                                                  const Streaming& streaming, const Range& range,
+                                                  const Whole& whole, const Rest& rest) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kElements = kLineBytes / kSize;
   // Several tensors, or halves of a row, fetched straight into the first level take up the few
@@ -43,24 +48,32 @@ inline void for_each_batch(const std::array<Rows<const T>, kIn>& inputs,
       may_stream =
           may_stream && streaming.is_on(to[k]) && (k == 0 || !is_same_in_page(to[0], to[k]));
     }
-    const auto lines = [&](auto streams, auto fetches) __attribute__((always_inline)) {
+    const auto walk = [&](auto streams, auto fetches) __attribute__((always_inline)) {
       std::int64_t i = 0;
-      for (; i + kElements <= stretch.count; i += kElements) {
-        for (std::size_t k = 0; fetches && k < kIn; ++k) {
-          const T* line = from[k] + inputs[k].ahead(stretch) + i;
-          kIsSingle ? fetch(line) : fetch_to_second_level(line);
+      const auto by = [&](auto lines) __attribute__((always_inline)) {
+        constexpr std::int64_t kStep = lines * kElements;
+        for (; i + kStep <= stretch.count; i += kStep) {
+          for (std::int64_t line = i; fetches && line < i + kStep; line += kElements) {
+            for (std::size_t k = 0; k < kIn; ++k) {
+              const T* address = from[k] + inputs[k].ahead(stretch) + line;
+              kIsSingle ? fetch(address) : fetch_to_second_level(address);
+            }
+            for (std::size_t k = 0; !streams && k < kOut; ++k) {
+              fetch_to_write(to[k] + outputs[k].ahead(stretch) + line);
+            }
+          }
+          whole(from, to, i, streams, lines);
         }
-        for (std::size_t k = 0; fetches && !streams && k < kOut; ++k) {
-          fetch_to_write(to[k] + outputs[k].ahead(stretch) + i);
-        }
-        for (std::int64_t j = 0; j < kElements; j += batch) whole(from, to, i + j, streams);
-      }
+      };
+      if constexpr (together > 1) by(std::integral_constant<std::int64_t, together>());
+      by(std::integral_constant<std::int64_t, 1>());
       return i;
     };
     constexpr std::true_type kYes;
     constexpr std::false_type kNo;
-    std::int64_t i = may_stream ? lines(kYes, kYes) : is_large ? lines(kNo, kYes) : lines(kNo, kNo);
-    for (; i + batch <= stretch.count; i += batch) whole(from, to, i, kNo);
+    const std::int64_t i = may_stream ? walk(kYes, kYes)
+                           : is_large ? walk(kNo, kYes)
+                                      : walk(kNo, kNo);
     if (i < stretch.count) rest(from, to, i, stretch.count - i);
   });
 }

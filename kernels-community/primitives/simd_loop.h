@@ -29,19 +29,24 @@ template <class Format>
 constexpr std::size_t kBatchesAtOnce =
     kLineBytes / static_cast<std::int64_t>(sizeof(typename Format::Storage)) / kBatch<Format>;
 
+/// Two where a line is one vector, which would wait for its own chain of operations alone.
+template <class Format>
+constexpr std::int64_t kLinesTogether =
+    kBatchesAtOnce<Format> == 1 && Format::kVectors == 1 ? 2 : 1;
+
 /// As for_each_batch: `compute(from, i)` gives the results of a batch, a std::array of one for each
 /// output, and `few` is for in_vectors. Without vectors nothing is written past the caches.
 template <class Format, std::size_t kIn, std::size_t kOut, class Compute, class Few>
-inline void map_batches(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
-                        const std::array<Rows<typename Format::Storage>, kOut>& outputs,
-                        const Streaming& streaming, const Range& range, const Compute& compute,
-                        const Few& few) {
-  constexpr std::size_t kBatches = kBatchesAtOnce<Format>;
+HWY_INLINE void map_batches(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
+                            const std::array<Rows<typename Format::Storage>, kOut>& outputs,
+                            const Streaming& streaming, const Range& range, const Compute& compute,
+                            const Few& few) {
   constexpr auto place = [](std::size_t b) {
     return static_cast<std::int64_t>(b) * kBatch<Format>;
   };
   const auto whole = [&](const auto& from, const auto& to, std::int64_t i,
-                         [[maybe_unused]] auto streams) __attribute__((always_inline)) {
+                         [[maybe_unused]] auto streams, auto lines) __attribute__((always_inline)) {
+    constexpr std::size_t kBatches = kBatchesAtOnce<Format> * lines;
 #if HWY_TARGET == HWY_SCALAR
     // Plain enough for the compiler's own vectors. It cannot see that tensors are equal or
     // disjoint.
@@ -74,7 +79,7 @@ inline void map_batches(const std::array<Rows<const typename Format::Storage>, k
     in_vectors(few)(from, to, i, last - i);
   };
   const Streaming off = Streaming::off();
-  for_each_batch<typename Format::Storage, place(kBatches)>(
+  for_each_batch<typename Format::Storage, kLinesTogether<Format>>(
       inputs, outputs, HWY_TARGET == HWY_SCALAR ? off : streaming, range, whole, rest);
 }
 
@@ -85,9 +90,9 @@ using Vectors = std::array<V, count>;
 /// for_each_batch walks over. Lanes are elements of the same places in all tensors, in no
 /// particular order.
 template <class Format, std::size_t kIn, std::size_t kOut, class Function>
-inline void map_rows(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
-                     const std::array<Rows<typename Format::Storage>, kOut>& outputs,
-                     const Streaming& streaming, const Range& range, const Function& function) {
+HWY_INLINE void map_rows(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
+                         const std::array<Rows<typename Format::Storage>, kOut>& outputs,
+                         const Streaming& streaming, const Range& range, const Function& function) {
   const auto compute = [&function](const auto& from, std::int64_t i)
       __attribute__((always_inline)) {
     std::array<Batch<Format>, kIn> in;

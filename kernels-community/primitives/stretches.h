@@ -43,8 +43,8 @@ struct Rows {
 
 /// Calls `visit(stretch)` for elements [begin, end) of rows of `cols` elements of T.
 template <class T, std::int64_t ahead_bytes = kAheadBytes, class F>
-inline void for_each_stretch(std::int64_t cols, std::int64_t begin, std::int64_t end,
-                             const F& visit) {
+[[gnu::always_inline]] inline void for_each_stretch(std::int64_t cols, std::int64_t begin,
+                                                    std::int64_t end, const F& visit) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kStretch = kStretchBytes / kSize, kAhead = ahead_bytes / kSize;
   constexpr std::int64_t kLine = kLineBytes / kSize;

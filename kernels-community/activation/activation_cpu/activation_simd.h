@@ -131,15 +131,15 @@ inline void apply_table(const Params& params, const std::uint16_t* table, std::i
   using T = std::uint16_t;
   const std::array<Rows<const T>, 1> input{
       {{static_cast<const T*>(params.input), params.input_stride}}};
-  const auto whole = [table](const auto& from, const auto& to, std::int64_t i, auto streams) {
+  const auto whole = [table](const auto& from, const auto& to, std::int64_t i, auto streams, auto) {
     LookUp::line(from[0] + i, to[0] + i, table, streams);
   };
   const auto rest = [table](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
     for (const std::int64_t end_i = i + count; i < end_i; ++i) to[0][i] = table[from[0][i]];
   };
-  primitives::for_each_batch<T, cpu::kLine>(input, out_of<T>(params),
-                                            Streaming::of<T>(rows_apart(params), params.cols),
-                                            {params.rows, params.cols, begin, end}, whole, rest);
+  primitives::for_each_batch<T, 1>(input, out_of<T>(params),
+                                   Streaming::of<T>(rows_apart(params), params.cols),
+                                   {params.rows, params.cols, begin, end}, whole, rest);
 }
 
 /// T(table[gate] * factor) for fp16 or bf16: a gated op whose activation was tabulated.

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <emmintrin.h>
+#include <type_traits>
 
 #include "primitives/batch_loop.h"
 
@@ -44,7 +45,9 @@ void select_range(const Params& params, std::int64_t begin, std::int64_t end) {
       {{static_cast<const T*>(params.input), params.input_stride},
        {static_cast<const T*>(params.value), params.value_stride}}};
   const std::array<Rows<T>, 1> outs{{{static_cast<T*>(params.out), params.out_stride}}};
-  const auto whole = [](const auto& from, const auto& to, std::int64_t i, auto streams) {
+  constexpr auto kElements = static_cast<std::int64_t>(sizeof(V) / sizeof(T));
+  constexpr auto kLine = primitives::kLineBytes / static_cast<std::int64_t>(sizeof(T));
+  const auto select = [](const auto& from, const auto& to, std::int64_t i, auto streams) {
     V input, value;
     std::memcpy(&input, from[0] + i, sizeof input);
     std::memcpy(&value, from[1] + i, sizeof value);
@@ -52,17 +55,23 @@ void select_range(const Params& params, std::int64_t begin, std::int64_t end) {
     auto* place = reinterpret_cast<__m128i*>(to[0] + i);
     streams ? _mm_stream_si128(place, out) : _mm_storeu_si128(place, out);
   };
-  const auto rest = [](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
-    for (const std::int64_t end_i = i + count; i < end_i; ++i) {
+  const auto whole = [&](const auto& from, const auto& to, std::int64_t i, auto streams, auto) {
+    for (const std::int64_t end_i = i + kLine; i < end_i; i += kElements) {
+      select(from, to, i, streams);
+    }
+  };
+  const auto rest = [&](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
+    const std::int64_t end_i = i + count;
+    for (; i + kElements <= end_i; i += kElements) select(from, to, i, std::false_type());
+    for (; i < end_i; ++i) {
       const T value = from[1][i];
       to[0][i] = Format::is_cut(from[0][i]) ? T{0} : value;
     }
   };
-  constexpr auto kElements = static_cast<std::int64_t>(sizeof(V) / sizeof(T));
   const bool is_apart = params.out != params.input && params.out != params.value;
-  primitives::for_each_batch<T, kElements>(
-      inputs, outs, Streaming::of<T>(is_apart ? params.rows : 0, params.cols),
-      {params.rows, params.cols, begin, end}, whole, rest);
+  primitives::for_each_batch<T, 1>(inputs, outs,
+                                   Streaming::of<T>(is_apart ? params.rows : 0, params.cols),
+                                   {params.rows, params.cols, begin, end}, whole, rest);
 }
 
 using Select = void (*)(const Params&, std::int64_t, std::int64_t);
