@@ -26,8 +26,7 @@ constexpr int kPowerDigits = HWY_TARGET == HWY_AVX2 ? 3 : 4;
 
 /// e^-z, z = y * unit, taken apart: 2^n e^r, n the nearest multiple of 2^-kPowerDigits.
 struct ExpParts {
-  V shifted;  // n + kRounder / 2^kPowerDigits: the lowest bits are those behind the point
-  V n;
+  V shifted;   // n + kRounder / 2^kPowerDigits: the lowest bits are those behind the point
   V negative;  // -r / unit, |r| <= ln(2) / 2^(kPowerDigits + 1)
   V slope;     // (e^r - 1) / negative, a polynomial
 };
@@ -57,57 +56,53 @@ HWY_INLINE ExpParts exp_parts(V y, double unit) {
     q = hn::MulAdd(q, s, constant(0.50006478 * unit2));
   }
   q = hn::MulAdd(q, s, constant(-unit));
-  return {shifted, n, s, q};
+  return {shifted, s, q};
 }
 
-#if HWY_TARGET != HWY_AVX2
-// 2^(k / 16), as bits.
-alignas(64) constexpr std::int32_t kPowers[16] = {
-    0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532, 0x3fa5fed7, 0x3fad583f,
-    0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c, 0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d};
-#endif
-
-#if HWY_TARGET == HWY_AVX3
-
-/// 2^kBias e^-z for z = y * unit in [-130, 130]; `unit` is a power of two.
-template <bool kIsNear, int kBias>
-HWY_INLINE V exp_to_normal(V y, double unit) {
-  const ExpParts e = exp_parts<kIsNear>(y, unit);
-  const __m512i digits = _mm512_castps_si512(e.shifted.raw);
-  const __m512i powers =
-      _mm512_add_epi32(_mm512_load_si512(kPowers), _mm512_set1_epi32(kBias * (1 << 23)));
-  const V power{_mm512_castsi512_ps(_mm512_permutexvar_epi32(digits, powers))};
-  const V mantissa = hn::MulAdd(hn::Mul(power, e.negative), e.slope, power);
-  return V{_mm512_scalef_ps(mantissa.raw, e.n.raw)};  // goes by the floor of n
+/// The bits of 2^(k / 2^kPowerDigits), less what k, shifted by power_of, adds to them.
+struct PowerBits {
+  alignas(64) std::int32_t of[1 << kPowerDigits];
+};
+constexpr PowerBits power_bits() {
+  constexpr std::int32_t kSixteenths[16] = {0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3,
+                                            0x3f9837f0, 0x3f9ef532, 0x3fa5fed7, 0x3fad583f,
+                                            0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c,
+                                            0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d};
+  PowerBits bits{};
+  for (int k = 0; k < 1 << kPowerDigits; ++k) {
+    bits.of[k] = kSixteenths[k << (4 - kPowerDigits)] - (k << (23 - kPowerDigits));
+  }
+  return bits;
 }
 
+/// 2^kBias 2^n, n of `parts`, where that is a normal number: what n is before the point is added to
+/// the exponent of what a table has for the digits behind it.
+template <int kBias>
+HWY_INLINE V power_of(const ExpParts& parts) {
+  static constexpr PowerBits kBits = power_bits();
+  const I32 di;
+  const auto digits = hn::BitCast(di, parts.shifted);
+  const auto bias = hn::Set(di, kBias * (1 << 23));
+#if HWY_TARGET == HWY_SCALAR
+  const std::int32_t behind = hn::GetLane(digits) & ((1 << kPowerDigits) - 1);
+  const auto power = hn::Add(hn::Set(di, kBits.of[behind]), bias);
+#elif HWY_TARGET == HWY_AVX3
+  const auto bits = hn::Add(hn::Load(di, kBits.of), bias);
+  const hn::Vec<I32> power{_mm512_permutexvar_epi32(digits.raw, bits.raw)};
 #else
+  const auto bits = hn::Add(hn::Load(di, kBits.of), bias);
+  const hn::Vec<I32> power{_mm256_permutevar8x32_epi32(bits.raw, digits.raw)};
+#endif
+  return hn::BitCast(F32(), hn::Add(power, hn::ShiftLeft<23 - kPowerDigits>(digits)));
+}
 
 /// 2^kBias e^-z for z = y * unit where that is a normal number; `unit` is a power of two.
 template <bool kIsNear, int kBias>
 HWY_INLINE V exp_to_normal(V y, double unit) {
-  const I32 di;
   const ExpParts e = exp_parts<kIsNear>(y, unit);
-  const auto digits = hn::BitCast(di, e.shifted);
-  const auto bias = hn::Set(di, kBias * (1 << 23));
-  // The power of what is behind the point of n. What is before it is added to the exponent.
-#if HWY_TARGET == HWY_SCALAR
-  const std::int32_t behind = hn::GetLane(digits) & 15;
-  const auto root = hn::Set(di, kPowers[behind] - (behind << (23 - kPowerDigits)));
-  const auto scaled = hn::Add(root, bias);
-#else
-  // 2^(k / 8) less what k would add.
-  alignas(32) static constexpr std::int32_t kPowers[8] = {0x3f800000, 0x3f7b95c2, 0x3f7837f0,
-                                                          0x3f75fed7, 0x3f7504f3, 0x3f75672a,
-                                                          0x3f7744fd, 0x3f7ac0c7};
-  const hn::Vec<I32> powers{_mm256_load_si256(reinterpret_cast<const __m256i*>(kPowers))};
-  const hn::Vec<I32> scaled{_mm256_permutevar8x32_epi32(hn::Add(powers, bias).raw, digits.raw)};
-#endif
-  const V power = hn::BitCast(F32(), hn::Add(scaled, hn::ShiftLeft<23 - kPowerDigits>(digits)));
+  const V power = power_of<kBias>(e);
   return hn::MulAdd(hn::Mul(power, e.negative), e.slope, power);
 }
-
-#endif
 
 /// The lesser of `x` and `most`, the greater of `x` and `least`. NaN in `x` stays: of an x86
 /// minimum or maximum with NaN it is the second operand that comes out.
@@ -129,9 +124,10 @@ HWY_INLINE V at_least(V x, double least) {
 }
 
 // Beyond these s(y) = 1 / (1 + e^-y), the logistic function, is 0 or 1 in fp32: the sum is inf from
-// -88.72 down, as in the plain formula.
+// -88.72 down, as in the plain formula. No step of the exponential is subnormal between them, which
+// Intel's CPUs would take long for.
 constexpr double kLogisticLeast = -88.9;
-constexpr double kLogisticMost = 86.0;
+constexpr double kLogisticMost = 64.0;
 
 /// e^-y / 2, finite where the sum is not, for y from kLogisticLeast to kLogisticMost. `kIsRounded`
 /// tells that y is not exact, which far from zero counts more than a shorter exponential.
@@ -143,18 +139,26 @@ HWY_INLINE V logistic_half(V y) {
 /// 1 + e^-y of logistic_half.
 HWY_INLINE V logistic_sum(V half) { return hn::MulAdd(half, constant(2.0), constant(1.0)); }
 
-/// x s(y), the logistic gate of x, for y of the sign of x: within 3 ulp where |y| is below 1, and
+/// x s(y), the logistic gate of x, for y of the sign of x: within 3.2 ulp where |y| is below 1, and
 /// everywhere where y is exact. NaN in x gives NaN, +inf gives +inf, -inf gives NaN.
 template <bool kIsRounded>
 HWY_INLINE V logistic_gate(V x, V y) {
   // NaN is kept by x: constants may be operands in memory here.
   const V near = hn::Max(hn::Min(y, constant(kLogisticMost)), constant(kLogisticLeast));
+#if HWY_TARGET == HWY_SCALAR
   return hn::Div(x, logistic_sum(logistic_half<kIsRounded>(near)));
+#else
+  // Half of the sum, 0.5 + 2^(n - 1) e^r, takes one rounding where multiply-adds are fused.
+  const ExpParts e = exp_parts<kIsRounded>(near, 1.0);
+  const V mantissa = hn::MulAdd(e.negative, e.slope, constant(1.0));
+  const V half = hn::MulAdd(power_of<-1>(e), mantissa, constant(0.5));
+  return hn::Div(x, hn::Add(half, half));
+#endif
 }
 
 /// Phi, the normal distribution, at -size as power * mills for size = |x| up to 14.75, where Phi
-/// times that is zero in fp32. The bias keeps `power` normal up to there.
-constexpr int kTailBias = 32;
+/// times that is zero in fp32. The bias keeps `power` and its steps normal up to there.
+constexpr int kTailBias = 48;
 constexpr double kTailUnit = 1.0 / (std::int64_t{1} << kTailBias);
 struct NormalTail {
   V size;

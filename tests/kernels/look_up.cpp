@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every way of looking up what belongs to 16-bit values, compiled for one instruction set, against
-// the tables; and the stretches that rows are cut into. Prints what is wrong; test_look_up.py
+// the tables; the stretches and lines that rows are cut into; and that no step of an activation of
+// normal numbers is subnormal where its result is not. Prints what is wrong; test_look_up.py
 // compiles and runs it.
 #define HWY_COMPILE_ONLY_STATIC
 #include <algorithm>
@@ -139,6 +140,64 @@ bool cuts_rightly(std::int64_t cols, std::int64_t begin, std::int64_t end) {
   return good && next == end;
 }
 
+/// Every element of the first `count` comes once and in order, and whole lines, a lone one too, may
+/// go past the caches.
+template <std::int64_t together>
+bool takes_whole_lines(std::int64_t cols, std::int64_t count) {
+  constexpr std::int64_t kLine = 16;  // fp32 elements
+  const std::int64_t pitch = (cols + kLine - 1) / kLine * kLine;
+  alignas(64) static float memory[1 << 16];
+  const std::array<kernelhub::primitives::Rows<const float>, 1> inputs{{{memory, pitch}}};
+  const std::array<kernelhub::primitives::Rows<float>, 1> outputs{{{memory, pitch}}};
+  std::int64_t next = 0;
+  bool good = true;
+  const auto take = [&](const float* to, std::int64_t elements, bool streams) {
+    for (std::int64_t i = 0; i < elements; ++i, ++next) {
+      const std::int64_t row = next / cols, col = next % cols, line = col / kLine * kLine;
+      const bool is_whole = line + kLine <= cols && row * cols + line + kLine <= count;
+      good = good && to + i == memory + row * pitch + col && streams == is_whole;
+    }
+  };
+  const auto whole = [&](const auto&, const auto& to, std::int64_t i, auto streams, auto lines) {
+    take(to[0] + i, lines * kLine, streams);
+  };
+  const auto rest = [&](const auto&, const auto& to, std::int64_t i, std::int64_t elements) {
+    good = good && elements < kLine;
+    take(to[0] + i, elements, false);
+  };
+  constexpr std::int64_t kRows = std::int64_t{1} << 30;  // for sizes that are streamed
+  kernelhub::primitives::for_each_batch<float, together>(
+      inputs, outputs, kernelhub::primitives::Streaming::of<float>(kRows, cols),
+      {kRows, cols, 0, count}, whole, rest);
+  if (!good || next != count) std::printf("lines of %ld elements of rows of %ld\n", count, cols);
+  return good && next == count;
+}
+
+using kernelhub::activation::Op;
+
+template <Op op>
+[[gnu::noinline]] void activate(const float* from, float* to) {
+  const hn::ScalableTag<float> d;
+  hn::StoreU(simd::activate<op>(hn::LoadU(d, from), hn::Zero(d)), d, to);
+}
+
+/// Positive numbers, whose activations are as large: subnormal steps would only take long.
+template <Op op>
+bool makes_subnormals(const char* name) {
+  constexpr unsigned kDenormalOperand = 1 << 1, kUnderflow = 1 << 4;
+  float from[hn::MaxLanes(hn::ScalableTag<float>())], to[hn::MaxLanes(hn::ScalableTag<float>())];
+  for (float x = 0.125f; x < 400.0f; x += 0.125f) {
+    std::fill(std::begin(from), std::end(from), x);
+    _mm_setcsr(_mm_getcsr() & ~0x3fu);
+    activate<op>(from, to);
+    if ((_mm_getcsr() & (kDenormalOperand | kUnderflow)) != 0) {
+      std::printf("a subnormal step of %s at %g\n", name, static_cast<double>(x));
+      return true;
+    }
+  }
+  return false;
+}
+
 int main() {
   std::vector<std::uint16_t> table(kValues + 1);
   std::mt19937 random(7);
@@ -151,6 +210,16 @@ int main() {
     for (const std::int64_t begin : {0L, 1L, cols - 1, 3 * cols + cols / 2}) {
       wrong += !cuts_rightly(cols, begin, begin) + !cuts_rightly(cols, begin, begin + 1) +
                !cuts_rightly(cols, begin, begin + 3000);
+    }
+  }
+  wrong += makes_subnormals<Op::kSilu>("silu") + makes_subnormals<Op::kGeluTanh>("gelu_tanh") +
+           makes_subnormals<Op::kGeluQuick>("gelu_quick");
+#if HWY_TARGET != HWY_SCALAR  // where what is taken from x is a product of its own
+  wrong += makes_subnormals<Op::kGelu>("gelu");
+#endif
+  for (const std::int64_t cols : {1, 15, 16, 17, 31, 32, 48, 50, 255, 256, 272, 1043}) {
+    for (const std::int64_t count : {cols, 3 * cols, 7 * cols / 2}) {
+      wrong += !takes_whole_lines<1>(cols, count) + !takes_whole_lines<2>(cols, count);
     }
   }
   return wrong == 0 ? 0 : 1;

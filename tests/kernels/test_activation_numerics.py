@@ -71,13 +71,15 @@ def test_fp32_is_within_four_ulp_away_from_cancellation(activation: ModuleType, 
     assert errors.max() <= 4.0
 
 
-def test_fp32_silu_is_within_four_ulp_everywhere(activation: ModuleType) -> None:
-    """It has no cancellation. What underflows with the sum, below -88.7, is zero."""
-    x = torch.linspace(-88.7, -1.0, 1_000_001)
+def test_fp32_silu_is_within_the_documented_error_everywhere(activation: ModuleType) -> None:
+    """It has no cancellation. What underflows with the sum, below -88.7, is zero. The single values
+    are the worst ones of some instruction sets, which samples miss."""
+    worst = torch.tensor([-33.3349, -16.679512, -16.6814, -64.5082])
+    x = torch.cat([torch.linspace(-88.7, -1.0, 1_000_001), worst])
     exact = reference.exact("silu", x)
     is_normal = exact.abs() >= torch.finfo(FP32).tiny
     errors = precision.ulp_errors(run(activation, "silu", x), exact)
-    assert errors[is_normal].max() <= 4.0
+    assert errors[is_normal].max() <= 3.2
 
 
 @pytest.mark.parametrize("op", reference.UNARY)

@@ -62,7 +62,7 @@ HWY_INLINE Activation gelu_quick(V x) {
 /// y = 2 sqrt(2/pi) (x + 0.044715 x^3); gelu_fast and gelu_new are this function too.
 HWY_INLINE Activation gelu_tanh(V x) {
   constexpr double kLinear = 1.5957691216057308, kCubic = 0.07135481627159746;
-  const V near = bounded(x, -10.067, 9.94);  // y is -88.87 and 85.94 there
+  const V near = bounded(x, -10.067, 8.83);  // y is -88.87 and 63.2 there
   const V square = hn::Mul(near, near);
   const V y = hn::Mul(near, hn::MulAdd(square, constant(kCubic), constant(kLinear)));
   const V double_rate = hn::MulAdd(square, constant(6 * kCubic), constant(2 * kLinear));
