@@ -17,6 +17,12 @@ namespace {  // internal to each translation unit: they are compiled with differ
 /// place of a load.
 constexpr std::int64_t kLeastFetchedBytes = std::int64_t{2} << 20;
 
+/// Where what is fetched goes. Several tensors, or halves of a row, take up the few misses that the
+/// first level can wait for, if nothing else takes long: on Zen 4 gated rows passed at half of a
+/// copy's speed. Beside look-ups in a table that only the second level holds it is the other way
+/// round: there fp16 gradients of gated ops took a fifth longer.
+enum class Fetches { kFirstLevel, kSecondLevel };
+
 /// Walks over the elements of `range` in equal or disjoint tensors of T.
 /// Calls `whole(from, to, i, streams, lines)` for as many lines of memory from the i-th elements on
 /// behind the pointers `from` and `to`: `lines`, a std::integral_constant, is `together` while that
@@ -24,21 +30,19 @@ constexpr std::int64_t kLeastFetchedBytes = std::int64_t{2} << 20;
 /// std::bool_constant, is true. Calls `rest(from, to, i, count)` for fewer elements than a line.
 /// Always inline, as what calls it: else the compiler loads again for every line what `whole` has
 /// captured, since the line before might have been written over it.
-template <class T, std::int64_t together, std::size_t kIn, std::size_t kOut, class Whole,
-          class Rest>
+template <class T, std::int64_t together, Fetches fetches_to, std::size_t kIn, std::size_t kOut,
+          class Whole, class Rest>
 [[gnu::always_inline]] inline void for_each_batch(const std::array<Rows<const T>, kIn>& inputs,
                                                   const std::array<Rows<T>, kOut>& outputs,
                                                   const Streaming& streaming, const Range& range,
                                                   const Whole& whole, const Rest& rest) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kElements = kLineBytes / kSize;
-  // Several tensors, or halves of a row, fetched straight into the first level take up the few
-  // misses that it can wait for: on Zen 4 gated rows passed at half of a copy's speed.
-  constexpr bool kIsSingle = kIn == 1;
-  constexpr std::int64_t kAhead = kIsSingle ? kAheadBytes : kFarAheadBytes;
+  constexpr bool kIsNear = fetches_to == Fetches::kFirstLevel;
+  constexpr std::int64_t kAhead = kIsNear ? kAheadBytes : kFarAheadBytes;
   constexpr std::int64_t kTensors = kIn + kOut;
   const bool is_large = range.rows * range.cols >= kLeastFetchedBytes / (kTensors * kSize);
-  for_each_stretch<T, kAhead>(range.cols, range.begin, range.end, [&](const Stretch& stretch) {
+  const auto visit = [&](const Stretch& stretch) __attribute__((always_inline)) {
     std::array<const T*, kIn> from;
     std::array<T*, kOut> to;
     bool may_stream = true;
@@ -56,7 +60,7 @@ template <class T, std::int64_t together, std::size_t kIn, std::size_t kOut, cla
           for (std::int64_t line = i; fetches && line < i + kStep; line += kElements) {
             for (std::size_t k = 0; k < kIn; ++k) {
               const T* address = from[k] + inputs[k].ahead(stretch) + line;
-              kIsSingle ? fetch(address) : fetch_to_second_level(address);
+              kIsNear ? fetch(address) : fetch_to_second_level(address);
             }
             for (std::size_t k = 0; !streams && k < kOut; ++k) {
               fetch_to_write(to[k] + outputs[k].ahead(stretch) + line);
@@ -75,7 +79,8 @@ template <class T, std::int64_t together, std::size_t kIn, std::size_t kOut, cla
                            : is_large ? walk(kNo, kYes)
                                       : walk(kNo, kNo);
     if (i < stretch.count) rest(from, to, i, stretch.count - i);
-  });
+  };
+  for_each_stretch<T, kAhead>(range.cols, range.begin, range.end, visit);
 }
 
 }  // namespace

@@ -36,7 +36,9 @@ constexpr std::int64_t kLinesTogether =
 
 /// As for_each_batch: `compute(from, i)` gives the results of a batch, a std::array of one for each
 /// output, and `few` is for in_vectors. Without vectors nothing is written past the caches.
-template <class Format, std::size_t kIn, std::size_t kOut, class Compute, class Few>
+/// `kLooksUpFar`: `compute` reads a table that is no nearer than the second-level cache.
+template <class Format, bool kLooksUpFar = false, std::size_t kIn, std::size_t kOut, class Compute,
+          class Few>
 HWY_INLINE void map_batches(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
                             const std::array<Rows<typename Format::Storage>, kOut>& outputs,
                             const Streaming& streaming, const Range& range, const Compute& compute,
@@ -79,7 +81,8 @@ HWY_INLINE void map_batches(const std::array<Rows<const typename Format::Storage
     in_vectors(few)(from, to, i, last - i);
   };
   const Streaming off = Streaming::off();
-  for_each_batch<typename Format::Storage, kLinesTogether<Format>>(
+  constexpr auto kFetches = kIn == 1 || kLooksUpFar ? Fetches::kFirstLevel : Fetches::kSecondLevel;
+  for_each_batch<typename Format::Storage, kLinesTogether<Format>, kFetches>(
       inputs, outputs, HWY_TARGET == HWY_SCALAR ? off : streaming, range, whole, rest);
 }
 

@@ -166,7 +166,8 @@ bool takes_whole_lines(std::int64_t cols, std::int64_t count) {
     take(to[0] + i, elements, false);
   };
   constexpr std::int64_t kRows = std::int64_t{1} << 30;  // for sizes that are streamed
-  kernelhub::primitives::for_each_batch<float, together>(
+  kernelhub::primitives::for_each_batch<float, together,
+                                        kernelhub::primitives::Fetches::kFirstLevel>(
       inputs, outputs, kernelhub::primitives::Streaming::of<float>(kRows, cols),
       {kRows, cols, 0, count}, whole, rest);
   if (!good || next != count) std::printf("lines of %ld elements of rows of %ld\n", count, cols);

@@ -69,9 +69,9 @@ void select_range(const Params& params, std::int64_t begin, std::int64_t end) {
     }
   };
   const bool is_apart = params.out != params.input && params.out != params.value;
-  primitives::for_each_batch<T, 1>(inputs, outs,
-                                   Streaming::of<T>(is_apart ? params.rows : 0, params.cols),
-                                   {params.rows, params.cols, begin, end}, whole, rest);
+  primitives::for_each_batch<T, 1, primitives::Fetches::kSecondLevel>(
+      inputs, outs, Streaming::of<T>(is_apart ? params.rows : 0, params.cols),
+      {params.rows, params.cols, begin, end}, whole, rest);
 }
 
 using Select = void (*)(const Params&, std::int64_t, std::int64_t);
