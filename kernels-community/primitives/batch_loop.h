@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 
 #include "primitives/streaming.h"
@@ -21,16 +22,16 @@ constexpr std::int64_t kLeastFetchedBytes = std::int64_t{2} << 20;
 /// first level can wait for, if nothing else takes long: on Zen 4 gated rows passed at half of a
 /// copy's speed. Beside look-ups in a table that only the second level holds it is the other way
 /// round: there fp16 gradients of gated ops took a fifth longer.
-enum class Fetches { kFirstLevel, kSecondLevel };
+enum class CacheLevel { kFirst, kSecond };
 
 /// Walks over the elements of `range` in equal or disjoint tensors of T.
 /// Calls `whole(from, to, i, streams, lines)` for as many lines of memory from the i-th elements on
 /// behind the pointers `from` and `to`: `lines`, a std::integral_constant, is `together` while that
 /// many are left, then 1. They may be written past the caches where `streams`, a
 /// std::bool_constant, is true. Calls `rest(from, to, i, count)` for fewer elements than a line.
-/// Always inline, as what calls it: else the compiler loads again for every line what `whole` has
-/// captured, since the line before might have been written over it.
-template <class T, std::int64_t together, Fetches fetches_to, std::size_t kIn, std::size_t kOut,
+/// Always inline, as are map_batches and map_rows: a function of its own would load again for every
+/// line what `whole` has captured, since the line before might have been written over it.
+template <class T, std::int64_t together, CacheLevel fetch_level, std::size_t kIn, std::size_t kOut,
           class Whole, class Rest>
 [[gnu::always_inline]] inline void for_each_batch(const std::array<Rows<const T>, kIn>& inputs,
                                                   const std::array<Rows<T>, kOut>& outputs,
@@ -38,7 +39,7 @@ template <class T, std::int64_t together, Fetches fetches_to, std::size_t kIn, s
                                                   const Whole& whole, const Rest& rest) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(T));
   constexpr std::int64_t kElements = kLineBytes / kSize;
-  constexpr bool kIsNear = fetches_to == Fetches::kFirstLevel;
+  constexpr bool kIsNear = fetch_level == CacheLevel::kFirst;
   constexpr std::int64_t kAhead = kIsNear ? kAheadBytes : kFarAheadBytes;
   constexpr std::int64_t kTensors = kIn + kOut;
   const bool is_large = range.rows * range.cols >= kLeastFetchedBytes / (kTensors * kSize);
@@ -52,12 +53,12 @@ template <class T, std::int64_t together, Fetches fetches_to, std::size_t kIn, s
       may_stream =
           may_stream && streaming.is_on(to[k]) && (k == 0 || !is_same_in_page(to[0], to[k]));
     }
-    const auto walk = [&](auto streams, auto fetches) __attribute__((always_inline)) {
+    const auto walk = [&](auto streams, auto is_fetching) __attribute__((always_inline)) {
       std::int64_t i = 0;
       const auto by = [&](auto lines) __attribute__((always_inline)) {
         constexpr std::int64_t kStep = lines * kElements;
         for (; i + kStep <= stretch.count; i += kStep) {
-          for (std::int64_t line = i; fetches && line < i + kStep; line += kElements) {
+          for (std::int64_t line = i; is_fetching && line < i + kStep; line += kElements) {
             for (std::size_t k = 0; k < kIn; ++k) {
               const T* address = from[k] + inputs[k].ahead(stretch) + line;
               kIsNear ? fetch(address) : fetch_to_second_level(address);

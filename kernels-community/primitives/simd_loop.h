@@ -36,7 +36,7 @@ constexpr std::int64_t kLinesTogether =
 
 /// As for_each_batch: `compute(from, i)` gives the results of a batch, a std::array of one for each
 /// output, and `few` is for in_vectors. Without vectors nothing is written past the caches.
-/// `kLooksUpFar`: `compute` reads a table that is no nearer than the second-level cache.
+/// `kLooksUpFar`: `compute` reads a table several times as large as the first-level cache.
 template <class Format, bool kLooksUpFar = false, std::size_t kIn, std::size_t kOut, class Compute,
           class Few>
 HWY_INLINE void map_batches(const std::array<Rows<const typename Format::Storage>, kIn>& inputs,
@@ -81,8 +81,8 @@ HWY_INLINE void map_batches(const std::array<Rows<const typename Format::Storage
     in_vectors(few)(from, to, i, last - i);
   };
   const Streaming off = Streaming::off();
-  constexpr auto kFetches = kIn == 1 || kLooksUpFar ? Fetches::kFirstLevel : Fetches::kSecondLevel;
-  for_each_batch<typename Format::Storage, kLinesTogether<Format>, kFetches>(
+  constexpr auto kFetchLevel = (kIn == 1 || kLooksUpFar) ? CacheLevel::kFirst : CacheLevel::kSecond;
+  for_each_batch<typename Format::Storage, kLinesTogether<Format>, kFetchLevel>(
       inputs, outputs, HWY_TARGET == HWY_SCALAR ? off : streaming, range, whole, rest);
 }
 

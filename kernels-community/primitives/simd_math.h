@@ -59,7 +59,7 @@ HWY_INLINE ExpParts exp_parts(V y, double unit) {
   return {shifted, s, q};
 }
 
-/// The bits of 2^(k / 2^kPowerDigits), less what k, shifted by power_of, adds to them.
+/// The bits of 2^(k / 2^kPowerDigits), less what k, shifted by scaled_exp2, adds to them.
 struct PowerBits {
   alignas(64) std::int32_t of[1 << kPowerDigits];
 };
@@ -78,7 +78,7 @@ constexpr PowerBits power_bits() {
 /// 2^kBias 2^n, n of `parts`, where that is a normal number: what n is before the point is added to
 /// the exponent of what a table has for the digits behind it.
 template <int kBias>
-HWY_INLINE V power_of(const ExpParts& parts) {
+HWY_INLINE V scaled_exp2(const ExpParts& parts) {
   static constexpr PowerBits kBits = power_bits();
   const I32 di;
   const auto digits = hn::BitCast(di, parts.shifted);
@@ -100,7 +100,7 @@ HWY_INLINE V power_of(const ExpParts& parts) {
 template <bool kIsNear, int kBias>
 HWY_INLINE V exp_to_normal(V y, double unit) {
   const ExpParts e = exp_parts<kIsNear>(y, unit);
-  const V power = power_of<kBias>(e);
+  const V power = scaled_exp2<kBias>(e);
   return hn::MulAdd(hn::Mul(power, e.negative), e.slope, power);
 }
 
@@ -151,7 +151,7 @@ HWY_INLINE V logistic_gate(V x, V y) {
   // Half of the sum, 0.5 + 2^(n - 1) e^r, takes one rounding where multiply-adds are fused.
   const ExpParts e = exp_parts<kIsRounded>(near, 1.0);
   const V mantissa = hn::MulAdd(e.negative, e.slope, constant(1.0));
-  const V half = hn::MulAdd(power_of<-1>(e), mantissa, constant(0.5));
+  const V half = hn::MulAdd(scaled_exp2<-1>(e), mantissa, constant(0.5));
   return hn::Div(x, hn::Add(half, half));
 #endif
 }

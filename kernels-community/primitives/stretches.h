@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows cut into stretches, each with the place whose memory should be fetched meanwhile. A CPU's
 // own prefetcher stops at the end of a page and follows few streams: element-wise ops over two or
-// three tensors waited for memory half of the time without this (figures in activation's CARD.md).
+// three tensors waited for memory half of the time without this.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,8 @@ struct Rows {
   std::int64_t ahead(const Stretch& stretch) const { return stretch.ahead(stride); }
 };
 
-/// Calls `visit(stretch)` for elements [begin, end) of rows of `cols` elements of T.
+/// Calls `visit(stretch)` for elements [begin, end) of rows of `cols` elements of T. Always inline:
+/// see for_each_batch.
 template <class T, std::int64_t ahead_bytes = kAheadBytes, class F>
 [[gnu::always_inline]] inline void for_each_stretch(std::int64_t cols, std::int64_t begin,
                                                     std::int64_t end, const F& visit) {

@@ -5,7 +5,10 @@
 // compiles and runs it.
 #define HWY_COMPILE_ONLY_STATIC
 #include <algorithm>
+#include <array>
 #include <cstdio>
+#include <immintrin.h>
+#include <iterator>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -140,8 +143,8 @@ bool cuts_rightly(std::int64_t cols, std::int64_t begin, std::int64_t end) {
   return good && next == end;
 }
 
-/// Every element of the first `count` comes once and in order, and whole lines, a lone one too, may
-/// go past the caches.
+/// Every element of the first `count` comes once and in order; whole lines, a lone one too, may go
+/// past the caches, and come together as long as there are so many in a stretch.
 template <std::int64_t together>
 bool takes_whole_lines(std::int64_t cols, std::int64_t count) {
   constexpr std::int64_t kLine = 16;  // fp32 elements
@@ -158,7 +161,12 @@ bool takes_whole_lines(std::int64_t cols, std::int64_t count) {
       good = good && to + i == memory + row * pitch + col && streams == is_whole;
     }
   };
+  constexpr std::int64_t kStretch = kernelhub::primitives::kStretchBytes / sizeof(float);
   const auto whole = [&](const auto&, const auto& to, std::int64_t i, auto streams, auto lines) {
+    const std::int64_t row = next / cols, col = next % cols;
+    const std::int64_t row_end = std::min(cols, count - row * cols);
+    const std::int64_t left = std::min(row_end, (col / kStretch + 1) * kStretch) - col;
+    good = good && lines == (left >= together * kLine ? together : 1);
     take(to[0] + i, lines * kLine, streams);
   };
   const auto rest = [&](const auto&, const auto& to, std::int64_t i, std::int64_t elements) {
@@ -166,8 +174,7 @@ bool takes_whole_lines(std::int64_t cols, std::int64_t count) {
     take(to[0] + i, elements, false);
   };
   constexpr std::int64_t kRows = std::int64_t{1} << 30;  // for sizes that are streamed
-  kernelhub::primitives::for_each_batch<float, together,
-                                        kernelhub::primitives::Fetches::kFirstLevel>(
+  kernelhub::primitives::for_each_batch<float, together, kernelhub::primitives::CacheLevel::kFirst>(
       inputs, outputs, kernelhub::primitives::Streaming::of<float>(kRows, cols),
       {kRows, cols, 0, count}, whole, rest);
   if (!good || next != count) std::printf("lines of %ld elements of rows of %ld\n", count, cols);

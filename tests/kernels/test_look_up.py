@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both ways of looking up values, of which a CPU runs one, at every instruction set."""
+"""Both ways of looking up values, of which a CPU runs one, the lines of loops, and steps that must
+not be subnormal, at every instruction set."""
 
 import subprocess
 import tomllib
@@ -17,7 +18,7 @@ COMPONENTS = {
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_loads_and_gathers_find_every_value(component: str, tmp_path: Path) -> None:
+def test_look_ups_lines_and_exponentials(component: str, tmp_path: Path) -> None:
     flags = next(
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")
     )

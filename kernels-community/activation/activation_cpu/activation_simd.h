@@ -137,7 +137,7 @@ inline void apply_table(const Params& params, const std::uint16_t* table, std::i
   const auto rest = [table](const auto& from, const auto& to, std::int64_t i, std::int64_t count) {
     for (const std::int64_t end_i = i + count; i < end_i; ++i) to[0][i] = table[from[0][i]];
   };
-  primitives::for_each_batch<T, 1, primitives::Fetches::kFirstLevel>(
+  primitives::for_each_batch<T, 1, primitives::CacheLevel::kFirst>(
       input, out_of<T>(params), Streaming::of<T>(rows_apart(params), params.cols),
       {params.rows, params.cols, begin, end}, whole, rest);
 }

@@ -3,6 +3,8 @@
 // baseline's vectors do, and 16-bit values need no arithmetic at all.
 #include "relu_cpu/relu_cpu.h"
 
+#include <array>
+#include <cstdint>
 #include <cstring>
 #include <emmintrin.h>
 #include <type_traits>
@@ -69,7 +71,7 @@ void select_range(const Params& params, std::int64_t begin, std::int64_t end) {
     }
   };
   const bool is_apart = params.out != params.input && params.out != params.value;
-  primitives::for_each_batch<T, 1, primitives::Fetches::kSecondLevel>(
+  primitives::for_each_batch<T, 1, primitives::CacheLevel::kSecond>(
       inputs, outs, Streaming::of<T>(is_apart ? params.rows : 0, params.cols),
       {params.rows, params.cols, begin, end}, whole, rest);
 }
